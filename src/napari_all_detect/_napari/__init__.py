@@ -1,0 +1,1 @@
+"""All that imports napari, Qt or magicgui; the manifest names it, nothing else does."""

@@ -1,0 +1,133 @@
+"""The parameters: the only place where defaults, ranges and help texts stand.
+
+Command line, plugin and Python API are built from these dataclasses. A field's metadata holds what a form needs:
+`tooltip` (the help text), `min` and `max` (inclusive), `choices`, and `metavar` for the command line.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from napari_all_detect.errors import ParameterError
+
+__all__ = ["OutputParams", "Rescale", "ScoreParams", "SegmentationParams"]
+
+Rescale = str | float
+"""`auto`, `none` or a factor."""
+
+WEIGHTINGS = ("kappa", "accuracy", "auc", "f1", "equal")
+FORMATS = ("csv", "parquet")
+
+
+def option(default: Any, tooltip: str, **form: Any) -> Any:
+    """Declare a field with its default, its help text and what a form needs."""
+    return field(default=default, metadata={"tooltip": tooltip, **form})
+
+
+@dataclass(frozen=True)
+class Params:
+    """Base: checks every field against its own range and choices."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            check_value(f.name, getattr(self, f.name), f.metadata)
+
+
+def check_value(name: str, value: Any, form: Any) -> None:
+    """Raise ParameterError if a value lies outside its range or choices; None always passes."""
+    if value is None:
+        return
+    choices = form.get("choices")
+    if choices is not None and value not in choices:
+        raise ParameterError(f"{name} is {value!r}; expected one of: {', '.join(map(str, choices))}")
+    if isinstance(value, str) or "min" not in form:
+        return
+    # `not <=` also refuses NaN.
+    if not form["min"] <= value <= form["max"]:
+        raise ParameterError(f"{name} is {value:g}; expected {form['min']:g} to {form['max']:g}")
+
+
+@dataclass(frozen=True)
+class SegmentationParams(Params):
+    """How white cells are found."""
+
+    cell_diameter_px: float | None = option(
+        None,
+        "Typical diameter of a white cell in pixels; estimated from the image if not given",
+        min=8,
+        max=2000,
+    )
+
+
+@dataclass(frozen=True)
+class ScoreParams(Params):
+    """How cells are scored."""
+
+    bundle: str = option(
+        "lite",
+        "Model bundle: the name of an installed one, or the path of a folder or zip",
+        metavar="NAME|PATH",
+    )
+    weighting: str | None = option(
+        None,
+        "What weighs the members' votes (Eq. 2); `equal` is the simple average (Eq. 1). Default: the bundle's own",
+        choices=WEIGHTINGS,
+    )
+    threshold: float | None = option(
+        None,
+        "A cell is called ALL from this probability on. Default: the bundle's own",
+        min=0.0,
+        max=1.0,
+        metavar="P",
+    )
+    pixel_size_um: float | None = option(
+        None,
+        "Micrometres per pixel; overrides what the file says",
+        min=0.001,
+        max=100.0,
+        metavar="UM",
+        flag="pixel-size",
+    )
+    rescale: Rescale = option(
+        "auto",
+        "Brings cells to the scale that the bundle was trained at: `auto` by pixel size where image and bundle state "
+        "one, else by cell diameter where that differs by more than half; `none`; or a factor",
+        min=0.01,
+        max=100.0,
+        metavar="none|auto|FACTOR",
+    )
+    engine: str = option("auto", "What runs the networks", choices=("auto", "keras"))
+    device: str = option("auto", "Where the networks run", choices=("auto", "cpu", "gpu"))
+    batch_size: int = option(32, "Cells that the networks see at once", min=1, max=4096, metavar="N")
+    segmentation: SegmentationParams = field(default_factory=SegmentationParams)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.rescale, str) and self.rescale not in ("auto", "none"):
+            raise ParameterError(f"rescale is {self.rescale!r}; expected none, auto or a factor such as 0.5")
+
+
+@dataclass(frozen=True)
+class OutputParams(Params):
+    """What a batch run takes beside the images, and what it writes."""
+
+    labels: str | None = option(
+        None,
+        "Label images to use instead of finding cells: a file for one image, or a folder with "
+        "<image>_labels.tif (as `segment` writes them) or files named like the images",
+        metavar="PATH",
+    )
+    samples: str | None = option(
+        None, "Sample sheet: a CSV with the columns image, sample and, if known, subject", metavar="CSV"
+    )
+    formats: tuple[str, ...] = option(
+        ("csv",),
+        "Formats of the cell table, joined by commas; csv is always written",
+        flag="format",
+        metavar="csv,parquet",
+    )
+    overwrite: bool = option(False, "Replace the results that the output folder holds")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.formats:
+            check_value("format", name, {"choices": FORMATS})
