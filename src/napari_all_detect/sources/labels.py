@@ -1,0 +1,110 @@
+"""Label images that the user brings: which belongs to a plane, and its numbers as they are."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_all_detect.errors import InputError
+from napari_all_detect.sources.plane import Plane, readable
+
+__all__ = ["find_labels", "label_names", "read_labels"]
+
+SUFFIXES = (".tif", ".tiff", ".png", ".npy")
+
+
+def label_names(planes: Sequence[Plane]) -> dict[tuple[str, str], str]:
+    """Name the label image of each plane: the image's name without suffix, with it only where two would be the same.
+
+    Returns
+    -------
+    names : dict
+        From (image, plane) to a path relative to the output folder, such as `day1/smear_labels.tif`.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> plane = partial(Plane, path=Path(), pixel_size_um=None, reader=None)
+    >>> list(label_names([plane("a.png", "0"), plane("b.png", "0"), plane("b.tif", "p0")]).values())
+    ['a_labels.tif', 'b.png_labels.tif', 'b.tif_p0_labels.tif']
+    """
+    images = {plane.image for plane in planes}
+    uses = Counter(_without_suffix(image) for image in images)
+    stems = {i: i if uses[_without_suffix(i)] > 1 else _without_suffix(i) for i in images}
+    return {(p.image, p.plane): f"{_with_plane(stems[p.image], p.plane)}_labels.tif" for p in planes}
+
+
+def find_labels(labels: Path, plane: Plane) -> Path:
+    """Return the label image that belongs to a plane.
+
+    Parameters
+    ----------
+    labels : Path
+        A file, taken for every plane; or a folder, searched for the names that `segment` writes, then for the image's
+        own name with the suffix of a label format.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if not labels.is_dir():
+        return labels
+    stem = _without_suffix(plane.image)
+    names = [_with_plane(stem, plane.plane), _with_plane(plane.image, plane.plane)]
+    candidates = [labels / f"{name}_labels{suffix}" for name in names for suffix in SUFFIXES]
+    candidates += [labels / f"{names[0]}{suffix}" for suffix in SUFFIXES]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    raise InputError(f"{labels}: no label image for {plane.image}; expected for instance {candidates[0].name}")
+
+
+def read_labels(path: Path) -> NDArray[np.integer]:
+    """Read a label image: one number per pixel, 0 for background.
+
+    Parameters
+    ----------
+    path : Path
+        TIFF, PNG or NumPy file.
+
+    Returns
+    -------
+    labels : (H, W) integer
+        The file's own numbers.
+
+    Raises
+    ------
+    InputError
+        If the file can't be read or is no label image.
+    """
+    with readable(path, "label image"):
+        labels = _read(path)
+    if labels.ndim != 2 or labels.dtype.kind not in "iub":
+        raise InputError(
+            f"{path}: {labels.dtype} of shape {labels.shape}; expected a label image: whole numbers of shape (H, W)"
+        )
+    return labels
+
+
+def _without_suffix(image: str) -> str:
+    return str(PurePosixPath(image).with_suffix("")) if PurePosixPath(image).suffix else image
+
+
+def _with_plane(stem: str, plane: str) -> str:
+    return stem if plane == "0" else f"{stem}_{plane}"
+
+
+def _read(path: Path) -> NDArray[np.integer]:
+    if path.suffix.lower() == ".npy":
+        return np.asarray(np.load(path, allow_pickle=False))
+    if path.suffix.lower() in (".tif", ".tiff"):
+        import tifffile
+
+        return np.asarray(tifffile.imread(path))
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image)

@@ -1,0 +1,112 @@
+"""What the sources hand on: an image file, one plane of it, and one way to say that it can't be read."""
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from napari_all_detect.errors import InputError
+from napari_all_detect.sources.rgb import RgbPlane
+
+__all__ = ["EXPECTED", "ImageFile", "Plane", "readable"]
+
+EXPECTED = "PNG, JPEG, BMP, TIFF or zarr"
+
+# What Pillow, tifffile, zarr and their codecs raise on a file that is damaged, cut short or not theirs. It is
+# long because they pass on what their parsers ran into: SyntaxError is Pillow's "not this format",
+# RuntimeError the codecs'; KeyError, TypeError and AttributeError come from metadata with parts missing,
+# ArithmeticError from sizes of zero or beyond 32 bits.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image on disk: a file, or a folder that is a zarr store.
+
+    Attributes
+    ----------
+    path : Path
+        Where it lies, as the user gave it.
+    image : str
+        Its name in the tables: unique among the inputs, with ``/`` between folders on every system.
+    """
+
+    path: Path
+    image: str
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One 2-D RGB image that can be read when it is needed.
+
+    It holds no pixels and can be pickled, so that another process can read it.
+
+    Attributes
+    ----------
+    image : str
+        Name of the image in the tables.
+    plane : str
+        Which plane of the image: ``"0"`` where there is one only, ``"p3"`` for page 3 of a TIFF (from 0),
+        ``"t0_z3"`` for a place on named axes.
+    path : Path
+        The file or zarr store.
+    pixel_size_um : float or None
+        Edge of a pixel in micrometres, in 0.02 to 5; None where the file doesn't say it believably.
+    reader : callable
+        Opens the file and returns the pixels; call :meth:`read` instead.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_all_detect.sources import as_rgb
+    >>> plane = Plane("drawn", "0", Path("drawn"), 0.25, reader=lambda: as_rgb(np.zeros((4, 6, 3), np.uint8)))
+    >>> plane.read().rgb.shape
+    (4, 6, 3)
+    """
+
+    image: str
+    plane: str
+    path: Path
+    pixel_size_um: float | None
+    reader: Callable[[], RgbPlane] = field(repr=False, compare=False)
+
+    def read(self) -> RgbPlane:
+        """Open the file now and return the pixels.
+
+        Raises
+        ------
+        InputError
+            The file is gone, damaged or cut short, or its values can't be used.
+        """
+        return self.reader()
+
+
+@contextmanager
+def readable(path: Path, what: str) -> Iterator[None]:
+    """Turn what the libraries raise on a bad file into one :class:`InputError` that names the file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file or folder, or a part of it is missing; check the path") from error
+    except PermissionError as error:
+        raise InputError(f"{path}: permission denied; give yourself the right to read it") from error
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"{path}: can't be read as {what} ({reason}); expected a complete, undamaged file: export or copy it again"
+        ) from error

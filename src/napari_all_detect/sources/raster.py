@@ -1,0 +1,78 @@
+"""PNG, JPEG and BMP."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_all_detect.sources.pixel_size import believed_um
+from napari_all_detect.sources.plane import ImageFile, Plane, readable
+from napari_all_detect.sources.rgb import GREY_NOTE, RgbPlane, as_rgb
+
+if TYPE_CHECKING:
+    from PIL import ImageFile as PillowFile
+
+__all__ = ["RASTER_SIGNATURES", "open_raster"]
+
+_PNG, _JPEG, _BMP = RASTER_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
+_UM_PER_INCH = 25400.0
+
+
+def open_raster(file: ImageFile) -> list[Plane]:
+    """Return the one plane of a PNG, JPEG or BMP file; only its header is read."""
+    with readable(file.path, "an image"), _pillow(file.path) as image:
+        x_dpi, y_dpi = image.info.get("dpi", (0, 0))
+        sizes = (_UM_PER_INCH / float(dpi) if dpi > 0 else 0.0 for dpi in (x_dpi, y_dpi))
+        return [Plane(file.image, "0", file.path, believed_um(*sizes), partial(_read, file.path))]
+
+
+def _pillow(path: Path) -> PillowFile.ImageFile:
+    """Open a file with the class for its format.
+
+    ``PIL.Image.open`` would warn at 89 megapixels and refuse twice that, which whole smears reach; its limit
+    is global to the process, so we don't touch it.
+    """
+    from PIL.BmpImagePlugin import BmpImageFile
+    from PIL.JpegImagePlugin import JpegImageFile
+    from PIL.PngImagePlugin import PngImageFile
+
+    with path.open("rb") as stream:
+        start = stream.read(8)
+    if start == _PNG:
+        return PngImageFile(path)
+    return JpegImageFile(path) if start.startswith(_JPEG) else BmpImageFile(path)
+
+
+def _read(path: Path) -> RgbPlane:
+    with readable(path, "an image"):
+        if _is_16_bit_colour(path):
+            # Pillow would keep the upper 8 bits, which leaves 12-bit camera images almost black.
+            from imagecodecs import png_decode
+
+            return as_rgb(png_decode(path.read_bytes()), str(path))
+        with _pillow(path) as image:
+            grey = image.mode[0] in "L1I"
+            values = _values(image)
+    plane = as_rgb(values, str(path))
+    if grey and GREY_NOTE not in plane.notes:
+        plane = RgbPlane(plane.rgb, (*plane.notes, GREY_NOTE))
+    return plane
+
+
+def _is_16_bit_colour(path: Path) -> bool:
+    with path.open("rb") as stream:
+        start = stream.read(26)
+    return start.startswith(_PNG) and start[24] == 16 and start[25] in (2, 6)
+
+
+def _values(image: PillowFile.ImageFile) -> NDArray[np.generic]:
+    """Decode to (H, W) grey, RGB or RGBA; Pillow raises on data that is cut short."""
+    if image.mode.startswith("I"):
+        return np.asarray(image)
+    if image.has_transparency_data:
+        return np.asarray(image.convert("RGBA"))
+    return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))

@@ -1,0 +1,137 @@
+"""Whatever an image file holds -> 8-bit RGB."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_all_detect.errors import InputError
+
+__all__ = ["GREY_NOTE", "RgbPlane", "as_rgb"]
+
+GREY_NOTE = "grey image repeated to three channels: it carries no stain colour"
+
+# Cameras count with 8 to 16 bits but files store 8 or 16, so the depth is told from the largest value.
+_BIT_DEPTHS = (8, 10, 12, 14, 16)
+# Float32 arithmetic may leave a white pixel this far above 1.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class RgbPlane:
+    """The pixels of a plane and what was done to bring them to 8-bit RGB.
+
+    Attributes
+    ----------
+    rgb : (H, W, 3) uint8 array
+        C-contiguous, values 0 to 255.
+    notes : tuple of str
+        What was done to the values, one sentence each; empty for 8-bit RGB.
+    """
+
+    rgb: NDArray[np.uint8]
+    notes: tuple[str, ...] = ()
+
+
+def as_rgb(array: ArrayLike, name: str = "array") -> RgbPlane:
+    """Convert an image to 8-bit RGB.
+
+    Parameters
+    ----------
+    array : (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) array_like
+        Grey, RGB or RGBA with straight alpha. Boolean; unsigned or signed integers in 0 to 65535; or finite
+        floats in 0 to 1 or in 0 to 255. 8-bit values are taken as they are. Wider integers are scaled by the
+        smallest range of 8, 10, 12, 14 or 16 bits that holds the largest value.
+    name : str
+        What the error messages call the image: the file.
+
+    Returns
+    -------
+    RgbPlane
+        An 8-bit RGB input that is contiguous is not copied.
+
+    Raises
+    ------
+    InputError
+        Another number of axes or channels, no pixels, or values outside the ranges above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plane = as_rgb(np.array([[0, 2048, 4095]], np.uint16))
+    >>> plane.rgb[0, :, 0].tolist()
+    [0, 128, 255]
+    >>> plane.notes[0]
+    '16-bit values in 0-4095 scaled to 8 bits'
+    """
+    values = np.asarray(array)
+    _check_shape(values, name)
+    if values.ndim == 2:
+        values = values[..., np.newaxis]
+    rgb, notes = _to_8_bits(values[..., :3], name)
+    if values.shape[2] == 1:
+        rgb = np.repeat(rgb, 3, axis=2)
+        notes = (*notes, GREY_NOTE)
+    if values.shape[2] == 4:
+        alpha, _ = _to_8_bits(values[..., 3:], name)
+        if alpha.min() < 255:
+            rgb = _over_white(rgb, alpha)
+            notes = (*notes, "transparent pixels laid over white")
+    return RgbPlane(np.ascontiguousarray(rgb), notes)
+
+
+def _check_shape(values: NDArray[np.generic], name: str) -> None:
+    if values.ndim not in (2, 3):
+        raise InputError(
+            f"{name}: an array of shape {values.shape}; expected one plane, (H, W), (H, W, 3) or (H, W, 4)"
+        )
+    if values.ndim == 3 and values.shape[2] not in (1, 3, 4):
+        raise InputError(
+            f"{name}: an array of shape {values.shape} with {values.shape[2]} channels on its last axis; "
+            "expected 1 (grey), 3 (RGB) or 4 (RGBA): convert it to RGB, channels last"
+        )
+    if values.size == 0:
+        raise InputError(f"{name}: an image of shape {values.shape} without pixels; expected at least one")
+
+
+def _to_8_bits(values: NDArray[np.generic], name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    if values.dtype == np.uint8:
+        return values.astype(np.uint8, copy=False), ()
+    match values.dtype.kind:
+        case "b":
+            return values.astype(np.uint8) * np.uint8(255), ("two-valued image taken as 0 and 255",)
+        case "u" | "i":
+            return _from_integers(values, name)
+        case "f":
+            return _from_floats(values.astype(np.float64, copy=False), name)
+    raise InputError(f"{name}: values of type {values.dtype}; expected integers, floats or booleans")
+
+
+def _from_integers(values: NDArray[np.generic], name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    low, high = int(np.min(values)), int(np.max(values))
+    if low < 0 or high > 65535:
+        raise InputError(f"{name}: integers in {low} to {high}; expected 0 to 65535: save as 8- or 16-bit RGB")
+    full = next(2**bits - 1 for bits in _BIT_DEPTHS if high < 2**bits)
+    table = (np.arange(full + 1) * 255 + full // 2) // full
+    done = "taken as they are" if full == 255 else "scaled to 8 bits"
+    note = f"{values.dtype.itemsize * 8}-bit values in 0-{full} {done}"
+    return table.astype(np.uint8)[values.astype(np.intp, copy=False)], (note,)
+
+
+def _from_floats(values: NDArray[np.float64], name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    if not np.isfinite(values).all():
+        raise InputError(f"{name}: holds NaN or infinite values; expected finite ones: replace them first")
+    low, high = float(values.min()), float(values.max())
+    if low < -_ROUNDING or high > 255 * (1 + _ROUNDING):
+        raise InputError(f"{name}: floats in {low:g} to {high:g}; expected 0 to 1 or 0 to 255: rescale them first")
+    if high <= 1 + _ROUNDING:
+        values, note = values * 255, "floating-point values in 0-1 scaled to 8 bits"
+    else:
+        note = "floating-point values in 0-255 rounded to 8 bits"
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8), (note,)
+
+
+def _over_white(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay (H, W, 3) colours with (H, W, 1) alpha over white; 16 bits hold 255 * 255 + 127."""
+    covered = ((255 - rgb).astype(np.uint16) * alpha + np.uint16(127)) // np.uint16(255)
+    return (255 - covered).astype(np.uint8)
