@@ -1,0 +1,180 @@
+"""The schema of `bundle.json`, version 1. Unknown keys are refused."""
+
+from datetime import date
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from napari_all_detect.errors import BundleError
+from napari_all_detect.networks import ARCHITECTURES
+
+__all__ = ["Crop", "Ensemble", "Manifest", "Member", "Validation", "parse_manifest", "stays_inside"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def stays_inside(path: str) -> bool:
+    """Return whether a path means a place inside its folder on every operating system.
+
+    Examples
+    --------
+    >>> [stays_inside(path) for path in ("members/vgg16.weights.h5", "../x", "C:x", "/x")]
+    [True, False, False, False]
+    """
+    parts = PurePosixPath(path).parts
+    strange = "\\" in path or ":" in path or not path.isprintable()
+    return bool(parts) and not path.startswith("/") and ".." not in parts and not strange
+
+
+def _weights_path(path: str) -> str:
+    if not stays_inside(path):
+        raise ValueError(f"{path!r} leaves the bundle's folder; expected a relative path such as members/x.weights.h5")
+    if not path.endswith(".weights.h5"):
+        raise ValueError(f"{path!r} is not a weights file; expected a name that ends in .weights.h5")
+    return path
+
+
+def _folder_name(name: str) -> str:
+    if name.endswith((".", ".zip")):
+        raise ValueError(f"{name!r} can't name a folder; expected a name without a final dot or .zip")
+    return name
+
+
+def _known_architecture(name: str) -> str:
+    if name not in ARCHITECTURES:
+        raise ValueError(f"{name!r} is not an architecture that this version builds: {', '.join(ARCHITECTURES)}")
+    return name
+
+
+class Model(BaseModel):
+    """Base: frozen, and strict about what it is given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Validation(Model):
+    """A member's figures on the validation cells; one of them becomes its weight W_k in Eq. 2."""
+
+    accuracy: Share
+    auc: Share
+    f1: Share
+    kappa: Annotated[float, Field(ge=-1, le=1)]
+    n: Annotated[int, Field(ge=1)]
+
+
+class Member(Model):
+    """One network of the ensemble."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    architecture: Annotated[str, AfterValidator(_known_architecture)]
+    cut: str | None = None
+    input_size: Annotated[int, Field(ge=32, le=1024)]
+    preprocessing: Literal["tf", "caffe", "torch"]
+    weights_file: Annotated[str, AfterValidator(_weights_path)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    validation: Validation
+
+    @model_validator(mode="after")
+    def _large_enough(self) -> "Member":
+        least = ARCHITECTURES[self.architecture].least_size
+        if self.input_size < least:
+            raise ValueError(f"input_size is {self.input_size}; {self.architecture} needs {least} or more")
+        return self
+
+
+class Crop(Model):
+    """How cells are cut out, at the scale at which the members were trained."""
+
+    size: Annotated[int, Field(ge=16, le=2048)]
+    background: Literal["black"] = "black"
+    pixel_size_um: Annotated[float, Field(gt=0)] | None = None
+    cell_diameter_px: Annotated[float, Field(gt=0)]
+
+
+class Ensemble(Model):
+    """How the members' votes become one."""
+
+    weighting: Literal["kappa", "accuracy", "auc", "f1", "equal"] = "kappa"
+    threshold: Share = 0.5
+    conformal: dict[str, Any] | None = None
+
+
+class Manifest(Model):
+    """The whole of `bundle.json`."""
+
+    schema_version: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64), AfterValidator(_folder_name)]
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=64)]
+    description: str
+    license: str
+    citation: str
+    created: date
+    research_use_only: bool
+    classes: tuple[Literal["Hem"], Literal["ALL"]]
+    crop: Crop
+    members: Annotated[tuple[Member, ...], Field(min_length=1)]
+    ensemble: Ensemble
+    domain: dict[str, Any] | None = None
+    training: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Manifest":
+        names = [m.name for m in self.members]
+        if len(set(names)) < len(names):
+            raise ValueError(f"members share a name: {', '.join(names)}")
+        return self
+
+
+def parse_manifest(data: bytes, source: str) -> Manifest:
+    """Read the bytes of a `bundle.json`.
+
+    Parameters
+    ----------
+    data : bytes
+        UTF-8 JSON.
+    source : str
+        What the user knows the bundle as; the error message begins with it.
+
+    Raises
+    ------
+    BundleError
+        In one line: where the first faults lie and what they are.
+    """
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        reason = _one_line(error.errors(include_url=False))
+    raise BundleError(f"{source}: bundle.json: {reason}")
+
+
+def _one_line(faults: list[ErrorDetails]) -> str:
+    for fault in faults:
+        if fault["loc"] == ("schema_version",) and fault["type"] != "missing":
+            return f"schema_version is {_short(fault['input'])}, expected 1; update napari-all-detect"
+    more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+    reasons = "; ".join(_reason(fault) for fault in faults[:3])
+    return f"{reasons}{more}; correct it or get the bundle again"
+
+
+def _reason(fault: ErrorDetails) -> str:
+    steps = [f"[{step}]" if isinstance(step, int) else f".{_printable(step)}" for step in fault["loc"]]
+    place = "".join(steps).removeprefix(".")
+    message = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
+    message = _printable(message.removeprefix("Value error, "))
+    scalar = isinstance(fault["input"], str | int | float | bool)
+    if scalar and fault["type"] not in ("value_error", "extra_forbidden", "json_invalid"):
+        message += f", not {_short(fault['input'])}"
+    return f"{place}: {message}" if place else message
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else ascii(text)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,208 @@
+"""Bundles by name or path: load, list, install."""
+
+import os
+import shutil
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from napari_all_detect.bundle.archive import download, unpack
+from napari_all_detect.bundle.places import (
+    as_path,
+    builtin_root,
+    cache_root,
+    folders_in,
+    publish,
+    staging_in,
+    user_root,
+)
+from napari_all_detect.bundle.verified import (
+    MANIFEST,
+    MODEL_CARD,
+    Bundle,
+    file_digest,
+    open_folder,
+    readable,
+)
+from napari_all_detect.errors import BundleError
+
+__all__ = ["Bundle", "ListedBundle", "install_bundle", "list_bundles", "load_bundle"]
+
+
+@dataclass(frozen=True)
+class ListedBundle:
+    """A line of the list of installed bundles; a broken one has an `error`, no version, no description."""
+
+    name: str
+    version: str
+    description: str
+    path: Path
+    builtin: bool
+    error: str | None = None
+
+
+def load_bundle(name_or_path: str | Path = "lite") -> Bundle:
+    """Find a bundle, verify every file of it and return it.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        The name of an installed bundle (those in the package first, then the user's), or the path of a folder
+        or a zip. A name wins over a folder of that name in the working directory; `./name` or a `Path` means
+        the folder.
+
+    Raises
+    ------
+    BundleError
+        There is no such bundle, or something in it is missing, changed or not understood.
+    """
+    if isinstance(name_or_path, str):
+        folder = _installed_folder(name_or_path)
+        if folder is not None:
+            return _open_installed(folder)
+    return _load_path(name_or_path)
+
+
+def list_bundles() -> list[ListedBundle]:
+    """List the installed bundles, those in the package first; each is verified, and a broken one says why."""
+    builtin, user = folders_in(builtin_root()), folders_in(user_root())
+    taken = {folder.name for folder in builtin}
+    return [_listed(folder, builtin=True) for folder in builtin] + [
+        _listed(folder, builtin=False, hidden=folder.name in taken) for folder in user
+    ]
+
+
+def install_bundle(file_or_url: str | Path) -> Bundle:
+    """Copy a bundle into the user's folder, whole and verified or not at all.
+
+    Parameters
+    ----------
+    file_or_url : str or Path
+        A folder, a zip, or a URL (http, https, file) of a zip. `bundle.json`, the model card and the weights
+        are kept, other files are not.
+
+    Returns
+    -------
+    Bundle
+        The installed one. That the same one was there already is no error.
+
+    Raises
+    ------
+    BundleError
+        It can't be fetched or verified, its name is that of a bundle in the package, or another bundle of
+        that name is installed.
+    """
+    root = user_root()
+    with staging_in(root) as staging:
+        bundle = _fetch(str(file_or_url), staging)
+        name = bundle.manifest.name
+        if name in {folder.name for folder in folders_in(builtin_root())}:
+            raise BundleError(f"{file_or_url}: {name!r} is the name of a built-in bundle; give it another name")
+        if not (root / name).exists():
+            publish(_copy_of(bundle, staging / "copy"), root / name)
+    return _same_as(bundle, root / name)
+
+
+def _installed_folder(name: str) -> Path | None:
+    for root in (builtin_root(), user_root()):
+        for folder in folders_in(root):
+            if folder.name == name:
+                return folder
+    return None
+
+
+def _open_installed(folder: Path) -> Bundle:
+    bundle = open_folder(folder)
+    if bundle.manifest.name != folder.name:
+        raise BundleError(f"{folder}: the folder holds the bundle {bundle.manifest.name!r}; give the folder that name")
+    return bundle
+
+
+def _listed(folder: Path, builtin: bool, hidden: bool = False) -> ListedBundle:
+    if hidden:
+        error = f"{folder}: hidden by the built-in bundle of that name; remove the folder"
+        return ListedBundle(folder.name, "", "", folder, builtin, error)
+    try:
+        manifest = _open_installed(folder).manifest
+    except BundleError as broken:
+        return ListedBundle(folder.name, "", "", folder, builtin, str(broken))
+    return ListedBundle(manifest.name, manifest.version, manifest.description, folder, builtin)
+
+
+def _load_path(name_or_path: str | Path) -> Bundle:
+    text = str(name_or_path)
+    if "://" in text:
+        raise BundleError(f"{text}: expected a name or a path; install it first: all-detect bundles install {text}")
+    path = as_path(text)
+    with readable(text):
+        if text and path.is_dir():
+            return open_folder(path)
+        if path.is_file():
+            return _load_zip(path)
+    if isinstance(name_or_path, Path) or path.suffix.lower() == ".zip" or "/" in text or os.sep in text:
+        raise BundleError(f"{text}: no such file; expected a bundle's folder or a zip of it: check the path")
+    names = [folder.name for root in (builtin_root(), user_root()) for folder in folders_in(root)]
+    raise BundleError(
+        f"no bundle is named {text!r}; installed: {', '.join(names) or 'none'}; "
+        "install one with: all-detect bundles install FILE_OR_URL"
+    )
+
+
+def _load_zip(archive: Path) -> Bundle:
+    target = cache_root() / file_digest(archive)
+    if target.exists():
+        try:
+            return open_folder(target)
+        except BundleError:
+            shutil.rmtree(target, ignore_errors=True)
+    with staging_in(target.parent) as staging:
+        folder = unpack(archive, staging / "zip", str(archive))
+        open_folder(folder, str(archive))
+        publish(folder, target)
+    return open_folder(target, str(archive))
+
+
+def _fetch(file_or_url: str, staging: Path) -> Bundle:
+    path = as_path(file_or_url)
+    if "://" in file_or_url:
+        path = _from_url(file_or_url, staging)
+    with readable(file_or_url):
+        is_folder, exists = path.is_dir(), path.exists()
+    if is_folder:
+        return open_folder(path, file_or_url)
+    if not exists:
+        raise BundleError(f"{file_or_url}: no such file; expected a folder, a zip or a URL of a zip: check the path")
+    return open_folder(unpack(path, staging / "zip", file_or_url), file_or_url)
+
+
+def _from_url(url: str, staging: Path) -> Path:
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() == "file" and rest.startswith(("/", "localhost/")):
+        return Path(urllib.request.url2pathname(urlsplit(url).path))
+    if scheme.lower() not in ("http", "https"):
+        raise BundleError(f"{url}: expected http://, https:// or file:///; download it yourself and install the file")
+    download(url, staging / "download.zip")
+    return staging / "download.zip"
+
+
+def _copy_of(bundle: Bundle, folder: Path) -> Path:
+    for name in {MANIFEST, MODEL_CARD, *(member.weights_file for member in bundle.manifest.members)}:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle.folder / name, target)
+    open_folder(folder)
+    return folder
+
+
+def _same_as(bundle: Bundle, folder: Path) -> Bundle:
+    try:
+        installed = _open_installed(folder)
+    except BundleError as error:
+        raise BundleError(f"the installed bundle is broken: {error}; remove {folder} and install again") from error
+    if installed.digest != bundle.digest:
+        raise BundleError(
+            f"another bundle named {bundle.manifest.name!r} is installed: {installed.label}, this one is "
+            f"{bundle.label}; remove {folder} and install again"
+        )
+    return installed

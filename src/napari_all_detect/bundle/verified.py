@@ -1,0 +1,130 @@
+"""A bundle's folder, read and verified: nothing that is missing, changed or elsewhere gets past."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_all_detect.bundle.manifest import Manifest, Member, parse_manifest
+from napari_all_detect.errors import BundleError
+
+__all__ = ["MANIFEST", "MODEL_CARD", "Bundle", "file_digest", "open_folder", "readable"]
+
+MANIFEST = "bundle.json"
+MODEL_CARD = "MODEL_CARD.md"
+MAX_TEXT_BYTES = 64 * 2**20
+"""A larger `bundle.json` or card is no bundle of ours, and isn't read into memory."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        What `bundle.json` says.
+    folder : Path
+        Where the files lie: absolute, unpacked.
+    digest : str
+        SHA-256 of the bytes of `bundle.json`, in hex. That file names the members' digests, so this one names
+        the whole.
+    """
+
+    manifest: Manifest
+    folder: Path
+    digest: str
+
+    @property
+    def label(self) -> str:
+        """Name and version, as in column `bundle` of `cells.csv`."""
+        return f"{self.manifest.name}-{self.manifest.version}"
+
+    def weights(self, member: Member) -> Path:
+        """Return the file that holds a member's weights."""
+        return self.folder / member.weights_file
+
+    @property
+    def card(self) -> str:
+        """The text of `MODEL_CARD.md`."""
+        with readable(self.label):
+            return _read_card(self.folder, self.label)
+
+
+def open_folder(folder: Path, source: str | None = None) -> Bundle:
+    """Read `bundle.json` and verify every file that it speaks of.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds `bundle.json`.
+    source : str, optional
+        What the user knows the bundle as, where that isn't the folder; error messages begin with it.
+
+    Raises
+    ------
+    BundleError
+        A file is missing, leaves the folder, doesn't match its digest or isn't understood.
+    """
+    source = source or str(folder)
+    with readable(source):
+        folder = folder.resolve()
+        data = _read_text_file(folder, MANIFEST, source)
+        manifest = parse_manifest(data, source)
+        _read_card(folder, source)
+        for member in manifest.members:
+            _check_weights(folder, member, source)
+    return Bundle(manifest, folder, hashlib.sha256(data).hexdigest())
+
+
+@contextmanager
+def readable(source: str) -> Iterator[None]:
+    """Turn the operating system's refusal to read into a `BundleError` that names the source."""
+    try:
+        yield
+    except OSError as error:
+        raise BundleError(f"{source}: can't be read ({error.strerror}); check the path and its permissions") from error
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_card(folder: Path, source: str) -> str:
+    data = _read_text_file(folder, MODEL_CARD, source)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{source}: {MODEL_CARD} is not UTF-8 text; save it as UTF-8") from error
+
+
+def _read_text_file(folder: Path, name: str, source: str) -> bytes:
+    with _file_inside(folder, name, source).open("rb") as file:
+        data = file.read(MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        raise BundleError(f"{source}: {name} has more than the {MAX_TEXT_BYTES} bytes allowed; get the bundle again")
+    return data
+
+
+def _check_weights(folder: Path, member: Member, source: str) -> None:
+    digest = file_digest(_file_inside(folder, member.weights_file, source))
+    if digest != member.sha256:
+        raise BundleError(
+            f"{source}: {member.weights_file} has SHA-256 {digest}, {MANIFEST} says {member.sha256}; "
+            "the file was damaged or changed: get the bundle again"
+        )
+
+
+def _file_inside(folder: Path, name: str, source: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise BundleError(
+            f"{source}: no file {name}; a bundle is a folder or a zip with {MANIFEST}, {MODEL_CARD} and its "
+            "members' weights: check the path or get the bundle again"
+        )
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise BundleError(f"{source}: {name} is a link that leaves the folder; put the file itself there")
+    return path

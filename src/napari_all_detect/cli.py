@@ -1,0 +1,242 @@
+"""The command line, built from `params.py`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from napari_all_detect import __version__
+from napari_all_detect.batch import BatchProgress, BatchSummary, Failure, score_batch, segment_batch
+from napari_all_detect.errors import AllDetectError, ParameterError
+from napari_all_detect.params import OutputParams, Params, ScoreParams, SegmentationParams
+
+__all__ = ["main"]
+
+RESEARCH_USE = "For research use only. Not for diagnosis or any clinical decision."
+
+P = TypeVar("P", bound=Params)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `all-detect`; return its exit status.
+
+    0: everything was done. 3: some inputs failed, the rest is complete. 1: nothing could be done. 2: bad usage.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except ParameterError as error:
+        print(f"all-detect: {error}", file=sys.stderr)
+        return 2
+    except (AllDetectError, OSError) as error:
+        print(f"all-detect: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("all-detect: interrupted; what was done so far is in the output folder", file=sys.stderr)
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="all-detect",
+        description="Find white blood cells in stained smears and score each as ALL or Hem.",
+        epilog=RESEARCH_USE,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    score = commands.add_parser("score", help="score the cells of images", epilog=RESEARCH_USE)
+    _add_inputs(score)
+    for params in (ScoreParams, SegmentationParams, OutputParams):
+        _add_params(score, params)
+    score.set_defaults(run=_score)
+
+    segment = commands.add_parser("segment", help="find cells and write label images")
+    _add_inputs(segment)
+    _add_params(segment, SegmentationParams)
+    segment.add_argument("--overwrite", action="store_true", help="Replace label images that are there")
+    segment.set_defaults(run=_segment)
+
+    bundles = commands.add_parser("bundles", help="list, show, verify or install model bundles")
+    actions = bundles.add_subparsers(metavar="ACTION", required=True)
+    actions.add_parser("list", help="list the installed ones").set_defaults(run=_list_bundles)
+    show = actions.add_parser("show", help="print a bundle's card and contents")
+    show.add_argument("bundle", metavar="NAME")
+    show.set_defaults(run=_show_bundle)
+    verify = actions.add_parser("verify", help="check a bundle's schema and digests")
+    verify.add_argument("bundle", metavar="PATH")
+    verify.set_defaults(run=_verify_bundle)
+    install = actions.add_parser("install", help="install a bundle from a zip, a folder or a URL")
+    install.add_argument("bundle", metavar="FILE_OR_URL")
+    install.set_defaults(run=_install_bundle)
+
+    sample = commands.add_parser("sample", help="write sample smears, drawn, with their truth")
+    sample.add_argument("folder", metavar="DIR", type=Path)
+    sample.set_defaults(run=_write_samples)
+    return parser
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="PNG, JPEG, BMP, TIFF, a folder of them, a zarr array or an OME-Zarr image",
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="Folder for the results")
+
+
+def _add_params(parser: argparse.ArgumentParser, params: type[Params]) -> None:
+    """Add an option for each field of a dataclass of parameters."""
+    for f in fields(params):
+        if "tooltip" not in f.metadata:
+            continue
+        options: dict[str, Any] = {"dest": f.name, "default": f.default, "help": _help(f.metadata, f.default)}
+        if isinstance(f.default, bool):
+            options["action"] = "store_true"
+        else:
+            options |= {
+                "type": _reader(f.type),
+                "metavar": f.metadata.get("metavar"),
+                "choices": f.metadata.get("choices"),
+            }
+        parser.add_argument(f"--{f.metadata.get('flag', f.name.replace('_', '-'))}", **options)
+
+
+def _help(form: Any, default: Any) -> str:
+    text = str(form["tooltip"]).replace("%", "%%")
+    if default is None or isinstance(default, bool):
+        return text
+    shown = ",".join(default) if isinstance(default, tuple) else default
+    return f"{text} (default: {shown})"
+
+
+def _reader(annotation: Any) -> Any:
+    """Return what turns an argument's text into a field's type."""
+    readers = {
+        int: int,
+        float: float,
+        float | None: float,
+        str | float: _word_or_number,
+        tuple[str, ...]: lambda text: tuple(text.split(",")),
+    }
+    return readers.get(annotation, str)
+
+
+def _word_or_number(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _params(kind: type[P], arguments: argparse.Namespace, **more: Any) -> P:
+    given = {f.name: getattr(arguments, f.name) for f in fields(kind) if "tooltip" in f.metadata}
+    return kind(**given, **more)
+
+
+class _Bar(BatchProgress):
+    """A progress bar on standard error: planes, time left, cells and cells a second."""
+
+    def start(self, planes: int) -> None:
+        self.n_cells = 0
+        self.bar = tqdm(total=planes, unit="image", file=sys.stderr, dynamic_ncols=True)
+
+    def cells(self, n: int) -> None:
+        self.n_cells += n
+        elapsed = self.bar.format_dict["elapsed"]
+        rate = self.n_cells / elapsed if elapsed > 0 else 0.0
+        self.bar.set_postfix_str(f"{self.n_cells} cells, {rate:.0f} cells/s", refresh=False)
+
+    def plane(self) -> None:
+        self.bar.update()
+
+    def failed(self, failure: Failure) -> None:
+        self.bar.write(f"failed to {failure.stage}: {failure.reason}", file=sys.stderr)
+
+    def close(self) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    params = _params(ScoreParams, arguments, segmentation=_params(SegmentationParams, arguments))
+    bar = _Bar()
+    print(f"loading the networks of {params.bundle} ...", file=sys.stderr)
+    try:
+        summary = score_batch(arguments.inputs, arguments.out, params, _params(OutputParams, arguments), bar)
+    finally:
+        bar.close()
+    uncertain = f", {summary.uncertain} uncertain" if summary.uncertain else ""
+    print(
+        f"{summary.cells} cells in {summary.planes} images: "
+        f"{summary.called_all} ALL, {summary.called_hem} Hem{uncertain}"
+    )
+    _print_end(summary)
+    print(RESEARCH_USE)
+    return summary.exit_status
+
+
+def _segment(arguments: argparse.Namespace) -> int:
+    bar = _Bar()
+    params = _params(SegmentationParams, arguments)
+    try:
+        summary = segment_batch(arguments.inputs, arguments.out, params, arguments.overwrite, bar)
+    finally:
+        bar.close()
+    print(f"{summary.cells} cells in {summary.planes} images")
+    _print_end(summary)
+    return summary.exit_status
+
+
+def _print_end(summary: BatchSummary) -> None:
+    if summary.failures:
+        print(f"{len(summary.failures)} inputs failed")
+    print(f"results: {summary.folder}")
+
+
+def _list_bundles(arguments: argparse.Namespace) -> int:
+    raise NotImplementedError
+
+
+def _show_bundle(arguments: argparse.Namespace) -> int:
+    from napari_all_detect.bundle import load_bundle
+
+    bundle = load_bundle(arguments.bundle)
+    print(f"{bundle.label} in {bundle.folder}\ndigest {bundle.digest}\n")
+    print(bundle.card)
+    return 0
+
+
+def _verify_bundle(arguments: argparse.Namespace) -> int:
+    from napari_all_detect.bundle import load_bundle
+
+    bundle = load_bundle(Path(arguments.bundle))
+    print(f"{bundle.label}: schema and {len(bundle.manifest.members)} digests are right")
+    return 0
+
+
+def _install_bundle(arguments: argparse.Namespace) -> int:
+    from napari_all_detect.bundle import install_bundle
+
+    bundle = install_bundle(arguments.bundle)
+    print(f"{bundle.label} is installed in {bundle.folder}; use it with --bundle {bundle.manifest.name}")
+    return 0
+
+
+def _write_samples(arguments: argparse.Namespace) -> int:
+    from napari_all_detect.samples import write_samples
+
+    paths = write_samples(arguments.folder)
+    print(f"{len(paths)} files; score them: all-detect score {arguments.folder / 'smears'} --out results")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Keras: one graph from uint8 crops to the probabilities of all members."""
+
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_all_detect.bundle import Bundle, Member
+from napari_all_detect.engines.base import Progress
+from napari_all_detect.errors import BundleError, MissingDependencyError
+from napari_all_detect.networks import build_network, preprocess
+
+__all__ = ["KerasEngine"]
+
+
+class KerasEngine:
+    """All members of a bundle in one compiled graph.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    device : {"auto", "cpu", "gpu"}
+        `auto` takes a GPU if Keras's backend sees one.
+    batch_size : int
+        Cells at once. A plane's last batch is filled up to a power of two, so that few shapes are compiled.
+
+    Raises
+    ------
+    BundleError
+        If weights do not fit the architecture that the manifest names.
+    MissingDependencyError
+        If `device` is `gpu` and there is none.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "auto", batch_size: int = 32) -> None:
+        import keras
+
+        self.batch_size = batch_size
+        self.name = f"keras {keras.__version__} on {keras.backend.backend()}"
+        self.device = _choose_device(device)
+        self._n_members = len(bundle.manifest.members)
+        # Planes may come from several threads; one batch at a time fills the machine.
+        self._lock = Lock()
+        with keras.device(f"{self.device}:0"):
+            self._graph = _build_graph(bundle)
+
+    def predict(self, crops: NDArray[np.uint8], progress: Progress | None = None) -> NDArray[np.float32]:
+        """Return the members' probabilities.
+
+        Parameters
+        ----------
+        crops : (N, s, s, 3) uint8
+            s is the bundle's crop size.
+        progress : callable, optional
+            Is told after each batch how many more cells are done.
+
+        Returns
+        -------
+        probabilities : (N, M, 2) float32
+            Of (Hem, ALL), for each cell and member.
+        """
+        import keras
+
+        batches = [np.zeros((0, self._n_members, 2), np.float32)]
+        with self._lock, keras.device(f"{self.device}:0"):
+            for start in range(0, len(crops), self.batch_size):
+                batch = crops[start : start + self.batch_size]
+                batches.append(self._graph.predict_on_batch(_filled(batch, self.batch_size))[: len(batch)])
+                if progress is not None:
+                    progress(len(batch))
+        return np.concatenate(batches)
+
+
+def _build_graph(bundle: Bundle) -> Any:
+    """Join the members: uint8 crops in, resized and scaled for each, their softmax at their temperature out."""
+    import keras
+
+    size = bundle.manifest.crop.size
+    crops = keras.Input((size, size, 3), dtype="uint8", name="crops")
+    votes = []
+    for member in bundle.manifest.members:
+        pixels = preprocess(crops, member.input_size, member.preprocessing)
+        logits = _load_member(bundle, member)(pixels)
+        votes.append(keras.ops.softmax(logits / member.temperature))
+    return keras.Model(crops, keras.ops.stack(votes, axis=1), name=bundle.manifest.name)
+
+
+def _load_member(bundle: Bundle, member: Member) -> Any:
+    try:
+        network = build_network(member.architecture, member.input_size, member.cut)
+        network.load_weights(bundle.weights(member))
+    except (ValueError, KeyError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BundleError(
+            f"bundle {bundle.label}, member {member.name}: {reason}; "
+            f"expected weights of {member.architecture} cut at {member.cut}; get the bundle again"
+        ) from error
+    network.trainable = False
+    return network
+
+
+def _choose_device(device: str) -> str:
+    if device == "cpu":
+        return "cpu"
+    has_gpu = _has_gpu()
+    if device == "gpu" and not has_gpu:
+        raise MissingDependencyError(
+            "no GPU that Keras's backend can use; run with --device cpu, or: pip install 'napari-all-detect[gpu]' "
+            "and set the environment variable KERAS_BACKEND=jax"
+        )
+    return "gpu" if has_gpu else "cpu"
+
+
+def _has_gpu() -> bool:
+    import keras
+
+    return bool(keras.distribution.list_devices("gpu"))
+
+
+def _filled(batch: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
+    """Fill a batch up with black to the next power of two."""
+    n = min(batch_size, 1 << (len(batch) - 1).bit_length())
+    return np.pad(batch, ((0, n - len(batch)), (0, 0), (0, 0), (0, 0))) if n > len(batch) else batch

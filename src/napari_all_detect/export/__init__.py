@@ -1,0 +1,1 @@
+"""Tables and label images on disk, one module per format."""

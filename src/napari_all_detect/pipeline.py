@@ -1,0 +1,241 @@
+"""One road from a plane to its table: command line, batch, plugin and Python API all come through `score_plane`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from napari_all_detect import table, trust
+from napari_all_detect.bundle import Bundle, load_bundle
+from napari_all_detect.crops import center_crop, crop_scale
+from napari_all_detect.engines import Engine, Progress, open_engine
+from napari_all_detect.ensemble import combine, member_weights
+from napari_all_detect.errors import InputError
+from napari_all_detect.params import ScoreParams
+from napari_all_detect.segmentation import segment_cells
+from napari_all_detect.sources import RgbPlane, as_rgb
+
+__all__ = ["PlaneInput", "ScoredImage", "Scorer", "open_scorer", "score_image", "score_plane"]
+
+
+@dataclass(frozen=True)
+class PlaneInput:
+    """A plane's pixels, and what is known of them.
+
+    Attributes
+    ----------
+    pixels : RgbPlane
+    image, plane : str
+        The names in the tables.
+    labels : (H, W) integer, optional
+        Cells that somebody else found; None finds them here.
+    pixel_size_um : float, optional
+        As the file says.
+    """
+
+    pixels: RgbPlane
+    image: str = "image"
+    plane: str = "0"
+    labels: NDArray[np.integer] | None = None
+    pixel_size_um: float | None = None
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """What scoring a plane gives.
+
+    Attributes
+    ----------
+    labels : (H, W) int32
+        0 for background; a cell's number is its `label` in the table.
+    table : DataFrame
+        A row per cell: the columns of `cells.csv`.
+    crops : (N, s, s, 3) uint8
+        What the networks saw, in the order of the table.
+    member_probabilities : (N, M, 2) float32
+        Each member's probabilities of (Hem, ALL).
+    summary : DataFrame
+        The plane's row of `images.csv`.
+    """
+
+    labels: NDArray[np.int32]
+    table: pd.DataFrame
+    crops: NDArray[np.uint8]
+    member_probabilities: NDArray[np.float32]
+    summary: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A loaded bundle with the engine that runs it, ready for any number of planes."""
+
+    params: ScoreParams
+    bundle: Bundle
+    engine: Engine
+
+    @property
+    def members(self) -> list[str]:
+        """Names of the members, in the bundle's order."""
+        return [member.name for member in self.bundle.manifest.members]
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """(M,) weights W_k of Eq. 2."""
+        manifest = self.bundle.manifest
+        weighting = self.params.weighting or manifest.ensemble.weighting
+        return member_weights([member.validation for member in manifest.members], weighting)
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which a cell is called ALL."""
+        own = self.bundle.manifest.ensemble.threshold
+        return own if self.params.threshold is None else self.params.threshold
+
+
+def open_scorer(params: ScoreParams) -> Scorer:
+    """Load the bundle and build its networks, which takes seconds.
+
+    Raises
+    ------
+    BundleError
+        If the bundle is unknown or damaged.
+    MissingDependencyError
+        If a GPU is asked for and none can be used.
+    """
+    bundle = load_bundle(params.bundle)
+    return Scorer(params, bundle, open_engine(bundle, params))
+
+
+def score_plane(scorer: Scorer, given: PlaneInput, progress: Progress | None = None) -> ScoredImage:
+    """Find the cells of one plane, score them and tabulate.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    given : PlaneInput
+    progress : callable, optional
+        Is told after each batch how many more cells are scored.
+
+    Raises
+    ------
+    InputError
+        If the labels given are not a label image of this plane.
+    """
+    rgb, params, manifest = given.pixels.rgb, scorer.params, scorer.bundle.manifest
+    if given.labels is None:
+        labels = segment_cells(rgb, params.segmentation)
+    else:
+        labels = _checked_labels(given.labels, rgb.shape[:2])
+    pixel_size_um = given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um
+    geometry = table.geometry(labels, pixel_size_um)
+    scale = crop_scale(
+        params.rescale,
+        pixel_size_um=pixel_size_um,
+        diameters_px=geometry["diameter_px"],
+        bundle_pixel_size_um=manifest.crop.pixel_size_um,
+        bundle_diameter_px=manifest.crop.cell_diameter_px,
+    )
+    crops = center_crop(rgb, labels, manifest.crop.size, scale)
+    probabilities = scorer.engine.predict(crops, progress)
+    columns = geometry | _scores(scorer, probabilities) | _trust(scorer, geometry, labels.shape, scale)
+    names = {"image": given.image, "plane": given.plane}
+    cells = table.typed(
+        table.cell_columns(scorer.members), columns | names | {"bundle": scorer.bundle.label}, len(crops)
+    )
+    facts = {"pixel_size_um": pixel_size_um, "rescale": scale, "notes": ";".join(given.pixels.notes)}
+    return ScoredImage(labels, cells, crops, probabilities, table.image_row(cells, names | facts))
+
+
+def score_image(
+    image: ArrayLike,
+    labels: NDArray[np.integer] | None = None,
+    bundle: str = "lite",
+    **options: Any,
+) -> ScoredImage:
+    """Score every white cell of an image.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 or like
+        A stained smear. Grey and RGBA images, 16-bit and float values are converted as for files.
+    labels : (H, W) integer, optional
+        Cells found elsewhere; used as they are.
+    bundle : str
+        Name or path of a model bundle.
+    **options
+        Other fields of `ScoreParams`, for instance `weighting="equal"` or `pixel_size_um=0.25`.
+
+    Returns
+    -------
+    scored : ScoredImage
+
+    Raises
+    ------
+    InputError
+        If the image or the labels can't be used.
+    BundleError
+        If the bundle is unknown or damaged.
+    ParameterError
+        If an option lies outside its range.
+
+    Examples
+    --------
+    >>> from napari_all_detect.samples import draw_smear
+    >>> scored = score_image(draw_smear((224, 224), n_cells=4, seed=3).rgb)
+    >>> scored.crops.shape[1:], scored.member_probabilities.shape[1:]
+    ((56, 56, 3), (5, 2))
+    >>> bool(scored.table["p_all"].between(0, 1).all())
+    True
+    """
+    scorer = _cached_scorer(ScoreParams(bundle=str(bundle), **options))
+    return score_plane(scorer, PlaneInput(as_rgb(image), labels=labels))
+
+
+@lru_cache(maxsize=2)
+def _cached_scorer(params: ScoreParams) -> Scorer:
+    return open_scorer(params)
+
+
+def _scores(scorer: Scorer, probabilities: NDArray[np.float32]) -> dict[str, Any]:
+    """Return the columns of the scores."""
+    combined = combine(probabilities, scorer.weights)
+    members = {f"p_all_{name}": probabilities[:, k, 1] for k, name in enumerate(scorer.members)}
+    return {
+        "p_all": combined[:, 1],
+        "p_hem": combined[:, 0],
+        "call": trust.calls(combined[:, 1], scorer.threshold),
+        "spread": trust.spread(probabilities),
+        "votes_all": trust.votes_all(probabilities, scorer.threshold),
+        **members,
+    }
+
+
+def _trust(scorer: Scorer, geometry: dict[str, Any], shape: Sequence[int], scale: float) -> dict[str, list[str]]:
+    """Return the column of the flags."""
+    crop = scorer.bundle.manifest.crop
+    flags = trust.flag_cells(
+        np.stack([geometry[f"bbox_{side}"] for side in ("y0", "x0", "y1", "x1")], axis=1),
+        geometry["diameter_px"],
+        (shape[0], shape[1]),
+        scale=scale,
+        crop_size=crop.size,
+        bundle_diameter_px=crop.cell_diameter_px,
+    )
+    return {"flags": trust.join_flags(flags, len(geometry["label"]))}
+
+
+def _checked_labels(labels: NDArray[np.integer], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """Return labels as int32 if they are labels of an image of this shape."""
+    labels = np.asarray(labels)
+    if labels.shape != shape:
+        raise InputError(f"the labels' shape is {labels.shape}, the image's {shape}; expected the same")
+    if labels.dtype.kind not in "iub":
+        raise InputError(f"labels are {labels.dtype}; expected whole numbers, 0 for background")
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    if low < 0 or high > np.iinfo(np.int32).max:
+        raise InputError(f"labels run from {low} to {high}; expected 0 to {np.iinfo(np.int32).max}")
+    return labels.astype(np.int32)

@@ -1,0 +1,73 @@
+"""The sample sheet, and sums by sample."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from napari_all_detect import table
+from napari_all_detect.errors import InputError
+
+__all__ = ["SAMPLE_COLUMNS", "read_sample_sheet", "sum_samples"]
+
+SAMPLE_COLUMNS = (
+    table.Column("sample", "str", "", "Sample, as the sheet names it"),
+    table.Column("subject", "str", "", "Subject that the sample is from; empty if the sheet does not say"),
+    table.Column("images", "int64", "", "Planes scored"),
+    *(column for column in table.IMAGE_COLUMNS if column.name in ("cells", "all", "hem", "uncertain")),
+    table.Column("fraction_all", "float32", "", "Cells called ALL among those called ALL or Hem"),
+    table.Column("mean_p_all", "float32", "", "Mean of p_all over the cells"),
+)
+
+
+def read_sample_sheet(path: Path) -> pd.DataFrame:
+    """Read a CSV with the columns image, sample and, optionally, subject.
+
+    Raises
+    ------
+    InputError
+        If the file can't be read, a column is missing, or an image is listed twice.
+    """
+    try:
+        sheet = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(
+            f"{path}: no sample sheet that can be read ({error}); expected a CSV: image,sample,subject"
+        ) from error
+    missing = {"image", "sample"} - set(sheet.columns)
+    if missing:
+        raise InputError(
+            f"{path}: no column {' or '.join(sorted(missing))}; it has {', '.join(sheet.columns)}; "
+            "expected image, sample and, if known, subject"
+        )
+    twice = sheet["image"][sheet["image"].duplicated()]
+    if len(twice):
+        raise InputError(f"{path}: {twice.iloc[0]} is listed twice; expected each image once")
+    return sheet if "subject" in sheet else sheet.assign(subject="")
+
+
+def sum_samples(images: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
+    """Sum the rows of `images.csv` by sample; images that the sheet does not list are left out.
+
+    Parameters
+    ----------
+    images : DataFrame
+        The table of `images.csv`.
+    sheet : DataFrame
+        From `read_sample_sheet`; its samples keep their order.
+    """
+    joined = images.merge(sheet, on="image", how="inner")
+    joined["sum_p_all"] = joined["mean_p_all"].fillna(0).astype("float64") * joined["cells"]
+    rows = []
+    for (sample, subject), group in joined.groupby(["sample", "subject"], sort=False):
+        counts = {name: int(group[name].sum()) for name in ("cells", "all", "hem", "uncertain")}
+        called = counts["all"] + counts["hem"]
+        values = {
+            "sample": sample,
+            "subject": subject,
+            "images": len(group),
+            **counts,
+            "fraction_all": counts["all"] / called if called else None,
+            "mean_p_all": group["sum_p_all"].sum() / counts["cells"] if counts["cells"] else None,
+        }
+        rows.append(table.typed(SAMPLE_COLUMNS, values, 1))
+    return pd.concat(rows, ignore_index=True) if rows else table.typed(SAMPLE_COLUMNS, {}, 0)

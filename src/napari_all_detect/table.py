@@ -1,0 +1,168 @@
+"""The columns of `cells.csv` and `images.csv`: name, type, unit, meaning; and how a plane's rows are made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from skimage.measure import regionprops_table
+
+__all__ = ["IMAGE_COLUMNS", "Column", "cell_columns", "empty_cells", "geometry", "image_row", "typed"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    dtype: str
+    unit: str
+    meaning: str
+
+
+IDENTITY = (
+    Column("image", "str", "", "Name of the image file or store"),
+    Column("plane", "str", "", "Which plane of the image: 0, or page (p3), or position (t0_z3)"),
+    Column("label", "int64", "", "Value of the cell in the label image; consecutive from 1 in a plane"),
+)
+GEOMETRY = (
+    Column("y_px", "float32", "px", "Centroid, downwards from the centre of the first pixel"),
+    Column("x_px", "float32", "px", "Centroid, rightwards from the centre of the first pixel"),
+    Column("bbox_y0", "int64", "px", "First row of the bounding box"),
+    Column("bbox_x0", "int64", "px", "First column of the bounding box"),
+    Column("bbox_y1", "int64", "px", "Row after the last of the bounding box"),
+    Column("bbox_x1", "int64", "px", "Column after the last of the bounding box"),
+    Column("area_px", "int64", "px", "Number of pixels"),
+    Column("diameter_px", "float32", "px", "Diameter of the circle of the same area"),
+    Column("eccentricity", "float32", "", "Of the ellipse with the same second moments: 0 round, towards 1 long"),
+    Column("solidity", "float32", "", "Share of its convex hull that the cell fills"),
+    Column("y_um", "float32", "um", "y_px in micrometres; empty without a pixel size"),
+    Column("x_um", "float32", "um", "x_px in micrometres; empty without a pixel size"),
+    Column("area_um2", "float32", "um2", "Area; empty without a pixel size"),
+    Column("diameter_um", "float32", "um", "diameter_px in micrometres; empty without a pixel size"),
+)
+SCORES = (
+    Column("p_all", "float32", "", "Probability of ALL by the ensemble (Eq. 2)"),
+    Column("p_hem", "float32", "", "Probability of Hem; with p_all it makes 1"),
+    Column("call", "str", "", "ALL, Hem or uncertain"),
+    Column("spread", "float32", "", "Standard deviation of the members' p_all"),
+    Column("votes_all", "int64", "", "Members that call the cell ALL"),
+)
+TRUST = (
+    Column("domain_distance", "float32", "", "Distance from the training cells; empty without domain statistics"),
+    Column("in_domain", "boolean", "", "Whether that is near enough to trust the score; empty likewise"),
+    Column("flags", "str", "", "Reasons for doubt, joined by ;"),
+    Column("bundle", "str", "", "Bundle that scored: name-version"),
+)
+IMAGE_COLUMNS = (
+    *IDENTITY[:2],
+    Column("cells", "int64", "", "White cells found"),
+    Column("all", "int64", "", "Cells called ALL"),
+    Column("hem", "int64", "", "Cells called Hem"),
+    Column("uncertain", "int64", "", "Cells called uncertain"),
+    Column("fraction_all", "float32", "", "Cells called ALL among those called ALL or Hem; empty without any"),
+    Column("mean_p_all", "float32", "", "Mean of p_all; empty without cells"),
+    Column("median_diameter_px", "float32", "px", "Median diameter; empty without cells"),
+    Column("pixel_size_um", "float32", "um", "Edge of a pixel; empty if unknown"),
+    Column("rescale", "float32", "", "Factor by which the plane was rescaled before cropping"),
+    Column("notes", "str", "", "What was done to the pixel values, joined by ;"),
+)
+
+
+def cell_columns(members: Sequence[str]) -> tuple[Column, ...]:
+    """Return the columns of `cells.csv`, in order, for a bundle's members.
+
+    >>> [column.name for column in cell_columns(["vgg16"])][-6:]
+    ['votes_all', 'p_all_vgg16', 'domain_distance', 'in_domain', 'flags', 'bundle']
+    """
+    votes = [Column(f"p_all_{name}", "float32", "", f"Probability of ALL by {name}") for name in members]
+    return (*IDENTITY, *GEOMETRY, *SCORES, *votes, *TRUST)
+
+
+def typed(columns: Sequence[Column], values: Mapping[str, Any], n: int) -> pd.DataFrame:
+    """Make a table with exactly these columns and types; a column without values is empty.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+    values : mapping of str to (n,) array or one value for all rows
+        None is empty.
+    n : int
+        Number of rows.
+    """
+    return pd.DataFrame({c.name: _series(c, values.get(c.name), n) for c in columns})
+
+
+def empty_cells(members: Sequence[str]) -> pd.DataFrame:
+    """Return the cell table without a row."""
+    return typed(cell_columns(members), {}, 0)
+
+
+def geometry(labels: NDArray[np.integer], pixel_size_um: float | None) -> dict[str, Any]:
+    """Measure every label.
+
+    Parameters
+    ----------
+    labels : (H, W) integer
+    pixel_size_um : float or None
+
+    Returns
+    -------
+    columns : dict
+        `label` and the columns of the geometry; the `_um` ones are None without a pixel size.
+    """
+    measured = regionprops_table(
+        labels,
+        properties=(
+            "label",
+            "centroid",
+            "bbox",
+            "area",
+            "equivalent_diameter_area",
+            "eccentricity",
+            "solidity",
+        ),
+    )
+    names = ["label", "y_px", "x_px", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]
+    names += ["area_px", "diameter_px", "eccentricity", "solidity"]
+    columns: dict[str, Any] = dict(zip(names, measured.values(), strict=True))
+    if pixel_size_um is not None:
+        for name in ("y", "x", "diameter"):
+            columns[f"{name}_um"] = columns[f"{name}_px"] * pixel_size_um
+        columns["area_um2"] = columns["area_px"] * pixel_size_um**2
+    return columns
+
+
+def image_row(cells: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
+    """Sum up a plane's cells in one row of `images.csv`.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        The plane's rows of `cells.csv`.
+    facts : mapping
+        `image, plane, pixel_size_um, rescale, notes`.
+    """
+    counts = {name: int((cells["call"] == name).sum()) for name in ("ALL", "Hem", "uncertain")}
+    called = counts["ALL"] + counts["Hem"]
+    values = {
+        **facts,
+        "cells": len(cells),
+        "all": counts["ALL"],
+        "hem": counts["Hem"],
+        "uncertain": counts["uncertain"],
+        "fraction_all": counts["ALL"] / called if called else None,
+        "mean_p_all": cells["p_all"].mean() if len(cells) else None,
+        "median_diameter_px": cells["diameter_px"].median() if len(cells) else None,
+    }
+    return typed(IMAGE_COLUMNS, values, 1)
+
+
+def _series(column: Column, values: Any, n: int) -> pd.Series:
+    if values is None:
+        values = pd.NA if column.dtype == "boolean" else (np.nan if column.dtype == "float32" else "")
+    if np.ndim(values) == 0:
+        values = [values] * n
+    return pd.Series(values, dtype="object" if column.dtype == "str" else column.dtype)

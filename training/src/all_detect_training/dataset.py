@@ -1,0 +1,154 @@
+"""Images by class -> cells by class.
+
+A folder holds one sub-folder per class, of smears or of single cells. A smear's cells inherit its class: a weak
+label, for a smear of leukemia holds normal cells too.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_all_detect.crops import center_crop
+from napari_all_detect.errors import InputError
+from napari_all_detect.segmentation import segment_cells
+from napari_all_detect.sources import find_images, open_planes
+
+__all__ = ["Cells", "read_cells"]
+
+Kind = Literal["smears", "cells"]
+Labeller = Callable[[NDArray[np.uint8]], NDArray[np.int32]]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Crops with their class and where they come from.
+
+    Attributes
+    ----------
+    crops : (N, s, s, 3) uint8
+    is_all : (N,) bool
+        The class of the image that a cell was found in.
+    image : (N,) str
+        `<class folder>/<file>`, in the order of the folders' natural sorting.
+    diameter_px : (N,) float32
+        Of the circle of the same area.
+    """
+
+    crops: NDArray[np.uint8]
+    is_all: NDArray[np.bool_]
+    image: NDArray[np.str_]
+    diameter_px: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> "Cells":
+        return Cells(self.crops[which], self.is_all[which], self.image[which], self.diameter_px[which])
+
+    def save(self, path: Path) -> None:
+        """Write to an `.npz` file."""
+        np.savez_compressed(path, crops=self.crops, is_all=self.is_all, image=self.image, diameter_px=self.diameter_px)
+
+    @classmethod
+    def load(cls, path: Path) -> "Cells":
+        """Read what `save` wrote."""
+        with np.load(path) as arrays:
+            return cls(**{name: arrays[name] for name in ("crops", "is_all", "image", "diameter_px")})
+
+
+def read_cells(
+    folder: Path,
+    classes: Mapping[str, str],
+    *,
+    kind: Kind,
+    crop_size: int,
+    mask_corner_px: int = 0,
+    workers: int = 1,
+) -> Cells:
+    """Read the cells of a folder that holds one sub-folder per class.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds a sub-folder for each key of `classes`.
+    classes : mapping of str to {"ALL", "Hem"}
+        What the images in a sub-folder are.
+    kind : {"smears", "cells"}
+        `smears` are segmented; in `cells` every image is one cell, whose centre is cut out.
+    crop_size : int
+        Side of a crop in pixels; images are not resampled.
+    mask_corner_px : int
+        Cells that reach into a square of this side in the lower right corner are left out: a scale bar is there.
+    workers : int
+        Processes that read and segment.
+
+    Returns
+    -------
+    cells : Cells
+
+    Raises
+    ------
+    InputError
+        If a sub-folder is missing, or a class ends up without cells. An image that can't be read is left out, and
+        logged.
+    """
+    wrong = sorted(set(classes.values()) - {"ALL", "Hem"})
+    if wrong:
+        raise InputError(f"classes map to {', '.join(wrong)}; expected ALL or Hem")
+    if kind == "cells" and mask_corner_px:
+        raise InputError("a corner can be masked in smears only: an image of one cell would be lost")
+    jobs = list(_images(folder, classes))
+    task = partial(_cells_of_image, kind=kind, crop_size=crop_size, mask_corner_px=mask_corner_px)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(task, (path for path, _, _ in jobs), chunksize=16))
+    counts = [len(crops) for crops, _ in found]
+    cells = Cells(
+        crops=np.concatenate([crops for crops, _ in found]),
+        is_all=np.repeat([name == "ALL" for _, _, name in jobs], counts),
+        image=np.repeat([image for _, image, _ in jobs], counts),
+        diameter_px=np.concatenate([diameters for _, diameters in found]),
+    )
+    for name, n in (("ALL", cells.is_all.sum()), ("Hem", (~cells.is_all).sum())):
+        if n == 0:
+            raise InputError(f"{folder}: no {name} cell found; training needs cells of both classes")
+    return cells
+
+
+def _images(folder: Path, classes: Mapping[str, str]) -> Iterator[tuple[Path, str, str]]:
+    """Yield path, name and class of every image."""
+    for sub, name in classes.items():
+        if not (folder / sub).is_dir():
+            raise InputError(f"{folder}: no sub-folder {sub!r}; expected one for each of: {', '.join(classes)}")
+        for file in find_images([folder / sub]):
+            yield file.path, f"{sub}/{file.image}", name
+
+
+def _cells_of_image(
+    path: Path, *, kind: Kind, crop_size: int, mask_corner_px: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return an image's crops and their diameters; of an image that can't be read or is black, none."""
+    nothing = np.zeros((0, crop_size, crop_size, 3), np.uint8), np.zeros(0, np.float32)
+    try:
+        rgb = np.concatenate([plane.read().rgb for plane in open_planes(find_images([path])[0])[:1]])
+    except InputError as error:
+        log.warning("left out: %s", error)
+        return nothing
+    if not rgb.any():
+        log.warning("left out: %s: all black", path)
+        return nothing
+    labels = segment_cells(rgb) if kind == "smears" else np.ones(rgb.shape[:2], np.int32)
+    if mask_corner_px:
+        spoiled = np.unique(labels[-mask_corner_px:, -mask_corner_px:])
+        labels = np.where(np.isin(labels, spoiled), 0, labels)
+    area = np.bincount((labels if kind == "smears" else rgb.any(axis=-1)).ravel())[1:]
+    diameters = np.sqrt(4 / np.pi * area[area > 0])
+    return center_crop(rgb, labels, crop_size), diameters.astype(np.float32)

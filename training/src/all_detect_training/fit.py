@@ -1,0 +1,164 @@
+"""Train the members of an ensemble, and keep all that a bundle and its card need in one run folder."""
+
+import csv
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from all_detect_training.augment import augment, random_transforms
+from all_detect_training.dataset import Cells
+from all_detect_training.metrics import member_figures
+from all_detect_training.presets import FitParams, MemberSpec
+from all_detect_training.sampling import oversample
+from all_detect_training.schedule import triangular2_schedule
+from all_detect_training.weights import round_to_half, save_half_precision
+from napari_all_detect.networks import ARCHITECTURES, build_network, preprocess
+
+__all__ = ["fit_ensemble", "fit_member", "predict_p_all"]
+
+log = logging.getLogger(__name__)
+Trunks = Path | str | None
+
+
+def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: Path, trunks: Trunks = None) -> None:
+    """Train every member that the run folder does not hold yet.
+
+    Parameters
+    ----------
+    cells : Cells
+        All cells, of training, validation and test.
+    split : (N,) str
+        The side of each cell.
+    params : FitParams
+    run : Path
+        Gets `members/<architecture>.weights.h5`, `<architecture>.csv` (a row per epoch) and
+        `<architecture>.npy` ((N,) float32, p_all of every cell).
+    trunks : path, "imagenet" or None
+        Folder with `<architecture>_notop.weights.h5`; an architecture without a file there starts from scratch.
+    """
+    (run / "members").mkdir(parents=True, exist_ok=True)
+    for spec in params.members:
+        predictions = run / f"{spec.architecture}.npy"
+        if predictions.exists():
+            log.info("%s: trained already", spec.architecture)
+            continue
+        network, history = fit_member(cells, split, spec, params, trunk_weights(trunks, spec))
+        save_half_precision(network, run / "members" / f"{spec.architecture}.weights.h5")
+        write_history(run / f"{spec.architecture}.csv", history)
+        # Written last: it says that the member is complete.
+        np.save(predictions, predict_p_all(network, cells.crops, spec))
+    (run / "params.json").write_text(json.dumps(asdict(params), indent=2) + "\n")
+
+
+def fit_member(
+    cells: Cells, split: NDArray[np.str_], spec: MemberSpec, params: FitParams, weights: str | Path | None
+) -> tuple[Any, list[dict[str, float]]]:
+    """Train one member and return it with the weights of its best epoch by validation AUC, and its history."""
+    import keras
+
+    keras.utils.set_random_seed(params.seed)
+    rng = np.random.default_rng(params.seed)
+    train, validation = np.flatnonzero(split == "train"), cells[split == "validation"]
+    updates = -(-len(_epoch(cells, train, params, rng)) // params.batch_size)
+    network = _build(spec, params, weights)
+    rate = triangular2_schedule(params.lowest_rate, params.highest_rate, params.step_epochs * float(updates))
+    network.compile(
+        keras.optimizers.Adamax(rate, beta_1=0.9, beta_2=0.999),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+    )
+    best, history = network.get_weights(), list[dict[str, float]]()
+    for epoch in range(params.epochs):
+        loss = _train_epoch(network, cells, _epoch(cells, train, params, rng), spec, params, rng)
+        p_all = predict_p_all(network, validation.crops, spec)
+        history.append({"epoch": epoch + 1, "loss": loss, **member_figures(validation.is_all, p_all)})
+        log.info("%s: %s", spec.architecture, {k: round(v, 4) for k, v in history[-1].items()})
+        if history[-1]["auc"] >= max(row["auc"] for row in history):
+            best = network.get_weights()
+    final = build_network(spec.architecture, spec.input_size, spec.cut)
+    final.set_weights(best)
+    round_to_half(final)
+    return final, history
+
+
+def predict_p_all(
+    network: Any, crops: NDArray[np.uint8], spec: MemberSpec, batch_size: int = 256
+) -> NDArray[np.float32]:
+    """Return P(ALL) of (N, s, s, 3) uint8 crops, (N,) float32."""
+    import keras
+
+    mode = ARCHITECTURES[spec.architecture].preprocessing
+    p_all = []
+    for start in range(0, len(crops), batch_size):
+        pixels = preprocess(crops[start : start + batch_size], spec.input_size, mode)
+        logits = network.predict_on_batch(pixels)
+        p_all.append(keras.ops.convert_to_numpy(keras.ops.softmax(logits))[:, 1])
+    return np.concatenate(p_all).astype(np.float32)
+
+
+def trunk_weights(trunks: Trunks, spec: MemberSpec) -> str | Path | None:
+    """Return what a member's trunk starts from."""
+    if trunks is None or trunks == "imagenet":
+        return trunks
+    path = Path(trunks) / f"{spec.architecture}_notop.weights.h5"
+    if path.exists():
+        return path
+    log.warning("%s: no %s; starts from scratch", spec.architecture, path.name)
+    return None
+
+
+def write_history(path: Path, history: list[dict[str, float]]) -> None:
+    """Write a row per epoch."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, history[0])
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def _build(spec: MemberSpec, params: FitParams, weights: str | Path | None) -> Any:
+    """Build a network, in mixed precision if asked; its weights stay float32 either way."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if params.mixed_precision else "float32")
+    try:
+        return build_network(spec.architecture, spec.input_size, spec.cut, weights, params.dropout)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _epoch(cells: Cells, train: NDArray[np.intp], params: FitParams, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw the cells of one epoch, both classes alike."""
+    return train[oversample(cells.is_all[train], rng)][: params.cells_per_epoch]
+
+
+def _train_epoch(
+    network: Any,
+    cells: Cells,
+    order: NDArray[np.intp],
+    spec: MemberSpec,
+    params: FitParams,
+    rng: np.random.Generator,
+) -> float:
+    """Show every index once, augmented; return the mean loss."""
+    mode = ARCHITECTURES[spec.architecture].preprocessing
+    classes = np.eye(2, dtype=np.float32)[cells.is_all.astype(int)]
+    losses = []
+    for start in range(0, len(order), params.batch_size):
+        batch = order[start : start + params.batch_size]
+        moves = random_transforms(
+            len(batch),
+            params.crop_size,
+            rng,
+            rotation_degrees=params.rotation_degrees,
+            zoom=params.zoom,
+            shift=params.shift,
+        )
+        pixels = preprocess(augment(cells.crops[batch], moves), spec.input_size, mode)
+        losses.append(network.train_on_batch(pixels, classes[batch]))
+        network.reset_metrics()
+    return float(np.mean(losses))

@@ -1,0 +1,70 @@
+"""What is trained and how: every value that `fit` uses, with the shipped presets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+__all__ = ["PRESETS", "FitParams", "MemberSpec"]
+
+
+@dataclass(frozen=True)
+class MemberSpec:
+    """One network to train: an architecture of `napari_all_detect.networks`, where it ends and what it is fed."""
+
+    architecture: str
+    input_size: int
+    cut: str | None = None
+
+
+@dataclass(frozen=True)
+class FitParams:
+    """How members are trained.
+
+    The optimiser, its schedule, the loss, the oversampling and the kinds of augmentation are those of Mondal et al.
+    (2021, sections 2.2 and 2.4); a preset says where it departs from their values.
+    """
+
+    members: tuple[MemberSpec, ...]
+    crop_size: int
+    epochs: int
+    cells_per_epoch: int | None = None
+    """Of the oversampled cells an epoch shows this many, drawn afresh; None shows all."""
+    batch_size: int = 32
+    lowest_rate: float = 1e-7
+    highest_rate: float = 2e-3
+    step_epochs: float = 6.0
+    """Epochs from the lowest to the highest rate: half a cycle."""
+    dropout: float = 0.0
+    rotation_degrees: float = 180.0
+    zoom: float = 0.1
+    shift: float = 0.1
+    """Largest zoom and shift, as shares of the crop's side."""
+    train_share: float = 0.60
+    validation_share: float = 0.15
+    """The rest of every class is the test set."""
+    mixed_precision: bool = False
+    seed: int = 2021
+
+
+PRESETS: Mapping[str, FitParams] = MappingProxyType(
+    {
+        # Trunks cut early and fed small crops: under 10 MB and tens of cells a second on two cores. Its schedule is
+        # short, one cycle of triangular2, and its peak rate half of the paper's, as most of a cut trunk is ImageNet's.
+        "lite": FitParams(
+            members=(
+                MemberSpec("vgg16", 48, "block3_pool"),
+                MemberSpec("xception", 72, "block4_sepconv2_bn"),
+                MemberSpec("mobilenet", 96, "conv_pw_6_relu"),
+                MemberSpec("inception_resnet_v2", 80, "mixed_5b"),
+                MemberSpec("densenet121", 64, "pool3_pool"),
+            ),
+            crop_size=56,
+            epochs=6,
+            cells_per_epoch=5000,
+            highest_rate=1e-3,
+            step_epochs=3.0,
+            dropout=0.2,
+            mixed_precision=True,
+        ),
+    }
+)
