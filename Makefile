@@ -1,0 +1,49 @@
+# `make demo` and `make test` set up everything that they need; both can be repeated.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# Networks' start-up chatter, not ours.
+export TF_CPP_MIN_LOG_LEVEL = 3
+
+.PHONY: demo test lint types bench lite clean
+
+demo: $(VENV)/core.stamp
+	rm -rf demo
+	$(BIN)/all-detect score sample_data/smears --out demo
+	@echo && head -n 4 demo/cells.csv | cut -d, -f1-5,18-23 && echo "..." && echo && cat demo/images.csv | cut -d, -f1-9
+
+test: lint types
+	sh scripts/with_display.sh $(BIN)/python -m pytest
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/dev.stamp
+	$(BIN)/mypy
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.run
+
+# The shipped bundle, from the data: make lite DATA=/path/to/data
+lite: $(VENV)/dev.stamp
+	$(BIN)/all-detect-train fit --preset lite --smears $(DATA)/taleqani --classes Benign=Hem,Early=ALL,Pre=ALL,Pro=ALL \
+		--mask-corner 32 --trunks $(DATA)/imagenet --workers 2 --out runs/lite
+	$(BIN)/all-detect-train export runs/lite --out src/napari_all_detect/bundle/builtin/lite --name lite --version 1.0.0
+
+$(VENV)/bin/python:
+	sh scripts/system_packages.sh python
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/core.stamp: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml training/pyproject.toml scripts/system_packages.sh | $(VENV)/bin/python
+	sh scripts/system_packages.sh display
+	$(BIN)/python -m pip install --quiet -e ".[dev]" -e ./training
+	touch $@ $(VENV)/core.stamp
+
+clean:
+	rm -rf $(VENV) demo build dist
