@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from napari_all_detect.errors import AllDetectError, InputError, OutputError
 from napari_all_detect.export.csv import write_csv
 from napari_all_detect.export.labels import write_labels
+from napari_all_detect.export.parquet import check_parquet
 from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
 from napari_all_detect.pipeline import PlaneInput, ScoredImage, Scorer, open_scorer, score_plane
-from napari_all_detect.results import Failure, ResultsFolder, prepare_folder
+from napari_all_detect.results import Failure, ResultsFolder, check_folder, prepare_folder
 from napari_all_detect.samplesheet import read_sample_sheet, sum_samples
 from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.sources import Plane, find_images, open_planes
@@ -127,6 +128,9 @@ def score_batch(
     params, output, progress = params or ScoreParams(), output or OutputParams(), progress or BatchProgress()
     folder, began = Path(out), time.perf_counter()
     sheet = read_sample_sheet(Path(output.samples)) if output.samples else None
+    if "parquet" in output.formats:
+        check_parquet()
+    check_folder(folder, output.overwrite, [Path(p) for p in (*inputs, output.labels, output.samples) if p])
     scorer = open_scorer(params)
     prepare_folder(folder, output.overwrite)
     results = ResultsFolder(folder, scorer.members, output.formats)
@@ -135,11 +139,11 @@ def score_batch(
     run = _run_record(scorer, output, inputs, planes)
     results.write_run(run | {"status": "running"})
     loaded = time.perf_counter()
-    progress.start(len(planes))
-    for failure in failures:
-        _fail(results, progress, failure)
     status = "interrupted"
     try:
+        progress.start(len(planes))
+        for failure in failures:
+            _fail(results, progress, failure)
         for plane, scored in _in_order(lambda p: _score_one(scorer, p, output, progress), planes):
             if isinstance(scored, Failure):
                 _fail(results, progress, scored)

@@ -31,15 +31,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = arguments.run(arguments)
     except ParameterError as error:
-        print(f"all-detect: {error}", file=sys.stderr)
+        _say(f"all-detect: {error}")
         return 2
     except (AllDetectError, OSError) as error:
-        print(f"all-detect: {error}", file=sys.stderr)
+        _say(f"all-detect: {error}")
         return 1
     except KeyboardInterrupt:
-        print("all-detect: interrupted; what was done so far is in the output folder", file=sys.stderr)
+        _say("all-detect: interrupted; what was done so far is in the output folder")
         return 130
     return status
+
+
+def _say(message: str) -> None:
+    """Print one line on standard error, whatever the names of files in it hold."""
+    print(" ".join(message.splitlines()), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -158,7 +163,8 @@ class _Bar(BatchProgress):
         self.bar.update()
 
     def failed(self, failure: Failure) -> None:
-        self.bar.write(f"failed to {failure.stage}: {failure.reason}", file=sys.stderr)
+        text = f"{failure.input} failed ({failure.stage}): {failure.reason}"
+        self.bar.write(" ".join(text.splitlines()), file=sys.stderr)
 
     def close(self) -> None:
         if hasattr(self, "bar"):
@@ -202,7 +208,19 @@ def _print_end(summary: BatchSummary) -> None:
 
 
 def _list_bundles(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from napari_all_detect.bundle import list_bundles
+
+    listed = list_bundles()
+    for bundle in listed:
+        place = "builtin" if bundle.builtin else "installed"
+        if bundle.error is None:
+            description = " ".join(bundle.description.split())
+            print(f"{bundle.name}-{bundle.version}  {place}  {description}  {bundle.path}")
+        else:
+            print(f"{bundle.name}  {place}  broken: {bundle.error}")
+    if not listed:
+        print("no bundles; install one with: all-detect bundles install FILE_OR_URL")
+    return 0
 
 
 def _show_bundle(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,18 @@ from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.crops import center_crop, crop_scale
 from napari_all_detect.engines import Engine, Progress, open_engine
 from napari_all_detect.ensemble import combine, member_weights
-from napari_all_detect.errors import InputError
+from napari_all_detect.errors import BundleError, InputError
 from napari_all_detect.params import ScoreParams
 from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.sources import RgbPlane, as_rgb
 
 __all__ = ["PlaneInput", "ScoredImage", "Scorer", "open_scorer", "score_image", "score_plane"]
+
+LARGEST_LABEL = 2**22 - 1
+"""Measuring takes memory for each number up to the largest: about 200 MB at this one."""
+
+LARGEST_RESCALED_PX = 2**28
+"""A plane enlarged beyond this is a wrong pixel size, or labels that are not of cells; it takes 3 GB or more."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,10 @@ class Scorer:
         """Names of the members, in the bundle's order."""
         return [member.name for member in self.bundle.manifest.members]
 
-    @property
+    @cached_property
     def weights(self) -> NDArray[np.float64]:
         """(M,) weights W_k of Eq. 2."""
-        manifest = self.bundle.manifest
-        weighting = self.params.weighting or manifest.ensemble.weighting
-        return member_weights([member.validation for member in manifest.members], weighting)
+        return _weights(self.bundle, self.params)
 
     @property
     def threshold(self) -> float:
@@ -102,11 +106,12 @@ def open_scorer(params: ScoreParams) -> Scorer:
     Raises
     ------
     BundleError
-        If the bundle is unknown or damaged.
+        If the bundle is unknown or damaged, or no member weighs anything.
     MissingDependencyError
         If a GPU is asked for and none can be used.
     """
     bundle = load_bundle(params.bundle)
+    _weights(bundle, params)
     return Scorer(params, bundle, open_engine(bundle, params))
 
 
@@ -123,7 +128,7 @@ def score_plane(scorer: Scorer, given: PlaneInput, progress: Progress | None = N
     Raises
     ------
     InputError
-        If the labels given are not a label image of this plane.
+        If the labels given are not a label image of this plane, or rescaling would not fit into memory.
     """
     rgb, params, manifest = given.pixels.rgb, scorer.params, scorer.bundle.manifest
     if given.labels is None:
@@ -139,6 +144,7 @@ def score_plane(scorer: Scorer, given: PlaneInput, progress: Progress | None = N
         bundle_pixel_size_um=manifest.crop.pixel_size_um,
         bundle_diameter_px=manifest.crop.cell_diameter_px,
     )
+    _check_rescaled(labels.shape, scale)
     crops = center_crop(rgb, labels, manifest.crop.size, scale)
     probabilities = scorer.engine.predict(crops, progress)
     columns = geometry | _scores(scorer, probabilities) | _trust(scorer, geometry, labels.shape, scale)
@@ -200,6 +206,15 @@ def _cached_scorer(params: ScoreParams) -> Scorer:
     return open_scorer(params)
 
 
+def _weights(bundle: Bundle, params: ScoreParams) -> NDArray[np.float64]:
+    """Return the members' weights, or refuse if not one is above 0."""
+    weighting = params.weighting or bundle.manifest.ensemble.weighting
+    weights = member_weights([member.validation for member in bundle.manifest.members], weighting)
+    if not weights.any():
+        raise BundleError(f"bundle {bundle.label}: no member's {weighting} is above 0; take another weighting: equal")
+    return weights
+
+
 def _scores(scorer: Scorer, probabilities: NDArray[np.float32]) -> dict[str, Any]:
     """Return the columns of the scores."""
     combined = combine(probabilities, scorer.weights)
@@ -228,6 +243,16 @@ def _trust(scorer: Scorer, geometry: dict[str, Any], shape: Sequence[int], scale
     return {"flags": trust.join_flags(flags, len(geometry["label"]))}
 
 
+def _check_rescaled(shape: Sequence[int], scale: float) -> None:
+    """Refuse a factor that would enlarge a plane beyond what a computer holds."""
+    height, width = (round(n * scale) for n in shape)
+    if scale > 1 and height * width > LARGEST_RESCALED_PX:
+        raise InputError(
+            f"rescaling by {scale:.3g} makes {height} x {width} pixels of the plane, too many to hold; check the pixel "
+            "size and the labels, or rescale by another factor or none"
+        )
+
+
 def _checked_labels(labels: NDArray[np.integer], shape: tuple[int, ...]) -> NDArray[np.int32]:
     """Return labels as int32 if they are labels of an image of this shape."""
     labels = np.asarray(labels)
@@ -236,6 +261,6 @@ def _checked_labels(labels: NDArray[np.integer], shape: tuple[int, ...]) -> NDAr
     if labels.dtype.kind not in "iub":
         raise InputError(f"labels are {labels.dtype}; expected whole numbers, 0 for background")
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
-    if low < 0 or high > np.iinfo(np.int32).max:
-        raise InputError(f"labels run from {low} to {high}; expected 0 to {np.iinfo(np.int32).max}")
+    if low < 0 or high > LARGEST_LABEL:
+        raise InputError(f"labels run from {low} to {high}; expected 0 to {LARGEST_LABEL}: number the cells from 1")
     return labels.astype(np.int32)

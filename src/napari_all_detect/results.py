@@ -1,8 +1,7 @@
 """The output folder of `score`: what lies in it, refused when it holds results, filled plane by plane."""
 
 import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import pandas as pd
 
 from napari_all_detect import table
 from napari_all_detect.errors import OutputError
-from napari_all_detect.export.csv import csv_text
-from napari_all_detect.export.parquet import check_parquet, write_parquet
+from napari_all_detect.export.csv import csv_text, write_csv
+from napari_all_detect.export.parquet import write_parquet
 
-__all__ = ["FAILURE_COLUMNS", "Failure", "ResultsFolder", "prepare_folder"]
+__all__ = ["FAILURE_COLUMNS", "Failure", "ResultsFolder", "check_folder", "prepare_folder"]
 
 RESULTS = (
     "cells.csv",
@@ -41,28 +40,54 @@ class Failure:
     reason: str
 
 
+def check_folder(folder: Path, overwrite: bool, needed: Sequence[Path] = ()) -> None:
+    """Refuse an output folder before anything is loaded or deleted.
+
+    Parameters
+    ----------
+    folder : Path
+    overwrite : bool
+        Whether results that it holds may be replaced.
+    needed : sequence of Path
+        What the run reads: it must not be among the results that would be replaced.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds results and `overwrite` is not set, or something needed would be deleted with them.
+    """
+    held = _held(folder)
+    if held and not overwrite:
+        raise OutputError(f"{folder} holds results already ({', '.join(held)}); name another folder or add --overwrite")
+    for name in held:
+        for path in needed:
+            if path.resolve().is_relative_to((folder / name).resolve()):
+                raise OutputError(f"{path} is among the results that would be replaced; name another output folder")
+
+
 def prepare_folder(folder: Path, overwrite: bool) -> None:
-    """Make the output folder, or refuse it.
+    """Make the output folder, or clear it of the results that it holds; other files stay.
 
     Raises
     ------
     OutputError
         If it holds results and `overwrite` is not set, or can't be written to.
     """
-    held = [name for name in RESULTS if (folder / name).exists()]
-    if held and not overwrite:
-        raise OutputError(f"{folder} holds results already ({', '.join(held)}); name another folder or add --overwrite")
+    check_folder(folder, overwrite)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in held:
-            if (folder / name).is_dir():
-                shutil.rmtree(folder / name)
-            else:
-                (folder / name).unlink()
+        for name in _held(folder):
+            results = folder / name
+            for file in results.rglob("*_labels.tif") if results.is_dir() else [results]:
+                file.unlink()
     except OSError as error:
         raise OutputError(
             f"{folder} can't be written to ({error.strerror}); name a folder that you may write to"
         ) from error
+
+
+def _held(folder: Path) -> list[str]:
+    return [name for name in RESULTS if (folder / name).exists()]
 
 
 class ResultsFolder:
@@ -78,8 +103,6 @@ class ResultsFolder:
     """
 
     def __init__(self, folder: Path, members: list[str], formats: tuple[str, ...]) -> None:
-        if "parquet" in formats:
-            check_parquet()
         self.folder = folder
         self.formats = formats
         self._cells = [table.empty_cells(members)]
@@ -121,10 +144,10 @@ class ResultsFolder:
             write_parquet(self.cells, self.folder / "cells.parquet")
 
     def _start(self, name: str, empty: pd.DataFrame) -> None:
-        (self.folder / name).write_text(csv_text(empty), encoding="utf-8", newline="")
+        write_csv(empty, self.folder / name)
 
     def _append(self, name: str, rows: pd.DataFrame) -> None:
-        with (self.folder / name).open("a", encoding="utf-8", newline="") as file:
+        with (self.folder / name).open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
             file.write(csv_text(rows, header=False))
 
 

@@ -1,5 +1,6 @@
 """The sample sheet, and sums by sample."""
 
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,8 @@ SAMPLE_COLUMNS = (
     table.Column("mean_p_all", "float32", "", "Mean of p_all over the cells"),
 )
 
+UNREADABLE = (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError)
+
 
 def read_sample_sheet(path: Path) -> pd.DataFrame:
     """Read a CSV with the columns image, sample and, optionally, subject.
@@ -25,11 +28,14 @@ def read_sample_sheet(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the file can't be read, a column is missing, or an image is listed twice.
+        If the file can't be read, a column is missing, a row has too many fields, or an image is listed twice.
     """
     try:
-        sheet = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # Without `index_col=False` rows that end in a comma would shift by one column.
+            sheet = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+    except (OSError, UnicodeDecodeError, *UNREADABLE) as error:
         raise InputError(
             f"{path}: no sample sheet that can be read ({error}); expected a CSV: image,sample,subject"
         ) from error
@@ -55,7 +61,7 @@ def sum_samples(images: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
     sheet : DataFrame
         From `read_sample_sheet`; its samples keep their order.
     """
-    joined = images.merge(sheet, on="image", how="inner")
+    joined = sheet[["image", "sample", "subject"]].merge(images, on="image", how="inner")
     joined["sum_p_all"] = joined["mean_p_all"].fillna(0).astype("float64") * joined["cells"]
     rows = []
     for (sample, subject), group in joined.groupby(["sample", "subject"], sort=False):

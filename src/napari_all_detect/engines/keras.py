@@ -11,7 +11,7 @@ from napari_all_detect.engines.base import Progress
 from napari_all_detect.errors import BundleError, MissingDependencyError
 from napari_all_detect.networks import build_network, preprocess
 
-__all__ = ["KerasEngine"]
+__all__ = ["KerasEngine", "load_member"]
 
 
 class KerasEngine:
@@ -81,12 +81,19 @@ def _build_graph(bundle: Bundle) -> Any:
     votes = []
     for member in bundle.manifest.members:
         pixels = preprocess(crops, member.input_size, member.preprocessing)
-        logits = _load_member(bundle, member)(pixels)
+        logits = load_member(bundle, member)(pixels)
         votes.append(keras.ops.softmax(logits / member.temperature))
     return keras.Model(crops, keras.ops.stack(votes, axis=1), name=bundle.manifest.name)
 
 
-def _load_member(bundle: Bundle, member: Member) -> Any:
+def load_member(bundle: Bundle, member: Member) -> Any:
+    """Build one member and give it its weights: preprocessed pixels in, logits of (Hem, ALL) out.
+
+    Raises
+    ------
+    BundleError
+        If they do not fit its architecture.
+    """
     try:
         network = build_network(member.architecture, member.input_size, member.cut)
         network.load_weights(bundle.weights(member))
@@ -115,7 +122,10 @@ def _choose_device(device: str) -> str:
 def _has_gpu() -> bool:
     import keras
 
-    return bool(keras.distribution.list_devices("gpu"))
+    try:
+        return bool(keras.distribution.list_devices("gpu"))
+    except RuntimeError:  # JAX's way of saying that there is none
+        return False
 
 
 def _filled(batch: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ def csv_text(table: pd.DataFrame, header: bool = True) -> str:
     r"""Return a table as CSV: a header, `\n` at line ends, empty fields for missing values.
 
     Floats have the fewest digits that read back to the same float32. A text that a spreadsheet would run as a formula
-    gets a leading apostrophe.
+    gets a leading apostrophe; a carriage return in a text, which readers take for the end of a row, becomes `\n`.
 
     Parameters
     ----------
@@ -41,10 +41,13 @@ def _texts(column: "pd.Series[Any]") -> "pd.Series[Any]":
     if column.dtype.kind == "f":
         texts = pd.Series(column.to_numpy(np.float32).astype(str), dtype="object")
         return texts.where(column.notna().to_numpy(), "")
-    if column.dtype == "object":
-        return column.map(_defused)
+    if column.dtype.kind == "O":
+        return column.map(_safe)
     return column
 
 
-def _defused(text: object) -> object:
-    return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA_STARTS) else text
+def _safe(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    quoted = f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    return quoted.replace("\r\n", "\n").replace("\r", "\n")

@@ -14,4 +14,6 @@ def write_labels(labels: NDArray[np.integer], path: Path) -> None:
 
     dtype = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
     path.parent.mkdir(parents=True, exist_ok=True)
-    tifffile.imwrite(path, labels.astype(dtype), compression="zlib", photometric="minisblack", metadata=None)
+    tifffile.imwrite(
+        path, labels.astype(dtype), compression="zlib", photometric="minisblack", metadata=None, software=False
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_all_detect.errors import OutputError
+from napari_all_detect.export.labels import write_labels
 from napari_all_detect.samples.smear import Smear, draw_smear
 
 __all__ = ["write_samples"]
@@ -116,12 +117,10 @@ def _refuse_to_overwrite(folder: Path, paths: list[Path]) -> None:
 
 
 def _write_smear(smear: Smear, picture: Path, labels: Path) -> None:
-    import imageio.v3 as iio
-    import tifffile
+    from PIL import Image
 
-    iio.imwrite(picture, smear.rgb, extension=".png", optimize=True)
-    truth = smear.labels.astype(np.uint16)
-    tifffile.imwrite(labels, truth, compression="zlib", metadata=None, software=False)
+    Image.fromarray(smear.rgb).save(picture, optimize=True)
+    write_labels(smear.labels, labels)
 
 
 def _cell_rows(image: str, smear: Smear) -> Iterator[str]:

@@ -16,7 +16,7 @@ SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 
 
 def label_names(planes: Sequence[Plane]) -> dict[tuple[str, str], str]:
-    """Name the label image of each plane: the image's name without suffix, with it only where two would be the same.
+    """Name the label image of each plane: the image's name without suffix, with it only where two could be the same.
 
     Returns
     -------
@@ -30,9 +30,13 @@ def label_names(planes: Sequence[Plane]) -> dict[tuple[str, str], str]:
     >>> list(label_names([plane("a.png", "0"), plane("b.png", "0"), plane("b.tif", "p0")]).values())
     ['a_labels.tif', 'b.png_labels.tif', 'b.tif_p0_labels.tif']
     """
-    images = {plane.image for plane in planes}
-    uses = Counter(_without_suffix(image) for image in images)
-    stems = {i: i if uses[_without_suffix(i)] > 1 else _without_suffix(i) for i in images}
+    takes: dict[str, set[str]] = {}
+    for p in planes:
+        stem = _without_suffix(p.image)
+        takes.setdefault(p.image, {stem}).add(_with_plane(stem, p.plane))
+    # Also `a_p1.png` and page 1 of `a.tif` would come to the same name.
+    uses = Counter(name for names in takes.values() for name in names)
+    stems = {i: _without_suffix(i) if all(uses[n] == 1 for n in names) else i for i, names in takes.items()}
     return {(p.image, p.plane): f"{_with_plane(stems[p.image], p.plane)}_labels.tif" for p in planes}
 
 

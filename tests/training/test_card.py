@@ -1,0 +1,149 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from all_detect_training import card as card_module
+from all_detect_training.bundling import About, export_bundle
+from all_detect_training.card import model_card
+from all_detect_training.dataset import Cells
+from all_detect_training.presets import FitParams
+from napari_all_detect.bundle.manifest import Manifest
+
+ROWS = {
+    "SAP (simple average)": "equal",
+    "WEN-accuracy": "accuracy",
+    "WEN-AUC": "auc",
+    "WEN-F1": "f1",
+    "WEN-kappa": "kappa",
+}
+CELL_FIGURES = ("auc", "accuracy", "f1", "kappa", "balanced_accuracy")
+IMAGE_FIGURES = ("auc", "accuracy", "balanced_accuracy")
+Content = dict[str, Any]
+
+
+@pytest.fixture
+def manifest(make_run: Callable[..., Path], made_up_cells: Cells, tmp_path: Path) -> Manifest:
+    rng = np.random.default_rng(5)
+    signal = np.where(made_up_cells.is_all, 0.62, 0.38)
+    p_all = {name: (signal + rng.normal(0, 0.2, len(signal))).clip(0, 1) for name in ("vgg16", "mobilenet")}
+    about = About(name="tiny", version="1.2.3", dataset_name="Drawn smears", dataset_citation="Nobody's 2026")
+    return export_bundle(make_run(p_all), tmp_path / "out", about)
+
+
+def tables(card: str) -> dict[str, list[str]]:
+    """Return the cells of each table row by the first one; rows of the same name follow one another."""
+    rows: dict[str, list[str]] = {}
+    for line in card.splitlines():
+        if line.startswith("| "):
+            name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+            rows.setdefault(name, []).extend(cells)
+    return rows
+
+
+def shown(figure: dict[str, float]) -> str:
+    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+
+
+def test_held_out_figures_are_the_bundles(manifest: Manifest) -> None:
+    rows, metrics = tables(model_card(manifest)), manifest.metrics
+    for name, row in [(n, metrics["ensembles"][k]) for n, k in ROWS.items()] + list(metrics["members"].items()):
+        expected = [shown(row["cell"][f]) for f in CELL_FIGURES] + [shown(row["image"][f]) for f in IMAGE_FIGURES]
+        intervals = [cell for cell in rows[name] if " to " in cell]
+        assert intervals == expected
+        assert len(set(expected)) > 3
+
+
+def test_members_counts_and_confusion_are_the_bundles(manifest: Manifest) -> None:
+    rows = tables(model_card(manifest))
+    for member in manifest.members:
+        v = member.validation
+        assert rows[member.name][:3] == [f"`{member.cut}`", f"{member.input_size} px", f"{v.accuracy:.3f}"]
+        assert rows[member.name][3:6] == [f"{v.auc:.3f}", f"{v.f1:.3f}", f"{v.kappa:.3f}"]
+    assert rows["Benign"] == ["Hem", "5 / 15", "1 / 3", "2 / 6"]
+    confusion = manifest.metrics["kappa_detail"]["confusion"]
+    assert rows["true Hem"] == [str(n) for n in confusion["cell"][0] + confusion["image"][0]]
+    assert rows["true ALL"] == [str(n) for n in confusion["cell"][1] + confusion["image"][1]]
+    for folder, figures in manifest.metrics["kappa_detail"]["auc_by_folder"].items():
+        assert rows[folder][-2:] == [shown(figures["cell"]), shown(figures["image"])]
+    assert rows["`epochs`"] == ["4"]
+
+
+def test_the_card_says_what_matters(manifest: Manifest) -> None:
+    card = model_card(manifest)
+    for text in (
+        "Not for diagnosis",
+        "What it must not be used for",
+        "weak label",
+        "Patients are unknown",
+        "Part of what is learned may be the slide",
+        "not calibrated yet",
+        "Drawn smears\nNobody's 2026",
+        "lower right 32 x 32 px",
+        "the first 60% of the images train, the next 15% validate, the last 25% test",
+        manifest.license,
+        manifest.citation,
+    ):
+        assert text in card, text
+
+
+def test_notes_on_the_data_stand_as_they_are_under_training_data(manifest: Manifest) -> None:
+    notes = "Drawn by a program:\n\n- no *patient* has such cells\n"
+    card = model_card(manifest, notes)
+    start, end = card.index("## Training data"), card.index("## How it was split")
+    assert notes.strip() in card[start:end]
+    assert "--data-notes NOTES" in card
+    assert "--data-notes" not in model_card(manifest)
+
+
+def test_a_calibrated_bundle_is_not_called_uncalibrated(manifest: Manifest) -> None:
+    members = tuple(m.model_copy(update={"temperature": 1.4}) for m in manifest.members)
+    assert "calibrated" not in model_card(manifest.model_copy(update={"members": members}))
+
+
+def test_a_figure_that_is_not_defined_is_no_number(manifest: Manifest) -> None:
+    metrics = json.loads(json.dumps(manifest.metrics))
+    metrics["members"]["vgg16"]["cell"]["kappa"] = {"value": None, "low": None, "high": None}
+    metrics["members"]["vgg16"]["cell"]["f1"] = {"value": 0.25, "low": None, "high": None}
+    rows = tables(model_card(manifest.model_copy(update={"metrics": metrics})))
+    assert "n/a" in rows["vgg16"]
+    assert "0.250" in rows["vgg16"]
+
+
+def commands(card: str) -> list[str]:
+    block = card.split("```sh\n")[1].split("\n```")[0]
+    return block.replace(" \\\n    ", " ").splitlines()
+
+
+def test_commands_to_reproduce(manifest: Manifest, tiny: FitParams, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card_module, "PRESETS", {"tiny": tiny})
+    fit, export = commands(model_card(manifest))
+    assert fit == (
+        "all-detect-train fit --preset tiny --smears DATA --classes Benign=Hem,Early=ALL,Pre=ALL --mask-corner 32 "
+        "--seed 2021 --out RUN"
+    )
+    assert export.startswith("all-detect-train export RUN --out BUNDLE --name tiny --version 1.2.3 --dataset-name ")
+    assert """--dataset-citation 'Nobody'"'"'s 2026'""" in export
+
+
+def test_commands_name_what_departs_from_the_preset(
+    manifest: Manifest, tiny: FitParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = replace(tiny, epochs=9, members=tiny.members[:1])
+    monkeypatch.setattr(card_module, "PRESETS", {"tiny": preset})
+    training = {
+        **manifest.training,
+        "dataset": {**manifest.training["dataset"], "kind": "cells", "mask_corner_px": 0},
+        "trunks": {"vgg16": "vgg16_notop.weights.h5, SHA-256 00", "mobilenet": "random"},
+    }
+    changed = manifest.model_copy(update={"training": training})
+    assert commands(model_card(changed))[0] == (
+        "all-detect-train fit --preset tiny --cells DATA --classes Benign=Hem,Early=ALL,Pre=ALL --trunks TRUNKS "
+        "--epochs 4 --members vgg16,mobilenet --seed 2021 --out RUN"
+    )
+    assert "Every image shows one cell" in model_card(changed)
+    assert "scale bar" not in model_card(changed)

@@ -1,0 +1,319 @@
+import io
+import json
+import shutil
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from all_detect_training import cli
+from all_detect_training.dataset import Cells
+from all_detect_training.fit import predict_p_all
+from all_detect_training.metrics import auc
+from all_detect_training.presets import FitParams
+from all_detect_training.splits import split_contiguous
+from napari_all_detect.bundle import load_bundle
+from napari_all_detect.networks import build_network
+from napari_all_detect.samples import draw_smear
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+    # A network of one layer that saw forty cells may do worse than chance.
+    pytest.mark.filterwarnings("ignore:kappa of members is:UserWarning"),
+]
+
+EXPORT = ["--name", "tiny", "--version", "1.0.0"]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A run folder that `fit` made, from which images, and what it printed."""
+
+    data: Path
+    run: Path
+    out: str
+    err: str
+
+
+def arguments(data: Path, run: Path, **changes: Any) -> list[str]:
+    """Return the words of a `fit`; None leaves an option out."""
+    values = {"preset": "tiny", "smears": data, "classes": "Benign=Hem,Early=ALL", "out": run, "mask_corner": 8}
+    words = ((f"--{key.replace('_', '-')}", value) for key, value in {**values, **changes}.items() if value is not None)
+    return ["fit", *(str(word) for pair in words for word in pair)]
+
+
+@pytest.fixture(autouse=True)
+def presets(monkeypatch: pytest.MonkeyPatch, tiny: FitParams) -> None:
+    monkeypatch.setattr(cli, "PRESETS", {"tiny": tiny})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight smears of each class; their stains differ, so that the least of networks learns to tell them."""
+    folder = tmp_path_factory.mktemp("data")
+    for sub, fraction, stain in (("Benign", 0.0, "marrow"), ("Early", 1.0, "yellow")):
+        (folder / sub).mkdir()
+        for i in range(1, 9):
+            smear = draw_smear((112, 112), n_cells=4, fraction_all=fraction, seed=i, touching=0, border=0, stain=stain)
+            Image.fromarray(smear.rgb).save(folder / sub / f"im{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(data: Path, tmp_path_factory: pytest.TempPathFactory, tiny: FitParams) -> Fitted:
+    run = tmp_path_factory.mktemp("runs") / "run"
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(io.StringIO()) as out,
+        redirect_stderr(io.StringIO()) as err,
+    ):
+        patch.setattr(cli, "PRESETS", {"tiny": tiny})
+        assert cli.main(arguments(data, run)) == 0
+    return Fitted(data, run, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def run(fitted: Fitted, tmp_path: Path) -> Path:
+    """A copy of the run folder."""
+    return Path(shutil.copytree(fitted.run, tmp_path / "run"))
+
+
+@pytest.fixture
+def no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: Any, **__: Any) -> None:
+        pytest.fail("the images were read again")
+
+    monkeypatch.setattr(cli, "read_cells", read)
+
+
+def test_fit_leaves_all_that_a_bundle_needs(fitted: Fitted, tiny: FitParams) -> None:
+    names = {str(p.relative_to(fitted.run)) for p in fitted.run.rglob("*") if p.is_file()}
+    per_member = {f"{m.architecture}{end}" for m in tiny.members for end in (".npy", ".csv")}
+    weights = {f"members/{m.architecture}.weights.h5" for m in tiny.members}
+    assert names == {"run.json", "params.json", "cells.npz"} | per_member | weights
+    record = json.loads((fitted.run / "run.json").read_text())
+    cells = Cells.load(fitted.run / "cells.npz")
+    split = split_contiguous(cells.image, 0.6, 0.15)
+    assert record["preset"] == "tiny"
+    assert record["params"] == json.loads(json.dumps(asdict(tiny)))
+    assert record["data"]["classes"] == {"Benign": "Hem", "Early": "ALL"}
+    assert (record["data"]["kind"], record["data"]["mask_corner_px"], record["data"]["images"]) == ("smears", 8, 16)
+    early_tests = cells.image[(split == "test") & cells.is_all]
+    assert record["counts"]["test"]["Early"] == {"images": len(set(early_tests)), "cells": len(early_tests)}
+    assert record["trunks"] == {"vgg16": "random", "mobilenet": "random"}
+    assert {"python", "keras", "numpy", "napari-all-detect", "all-detect-training"} <= set(record["versions"])
+    assert str(fitted.data) not in (fitted.run / "run.json").read_text()
+
+
+def test_fit_prints_the_auc_of_each_member_and_logs_to_standard_error(fitted: Fitted) -> None:
+    cells = Cells.load(fitted.run / "cells.npz")
+    split = split_contiguous(cells.image, 0.6, 0.15)
+    rows = [line.split() for line in fitted.out.splitlines()[1:]]
+    assert [row[0] for row in rows] == ["vgg16", "mobilenet"]
+    for name, *figures in rows:
+        p_all = np.load(fitted.run / f"{name}.npy")
+        expected = [auc(cells.is_all[split == s], p_all[split == s]) for s in ("validation", "test")]
+        assert [float(f) for f in figures] == pytest.approx(expected, abs=1e-4)
+    assert "vgg16: {'epoch': 4" in fitted.err
+    assert "epoch" not in fitted.out
+
+
+def test_fit_learns_what_is_easy(fitted: Fitted) -> None:
+    # The stains differ: a few dozen updates of one block of VGG-16 tell them.
+    assert float(fitted.out.splitlines()[1].split()[2]) > 0.95
+
+
+@pytest.mark.usefixtures("no_reading")
+def test_a_finished_fit_is_not_done_again(fitted: Fitted, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    assert cli.main(arguments(fitted.data, run)) == 0
+    captured = capsys.readouterr()
+    assert captured.out == fitted.out
+    assert "mobilenet: trained already" in captured.err
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.usefixtures("no_reading")
+def test_an_interrupted_fit_goes_on_with_the_member_that_is_missing(
+    fitted: Fitted, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "mobilenet.npy").unlink()
+    kept = (run / "vgg16.npy").stat().st_mtime_ns
+    assert cli.main(arguments(fitted.data, run)) == 0
+    captured = capsys.readouterr()
+    assert "vgg16: trained already" in captured.err
+    assert "mobilenet: {'epoch': 1" in captured.err
+    assert (run / "vgg16.npy").stat().st_mtime_ns == kept
+    np.testing.assert_allclose(np.load(run / "mobilenet.npy"), np.load(fitted.run / "mobilenet.npy"), atol=1e-3)
+
+
+def test_cells_lost_before_they_were_cached_are_read_again(
+    fitted: Fitted, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = Cells.load(run / "cells.npz")
+    record = (run / "run.json").read_bytes()
+    (run / "cells.npz").unlink()
+    monkeypatch.setattr(cli, "read_cells", lambda *_, **__: cells)
+    assert cli.main(arguments(fitted.data, run)) == 0
+    np.testing.assert_array_equal(Cells.load(run / "cells.npz").crops, cells.crops)
+    assert (run / "run.json").read_bytes() == record
+
+
+@pytest.mark.usefixtures("no_reading")
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seed": 7}, "params.seed is 2021 there and 7 here"),
+        ({"epochs": 8}, "params.epochs is 4 there and 8 here; params.step_epochs is 2.0 there and 4.0 here"),
+        ({"mask_corner": 9}, "data.mask_corner_px is 8 there and 9 here"),
+        ({"classes": "Benign=ALL,Early=Hem"}, "data.classes.Benign is Hem there and ALL here"),
+        ({"trunks": "imagenet"}, "trunks.mobilenet is random there and imagenet here"),
+        ({"members": "vgg16"}, "trunks.mobilenet is random there and None here"),
+    ],
+)
+def test_a_folder_made_otherwise_is_refused_and_what_differs_is_said(
+    fitted: Fitted, run: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], said: str
+) -> None:
+    assert cli.main(arguments(fitted.data, run, **changes)) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert error.startswith("all-detect-train: ")
+
+
+@pytest.mark.usefixtures("no_reading")
+def test_other_images_are_refused(
+    fitted: Fitted, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = Path(shutil.copytree(fitted.data, tmp_path / "moved"))
+    assert cli.main(arguments(moved, run)) == 0
+    shutil.copyfile(moved / "Early" / "im8.png", moved / "Early" / "im9.png")
+    assert cli.main(arguments(moved, run)) == 1
+    assert "data.images is 16 there and 17 here" in capsys.readouterr().err
+    (moved / "Early" / "im8.png").unlink()
+    assert cli.main(arguments(moved, run)) == 1
+    error = capsys.readouterr().err
+    assert "data.images_sha256 is" in error
+    assert "data.images is" not in error
+
+
+def test_a_folder_with_something_else_in_it_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    assert cli.main(arguments(data, tmp_path)) == 1
+    assert "name a new or an empty folder" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"classes": "Benign=Hem,Nowhere=ALL"}, "no sub-folder 'Nowhere'"),
+        ({"trunks": "nowhere"}, "nowhere: no such folder"),
+    ],
+)
+def test_errors_of_the_input_are_one_line_and_1(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], said: str
+) -> None:
+    assert cli.main(arguments(data, tmp_path / "run", **changes)) == 1
+    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"preset": "huge"}, "--preset"),
+        ({"classes": "Benign=normal"}, "expected folders and ALL or Hem"),
+        ({"classes": "fold_0/all=ALL,fold_0/hem=Hem"}, "expected folders and ALL or Hem"),
+        ({"smears": None}, "--smears"),
+        ({"cells": "there"}, "not allowed with argument"),
+        ({"smears": None, "cells": "there"}, "--mask-corner: goes with --smears"),
+        ({"members": "vgg16,resnet"}, "--members: vgg16,resnet; expected some of vgg16,mobilenet"),
+        ({"epochs": 0}, "whole number of at least 1"),
+        ({"workers": "many"}, "whole number of at least 1"),
+    ],
+)
+def test_bad_usage_is_2(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments(data, tmp_path / "run", **changes))
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "ablation", ""])
+def test_only_what_exists_can_be_asked_for(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(command.split())
+    assert stopped.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_trunks_are_told_by_name_and_digest(data: Path, tmp_path: Path, tiny: FitParams) -> None:
+    trunks = tmp_path / "trunks"
+    trunks.mkdir()
+    (trunks / "vgg16_notop.weights.h5").write_bytes(b"abc")
+    classes = {"Benign": "Hem", "Early": "ALL"}
+    plan = cli.plan_run(data, classes, kind="smears", mask_corner_px=0, preset="tiny", params=tiny, trunks=trunks)
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert plan["trunks"] == {"vgg16": f"vgg16_notop.weights.h5, SHA-256 {digest}", "mobilenet": "random"}
+    assert str(tmp_path) not in json.dumps(plan)
+
+
+def test_export_writes_a_bundle_that_loads_and_says_the_runs_figures(
+    fitted: Fitted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = tmp_path / "notes.md"
+    notes.write_text("Drawn, not real: ☐", encoding="utf-8")
+    texts = ["--dataset-name", "Drawn smears", "--license", "CC0", "--description", "Tells stains.", "--data-notes"]
+    assert cli.main(["export", str(fitted.run), "--out", str(tmp_path / "out"), *EXPORT, *texts, str(notes)]) == 0
+    bundle = load_bundle(tmp_path / "out")
+    manifest = bundle.manifest
+    assert (manifest.name, manifest.version, manifest.license) == ("tiny", "1.0.0", "CC0")
+    assert manifest.description == "Tells stains."
+    assert manifest.training["dataset"]["name"] == "Drawn smears"
+    assert manifest.created.isoformat() == json.loads((fitted.run / "run.json").read_text())["created"]
+    assert "Drawn, not real: ☐" in bundle.card
+    printed = capsys.readouterr().out
+    for name, _, test_auc in (line.split() for line in fitted.out.splitlines()[1:]):
+        figure = manifest.metrics["members"][name]["cell"]["auc"]
+        assert figure["value"] == pytest.approx(float(test_auc), abs=1e-4)
+        assert f"| {name} | {figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}) |" in bundle.card
+    value = manifest.metrics["ensembles"]["kappa"]["cell"]["auc"]["value"]
+    assert f"2 members; WEN-kappa on {manifest.metrics['cells']} test cells: AUC {value:.3f}" in printed
+
+
+def test_members_of_the_bundle_predict_what_was_measured(fitted: Fitted, tmp_path: Path, tiny: FitParams) -> None:
+    assert cli.main(["export", str(fitted.run), "--out", str(tmp_path / "out"), *EXPORT]) == 0
+    bundle, cells = load_bundle(tmp_path / "out"), Cells.load(fitted.run / "cells.npz")
+    for member, spec in zip(bundle.manifest.members, tiny.members, strict=True):
+        network = build_network(member.architecture, member.input_size, member.cut)
+        network.load_weights(bundle.weights(member))
+        measured = np.load(fitted.run / f"{member.name}.npy")
+        np.testing.assert_allclose(predict_p_all(network, cells.crops, spec), measured, atol=1e-5)
+        with h5py.File(bundle.weights(member)) as file:
+            assert file["layers/conv2d/vars/0"].dtype == np.float16
+
+
+def test_export_of_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["export", str(tmp_path), "--out", str(tmp_path / "out"), *EXPORT]) == 1
+    assert "no run.json" in capsys.readouterr().err
+
+
+def test_notes_that_cannot_be_read_are_refused(
+    fitted: Fitted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = tmp_path / "notes.md"
+    words = ["export", str(fitted.run), "--out", str(tmp_path / "out"), *EXPORT, "--data-notes", str(notes)]
+    assert cli.main(words) == 1
+    notes.write_bytes(b"\xff\xfe\xff")
+    assert cli.main(words) == 1
+    assert capsys.readouterr().err.count("can't be read as UTF-8 text") == 2

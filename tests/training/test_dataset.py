@@ -1,0 +1,152 @@
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from all_detect_training import dataset
+from all_detect_training.dataset import Cells, read_cells
+from napari_all_detect.crops import center_crop
+from napari_all_detect.errors import InputError
+from napari_all_detect.samples import draw_smear
+from napari_all_detect.segmentation import segment_cells
+
+CLASSES = {"Benign": "Hem", "Early": "ALL"}
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in threads: processes take seconds to start, and their log can't be caught."""
+    monkeypatch.setattr(dataset, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+
+
+@pytest.fixture
+def smears(tmp_path: Path) -> Path:
+    """Two smears of normal cells and three of blasts, numbered so that names sort otherwise than numbers."""
+    for sub, numbers, fraction in (("Benign", (2, 10), 0.0), ("Early", (1, 9, 11), 1.0)):
+        (tmp_path / sub).mkdir()
+        for i in numbers:
+            smear = draw_smear((144, 160), n_cells=6, fraction_all=fraction, seed=i, touching=0, border=0)
+            Image.fromarray(smear.rgb).save(tmp_path / sub / f"im{i}.png")
+    return tmp_path
+
+
+def segmented(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    rgb = np.asarray(Image.open(path))
+    return rgb, segment_cells(rgb)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_cells_of_smears_carry_class_image_and_diameter(smears: Path) -> None:
+    cells = read_cells(smears, CLASSES, kind="smears", crop_size=48)
+    assert list(dict.fromkeys(cells.image.tolist())) == [
+        "Benign/im2.png",
+        "Benign/im10.png",
+        "Early/im1.png",
+        "Early/im9.png",
+        "Early/im11.png",
+    ]
+    assert cells.is_all.dtype == bool
+    assert cells.is_all.tolist() == [name.startswith("Early") for name in cells.image]
+    rgb, labels = segmented(smears / "Early" / "im9.png")
+    here = cells[cells.image == "Early/im9.png"]
+    np.testing.assert_array_equal(here.crops, center_crop(rgb, labels, 48))
+    area = np.bincount(labels.ravel())[1:]
+    np.testing.assert_allclose(here.diameter_px, np.sqrt(area * 4 / np.pi), rtol=1e-6)
+    # Blasts are drawn 35 px wide on average, lymphocytes 26.
+    assert np.median(cells.diameter_px[cells.is_all]) == pytest.approx(35, rel=0.15)
+    assert np.median(cells.diameter_px[~cells.is_all]) == pytest.approx(26, rel=0.15)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_damaged_image_is_left_out_and_logged(smears: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = read_cells(smears, CLASSES, kind="smears", crop_size=48)
+    broken = smears / "Early" / "im9.png"
+    broken.write_bytes(broken.read_bytes()[:2000])
+    (smears / "Early" / "im12.png").write_bytes(b"no image")
+    with caplog.at_level(logging.WARNING):
+        rest = read_cells(smears, CLASSES, kind="smears", crop_size=48)
+    np.testing.assert_array_equal(rest.crops, whole[whole.image != "Early/im9.png"].crops)
+    assert sorted(Path(r.getMessage().split(": ")[1]).name for r in caplog.records) == ["im12.png", "im9.png"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_cells_that_reach_into_the_masked_corner_are_left_out(smears: Path) -> None:
+    rgb, labels = segmented(smears / "Benign" / "im2.png")
+    spoiled = set(labels[-70:, -70:].ravel().tolist()) - {0}
+    assert 0 < len(spoiled) < labels.max()
+    kept = np.where(np.isin(labels, list(spoiled)), 0, labels)
+    cells = read_cells(smears, CLASSES, kind="smears", crop_size=48, mask_corner_px=70)
+    here = cells[cells.image == "Benign/im2.png"]
+    np.testing.assert_array_equal(here.crops, center_crop(rgb, kept, 48))
+    area = np.bincount(kept.ravel())[1:]
+    np.testing.assert_allclose(here.diameter_px, np.sqrt(area[area > 0] * 4 / np.pi), rtol=1e-6)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_images_of_one_cell_are_cut_at_their_centre(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for sub in CLASSES:
+        (tmp_path / sub).mkdir()
+        pixels = np.zeros((60, 70, 3), np.uint8)
+        pixels[10:40, 20:50] = rng.integers(1, 256, (30, 30, 3))
+        Image.fromarray(pixels).save(tmp_path / sub / "cell.bmp")
+    Image.fromarray(np.zeros((60, 70, 3), np.uint8)).save(tmp_path / "Early" / "empty.bmp")
+    cells = read_cells(tmp_path, CLASSES, kind="cells", crop_size=40)
+    assert cells.image.tolist() == ["Benign/cell.bmp", "Early/cell.bmp"]
+    np.testing.assert_array_equal(cells.crops[1], np.asarray(Image.open(tmp_path / "Early" / "cell.bmp"))[10:50, 15:55])
+    assert cells.diameter_px.tolist() == pytest.approx([np.sqrt(900 * 4 / np.pi)] * 2)
+
+
+def test_processes_read_the_same_and_say_what_they_leave_out(
+    smears: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (smears / "Early" / "im3.png").write_bytes(b"no image")
+    by_processes = read_cells(smears, CLASSES, kind="smears", crop_size=48, workers=2)
+    assert "im3.png" in capfd.readouterr().err
+    monkeypatch.setattr(dataset, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+    here = read_cells(smears, CLASSES, kind="smears", crop_size=48)
+    np.testing.assert_array_equal(by_processes.crops, here.crops)
+    assert by_processes.image.tolist() == here.image.tolist()
+
+
+def test_a_missing_class_folder_is_named(smears: Path) -> None:
+    with pytest.raises(InputError, match="no sub-folder 'Pro'; expected one for each of: Benign, Early, Pro"):
+        read_cells(smears, {**CLASSES, "Pro": "ALL"}, kind="smears", crop_size=48)
+
+
+def test_a_class_that_is_neither_all_nor_hem_is_refused(smears: Path) -> None:
+    with pytest.raises(InputError, match="classes map to blast; expected ALL or Hem"):
+        read_cells(smears, {**CLASSES, "Early": "blast"}, kind="smears", crop_size=48)
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize(("classes", "missing"), [({"Benign": "Hem"}, "ALL"), ({"Early": "ALL"}, "Hem")])
+def test_one_class_alone_is_refused(smears: Path, classes: dict[str, str], missing: str) -> None:
+    with pytest.raises(InputError, match=f"no {missing} cell found"):
+        read_cells(smears, classes, kind="smears", crop_size=48)
+
+
+def test_a_corner_of_single_cells_cannot_be_masked(smears: Path) -> None:
+    with pytest.raises(InputError, match="smears only"):
+        read_cells(smears, CLASSES, kind="cells", crop_size=48, mask_corner_px=8)
+
+
+def test_cells_are_read_back_as_they_were_saved(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cells = Cells(
+        rng.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8),
+        np.array([True, False, True]),
+        np.array(["a/1", "b/1", "a/2"]),
+        np.array([20.0, 30.0, 25.0], np.float32),
+    )
+    cells.save(tmp_path / "cells.npz")
+    read = Cells.load(tmp_path / "cells.npz")
+    assert len(read) == 3
+    for name in ("crops", "is_all", "image", "diameter_px"):
+        saved, loaded = getattr(cells, name), getattr(read, name)
+        np.testing.assert_array_equal(loaded, saved)
+        assert loaded.dtype == saved.dtype
+    assert read[read.is_all].image.tolist() == ["a/1", "a/2"]
