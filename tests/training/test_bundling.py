@@ -9,10 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
-from all_detect_training.bundling import About, Run, export_bundle, held_out_figures, load_run
+from all_detect_training.bundling import About, export_bundle
 from all_detect_training.dataset import Cells
+from all_detect_training.held_out import held_out_figures
 from all_detect_training.metrics import image_means, interval_over_images
 from all_detect_training.presets import FitParams
+from all_detect_training.runs import Run, load_run
 from all_detect_training.splits import split_contiguous
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.bundle.manifest import Validation

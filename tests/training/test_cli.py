@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from all_detect_training import cli
+from all_detect_training import cli, runs
 from all_detect_training.dataset import Cells
 from all_detect_training.fit import predict_p_all
 from all_detect_training.metrics import auc
@@ -88,7 +88,7 @@ def no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*_: Any, **__: Any) -> None:
         pytest.fail("the images were read again")
 
-    monkeypatch.setattr(cli, "read_cells", read)
+    monkeypatch.setattr(runs, "read_cells", read)
 
 
 def test_fit_leaves_all_that_a_bundle_needs(fitted: Fitted, tiny: FitParams) -> None:
@@ -158,7 +158,7 @@ def test_cells_lost_before_they_were_cached_are_read_again(
     cells = Cells.load(run / "cells.npz")
     record = (run / "run.json").read_bytes()
     (run / "cells.npz").unlink()
-    monkeypatch.setattr(cli, "read_cells", lambda *_, **__: cells)
+    monkeypatch.setattr(runs, "read_cells", lambda *_, **__: cells)
     assert cli.main(arguments(fitted.data, run)) == 0
     np.testing.assert_array_equal(Cells.load(run / "cells.npz").crops, cells.crops)
     assert (run / "run.json").read_bytes() == record

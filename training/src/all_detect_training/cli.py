@@ -1,36 +1,28 @@
 """`all-detect-train`: train the members of an ensemble, and pack them into a bundle."""
 
 import argparse
-import hashlib
-import json
 import logging
 import os
-import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
-from datetime import date
-from importlib import metadata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import all_detect_training
-import napari_all_detect
-from all_detect_training.bundling import About, export_bundle, read_record
-from all_detect_training.dataset import Cells, Kind, read_cells
-from all_detect_training.fit import Trunks, fit_ensemble, trunk_weights
+from all_detect_training.bundling import About, export_bundle
+from all_detect_training.dataset import Cells, Kind
+from all_detect_training.fit import fit_ensemble
 from all_detect_training.metrics import auc
 from all_detect_training.presets import PRESETS, FitParams
-from all_detect_training.splits import SPLITS, split_contiguous
-from napari_all_detect.bundle.verified import file_digest
-from napari_all_detect.errors import AllDetectError, InputError, OutputError
-from napari_all_detect.sources import find_images
+from all_detect_training.runs import open_cells, plan_run
+from all_detect_training.splits import split_contiguous
+from napari_all_detect.errors import AllDetectError, InputError
 
-__all__ = ["main", "plan_run", "write_record"]
+__all__ = ["main"]
 
 log = logging.getLogger("all_detect_training")
 
@@ -45,53 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"all-detect-train: {' '.join(str(error).split())}\n")
             return 1
     return 0
-
-
-def plan_run(
-    folder: Path,
-    classes: Mapping[str, str],
-    *,
-    kind: Kind,
-    mask_corner_px: int,
-    preset: str,
-    params: FitParams,
-    trunks: Trunks,
-) -> dict[str, Any]:
-    """Describe what a run is made from: the part of `run.json` that a run folder can't change.
-
-    Images and trunk weights are told by name, size and digest, never by where they lie.
-    """
-    images = [
-        f"{sub}/{file.image} {file.path.stat().st_size if file.path.is_file() else 0}"
-        for sub in classes
-        for file in find_images([folder / sub])
-    ]
-    plan = {
-        "preset": preset,
-        "params": asdict(params),
-        "data": {
-            "kind": kind,
-            "classes": dict(classes),
-            "mask_corner_px": mask_corner_px,
-            "images": len(images),
-            "images_sha256": hashlib.sha256("\n".join(images).encode()).hexdigest(),
-        },
-        "trunks": {m.architecture: _start(trunk_weights(trunks, m)) for m in params.members},
-    }
-    return dict(json.loads(json.dumps(plan)))
-
-
-def write_record(run: Path, plan: Mapping[str, Any], cells: Cells) -> None:
-    """Write `run.json`: the plan, what was found in the images, the versions at work, and today's date."""
-    params = plan["params"]
-    split = split_contiguous(cells.image, params["train_share"], params["validation_share"])
-    record = {
-        "created": date.today().isoformat(),
-        **plan,
-        "counts": {side: _counts(cells.image[split == side]) for side in SPLITS},
-        "versions": _versions(),
-    }
-    (run / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 def _fit(args: argparse.Namespace) -> None:
@@ -111,7 +56,7 @@ def _fit(args: argparse.Namespace) -> None:
         params=params,
         trunks=args.trunks,
     )
-    cells = _cells(args, kind, plan)
+    cells = open_cells(args.out, args.smears or args.cells, plan, args.workers)
     split = split_contiguous(cells.image, params.train_share, params.validation_share)
     fit_ensemble(cells, split, params, args.out, args.trunks)
     sys.stdout.write(_summary(cells, split, params, args.out))
@@ -145,91 +90,6 @@ def _params(args: argparse.Namespace) -> FitParams:
         step = params.step_epochs * args.epochs / params.epochs
         params = replace(params, epochs=args.epochs, step_epochs=step)
     return params if args.seed is None else replace(params, seed=args.seed)
-
-
-def _cells(args: argparse.Namespace, kind: Kind, plan: Mapping[str, Any]) -> Cells:
-    """Return the run folder's cells; read them from the images and begin the folder if there are none yet."""
-    run: Path = args.out
-    begun = (run / "run.json").exists()
-    if begun:
-        _refuse_other(run, plan)
-        if (run / "cells.npz").exists():
-            return Cells.load(run / "cells.npz")
-    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise OutputError(f"{run} holds something, but no run.json of an earlier fit; name a new or an empty folder")
-    log.info("reading cells of %s", args.smears or args.cells)
-    cells = read_cells(
-        args.smears or args.cells,
-        args.classes,
-        kind=kind,
-        crop_size=plan["params"]["crop_size"],
-        mask_corner_px=args.mask_corner,
-        workers=args.workers,
-    )
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        if not begun:
-            write_record(run, plan, cells)
-        # Renamed when complete, so that an interrupted run leaves no half of it.
-        cells.save(run / "partial.npz")
-        (run / "partial.npz").replace(run / "cells.npz")
-    except OSError as error:
-        raise OutputError(f"{run}: can't be written ({error.strerror}); name another folder") from error
-    return cells
-
-
-def _refuse_other(run: Path, plan: Mapping[str, Any]) -> None:
-    """Raise OutputError if the run folder was made from something else, and say what differs."""
-    record = read_record(run)
-    there, here = _flat({key: record.get(key) for key in plan}), _flat(plan)
-    differ = [
-        f"{key} is {there.get(key)} there and {here.get(key)} here"
-        for key in sorted({*there, *here})
-        if there.get(key) != here.get(key)
-    ]
-    if differ:
-        raise OutputError(f"{run} was made otherwise: {'; '.join(differ)}. Name another folder")
-    if record["versions"] != _versions():
-        log.warning("%s was begun with other versions: %s", run, record["versions"])
-
-
-def _flat(nested: Any, name: str = "") -> dict[str, Any]:
-    """Name each value of nested dicts by its path."""
-    if not isinstance(nested, dict):
-        return {name: nested}
-    pairs = ((f"{name}.{key}" if name else key, value) for key, value in nested.items())
-    return {k: v for key, value in pairs for k, v in _flat(value, key).items()}
-
-
-def _start(weights: str | Path | None) -> str:
-    """Say what a trunk starts from."""
-    if weights is None:
-        return "random"
-    if isinstance(weights, str):
-        return weights
-    return f"{weights.name}, SHA-256 {file_digest(weights)}"
-
-
-def _counts(images: NDArray[np.str_]) -> dict[str, dict[str, int]]:
-    """Count images with cells, and cells, of each class folder."""
-    folders = np.array([image.split("/", 1)[0] for image in images])
-    return {
-        folder: {"images": len(np.unique(images[folders == folder])), "cells": int((folders == folder).sum())}
-        for folder in np.unique(folders).tolist()
-    }
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions of all that the figures depend on."""
-    found = {
-        "python": platform.python_version(),
-        "napari-all-detect": napari_all_detect.__version__,
-        "all-detect-training": all_detect_training.__version__,
-    }
-    for name in ("keras", "tensorflow", "tensorflow-cpu", "numpy"):
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
 
 
 def _summary(cells: Cells, split: NDArray[np.str_], params: FitParams, run: Path) -> str:

@@ -1,0 +1,225 @@
+"""The run folder: what a run is made from, its cells, and what its members say of them."""
+
+import hashlib
+import json
+import logging
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import all_detect_training
+import napari_all_detect
+from all_detect_training.dataset import Cells, Kind, read_cells
+from all_detect_training.fit import Trunks, trunk_weights
+from all_detect_training.presets import FitParams, MemberSpec
+from all_detect_training.splits import SPLITS, split_contiguous
+from napari_all_detect.bundle.verified import file_digest
+from napari_all_detect.errors import InputError, OutputError
+from napari_all_detect.sources import find_images
+
+__all__ = ["Run", "load_run", "open_cells", "plan_run", "read_record", "write_record"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes
+    ----------
+    folder : Path
+    record : mapping
+        What `run.json` says.
+    params : FitParams
+    cells : Cells
+    split : (N,) str
+        `train`, `validation` or `test` for each cell.
+    p_all : (N, M) float32
+        What each member says of each cell.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    params: FitParams
+    cells: Cells
+    split: NDArray[np.str_]
+    p_all: NDArray[np.float32]
+
+
+def plan_run(
+    folder: Path,
+    classes: Mapping[str, str],
+    *,
+    kind: Kind,
+    mask_corner_px: int,
+    preset: str,
+    params: FitParams,
+    trunks: Trunks,
+) -> dict[str, Any]:
+    """Describe what a run is made from: the part of `run.json` that a run folder can't change.
+
+    Images and trunk weights are told by name, size and digest, never by where they lie.
+    """
+    images = [
+        f"{sub}/{file.image} {file.path.stat().st_size if file.path.is_file() else 0}"
+        for sub in classes
+        for file in find_images([folder / sub])
+    ]
+    plan = {
+        "preset": preset,
+        "params": asdict(params),
+        "data": {
+            "kind": kind,
+            "classes": dict(classes),
+            "mask_corner_px": mask_corner_px,
+            "images": len(images),
+            "images_sha256": hashlib.sha256("\n".join(images).encode()).hexdigest(),
+        },
+        "trunks": {m.architecture: _start(trunk_weights(trunks, m)) for m in params.members},
+    }
+    return dict(json.loads(json.dumps(plan)))
+
+
+def write_record(run: Path, plan: Mapping[str, Any], cells: Cells) -> None:
+    """Write `run.json`: the plan, what was found in the images, the versions at work, and today's date."""
+    params = plan["params"]
+    split = split_contiguous(cells.image, params["train_share"], params["validation_share"])
+    record = {
+        "created": date.today().isoformat(),
+        **plan,
+        "counts": {side: _counts(cells.image[split == side]) for side in SPLITS},
+        "versions": _versions(),
+    }
+    (run / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """Return what a run folder's `run.json` says; InputError if there is none."""
+    path = run / "run.json"
+    if not path.is_file():
+        raise InputError(f"{run}: no run.json; expected a folder that `all-detect-train fit` made")
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}); train into a new folder") from error
+    return record
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run folder; InputError if a part of it is missing."""
+    record = read_record(folder)
+    values = record["params"]
+    params = FitParams(**{**values, "members": tuple(MemberSpec(**m) for m in values["members"])})
+    names = [f"{m.architecture}.npy" for m in params.members]
+    names += [f"members/{m.architecture}.weights.h5" for m in params.members]
+    missing = [name for name in ("cells.npz", *names) if not (folder / name).is_file()]
+    if missing:
+        raise InputError(f"{folder}: no {', '.join(missing)}; go on with the same `all-detect-train fit`")
+    cells = Cells.load(folder / "cells.npz")
+    columns = [np.load(folder / f"{m.architecture}.npy") for m in params.members]
+    lengths = {len(column) for column in columns}
+    if lengths != {len(cells)}:
+        raise InputError(f"{folder}: predictions for {lengths} cells and {len(cells)} cells; train into a new folder")
+    split = split_contiguous(cells.image, params.train_share, params.validation_share)
+    return Run(folder, record, params, cells, split, np.stack(columns, axis=-1).astype(np.float32))
+
+
+def open_cells(run: Path, folder: Path, plan: Mapping[str, Any], workers: int) -> Cells:
+    """Return the run folder's cells; read them from the images and begin the folder if there are none yet.
+
+    Raises
+    ------
+    OutputError
+        If the folder was made from something else, holds other things or can't be written.
+    InputError
+        If the images give no cells of both classes.
+    """
+    begun = (run / "run.json").exists()
+    if begun:
+        _refuse_other(run, plan)
+        if (run / "cells.npz").exists():
+            return Cells.load(run / "cells.npz")
+    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise OutputError(f"{run} holds something, but no run.json of an earlier fit; name a new or an empty folder")
+    log.info("reading cells of %s", folder)
+    cells = read_cells(
+        folder,
+        plan["data"]["classes"],
+        kind=plan["data"]["kind"],
+        crop_size=plan["params"]["crop_size"],
+        mask_corner_px=plan["data"]["mask_corner_px"],
+        workers=workers,
+    )
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        if not begun:
+            write_record(run, plan, cells)
+        # Renamed when complete, so that an interrupted run leaves no half of it.
+        cells.save(run / "partial.npz")
+        (run / "partial.npz").replace(run / "cells.npz")
+    except OSError as error:
+        raise OutputError(f"{run}: can't be written ({error.strerror}); name another folder") from error
+    return cells
+
+
+def _refuse_other(run: Path, plan: Mapping[str, Any]) -> None:
+    """Raise OutputError if the run folder was made from something else, and say what differs."""
+    record = read_record(run)
+    there, here = _flat({key: record.get(key) for key in plan}), _flat(plan)
+    differ = [
+        f"{key} is {there.get(key)} there and {here.get(key)} here"
+        for key in sorted({*there, *here})
+        if there.get(key) != here.get(key)
+    ]
+    if differ:
+        raise OutputError(f"{run} was made otherwise: {'; '.join(differ)}. Name another folder")
+    if record["versions"] != _versions():
+        log.warning("%s was begun with other versions: %s", run, record["versions"])
+
+
+def _flat(nested: Any, name: str = "") -> dict[str, Any]:
+    """Name each value of nested dicts by its path."""
+    if not isinstance(nested, dict):
+        return {name: nested}
+    pairs = ((f"{name}.{key}" if name else key, value) for key, value in nested.items())
+    return {k: v for key, value in pairs for k, v in _flat(value, key).items()}
+
+
+def _start(weights: str | Path | None) -> str:
+    """Say what a trunk starts from."""
+    if weights is None:
+        return "random"
+    if isinstance(weights, str):
+        return weights
+    return f"{weights.name}, SHA-256 {file_digest(weights)}"
+
+
+def _counts(images: NDArray[np.str_]) -> dict[str, dict[str, int]]:
+    """Count images with cells, and cells, of each class folder."""
+    folders = np.array([image.split("/", 1)[0] for image in images])
+    return {
+        folder: {"images": len(np.unique(images[folders == folder])), "cells": int((folders == folder).sum())}
+        for folder in np.unique(folders).tolist()
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of all that the figures depend on."""
+    found = {
+        "python": platform.python_version(),
+        "napari-all-detect": napari_all_detect.__version__,
+        "all-detect-training": all_detect_training.__version__,
+    }
+    for name in ("keras", "tensorflow", "tensorflow-cpu", "numpy"):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
