@@ -1,5 +1,7 @@
 """Keras: one graph from uint8 crops to the probabilities of all members."""
 
+import warnings
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -96,15 +98,25 @@ def load_member(bundle: Bundle, member: Member) -> Any:
     """
     try:
         network = build_network(member.architecture, member.input_size, member.cut)
-        network.load_weights(bundle.weights(member))
+        _load_weights(network, bundle.weights(member))
     except (ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BundleError(
             f"bundle {bundle.label}, member {member.name}: {reason}; "
             f"expected weights of {member.architecture} cut at {member.cut}; get the bundle again"
         ) from error
     network.trainable = False
     return network
+
+
+def _load_weights(network: Any, path: Path) -> None:
+    """Load every weight: where the file lacks some, Keras leaves them at random and may only warn."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Skipping nested container", UserWarning)
+            network.load_weights(path)
+    except UserWarning as warning:
+        raise ValueError("arrays are missing or of another shape") from warning
 
 
 def _choose_device(device: str) -> str:

@@ -1,0 +1,92 @@
+import math
+from dataclasses import MISSING, fields
+from typing import Any
+
+import pytest
+
+from napari_all_detect.errors import AllDetectError, ParameterError
+from napari_all_detect.params import FORMATS, WEIGHTINGS, OutputParams, Params, ScoreParams, SegmentationParams
+
+ALL_PARAMS = (SegmentationParams, ScoreParams, OutputParams)
+RANGES = [
+    (SegmentationParams, "cell_diameter_px", 8, 2000),
+    (ScoreParams, "threshold", 0.0, 1.0),
+    (ScoreParams, "pixel_size_um", 0.001, 100.0),
+    (ScoreParams, "rescale", 0.01, 100.0),
+    (ScoreParams, "batch_size", 1, 4096),
+]
+CHOICES = [("weighting", WEIGHTINGS), ("engine", ("auto", "keras")), ("device", ("auto", "cpu", "gpu"))]
+
+
+@pytest.mark.parametrize("kind", ALL_PARAMS)
+def test_defaults_are_valid_and_every_field_explains_itself(kind: type[Params]) -> None:
+    kind()
+    for f in fields(kind):
+        assert f.default is not MISSING or f.default_factory is not MISSING
+        if f.name != "segmentation":
+            assert f.metadata["tooltip"]
+
+
+def test_every_range_is_listed_here() -> None:
+    ranged = {(kind, f.name) for kind in ALL_PARAMS for f in fields(kind) if "min" in f.metadata}
+    assert ranged == {(kind, name) for kind, name, _, _ in RANGES}
+
+
+@pytest.mark.parametrize(("kind", "name", "low", "high"), RANGES)
+def test_ranges_hold_their_ends(kind: type[Params], name: str, low: float, high: float) -> None:
+    for value in (low, (low + high) // 2 or 0.5, high):
+        assert getattr(kind(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize(("kind", "name", "low", "high"), RANGES)
+@pytest.mark.parametrize("beyond", ["below", "above", "nan", "-inf", "inf"])
+def test_outside_a_range_is_refused(kind: type[Params], name: str, low: float, high: float, beyond: str) -> None:
+    value = {"below": math.nextafter(low, -math.inf), "above": math.nextafter(high, math.inf)}.get(beyond)
+    with pytest.raises(ParameterError, match=rf"^{name} is .*; expected {low:g} to {high:g}$"):
+        kind(**{name: float(beyond) if value is None else value})
+
+
+@pytest.mark.parametrize("name", ["weighting", "threshold", "pixel_size_um"])
+def test_none_leaves_it_to_the_bundle_or_the_file(name: str) -> None:
+    assert getattr(ScoreParams(**{name: None}), name) is None
+    assert SegmentationParams(cell_diameter_px=None).cell_diameter_px is None
+
+
+@pytest.mark.parametrize(("name", "choices"), CHOICES)
+def test_choices(name: str, choices: tuple[str, ...]) -> None:
+    for choice in choices:
+        assert getattr(ScoreParams(**{name: choice}), name) == choice
+    with pytest.raises(ParameterError, match=f"{name} is 'Kappa'; expected one of: {', '.join(choices)}"):
+        ScoreParams(**{name: "Kappa"})
+
+
+@pytest.mark.parametrize("value", ["auto", "none", 0.5, 1, 100.0])
+def test_rescale_takes_words_and_factors(value: Any) -> None:
+    assert ScoreParams(rescale=value).rescale == value
+
+
+@pytest.mark.parametrize("value", ["Auto", "", "0.5", "half"])
+def test_rescale_refuses_other_words(value: str) -> None:
+    with pytest.raises(ParameterError, match="expected none, auto or a factor"):
+        ScoreParams(rescale=value)
+
+
+@pytest.mark.parametrize("formats", [(), ("csv",), FORMATS])
+def test_formats(formats: tuple[str, ...]) -> None:
+    assert OutputParams(formats=formats).formats == formats
+
+
+@pytest.mark.parametrize("formats", [("csv", "xlsx"), ("CSV",), ("",)])
+def test_unknown_formats_are_refused(formats: tuple[str, ...]) -> None:
+    with pytest.raises(ParameterError, match="expected one of: csv, parquet"):
+        OutputParams(formats=formats)
+
+
+def test_equal_params_are_one_key() -> None:
+    """The widget and the Python API keep loaded networks by their parameters."""
+    assert len({ScoreParams(), ScoreParams(), ScoreParams(threshold=0.4)}) == 2
+
+
+def test_parameter_errors_are_ours_and_value_errors() -> None:
+    assert issubclass(ParameterError, AllDetectError)
+    assert issubclass(ParameterError, ValueError)

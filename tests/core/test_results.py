@@ -1,0 +1,131 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_all_detect.errors import OutputError
+from napari_all_detect.export.csv import csv_text
+from napari_all_detect.results import RESULTS, Failure, ResultsFolder, check_folder, prepare_folder
+from napari_all_detect.table import IMAGE_COLUMNS, cell_columns, empty_cells, image_row, typed
+
+TABLES = [name for name in RESULTS if "." in name]
+
+
+def plane(image: str, n: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of a plane with `n` cells, as the pipeline makes them."""
+    columns = cell_columns(["vgg16"])
+    values: dict[str, Any] = {c.name: np.arange(n) for c in columns if c.dtype in ("int64", "float32")}
+    values |= {"image": image, "plane": "0", "call": "ALL", "y_um": None}
+    cells = typed(columns, values, n)
+    return cells, image_row(cells, {"image": image, "plane": "0", "rescale": 1.0})
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_folder_with_any_results_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    for overwrite in (check_folder, prepare_folder):
+        with pytest.raises(OutputError, match=f"holds results already \\({name}\\); name another folder or add --over"):
+            overwrite(tmp_path, False)
+    assert (tmp_path / name).exists()
+
+
+def test_a_new_folder_is_made_with_its_parents_but_not_by_checking(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "results"
+    check_folder(folder, False)
+    assert not folder.exists()
+    prepare_folder(folder, False)
+    assert folder.is_dir()
+
+
+def test_a_folder_with_other_files_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "smear.png").touch()
+    prepare_folder(tmp_path, False)
+    assert (tmp_path / "smear.png").exists()
+
+
+def test_overwriting_removes_results_and_leaves_all_else(tmp_path: Path) -> None:
+    ours = [*TABLES, "labels/a_labels.tif", "labels/day1/b_labels.tif"]
+    foreign = ["notes.txt", "cells.xlsx", "labels/hand_drawn.tif", "labels/day1/readme.txt", "old/cells.csv"]
+    for name in ours + foreign:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    prepare_folder(tmp_path, True)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == set(foreign)
+
+
+@pytest.mark.parametrize("needed", ["labels", "labels/day1", "images.csv"])
+def test_what_the_run_reads_is_not_overwritten(needed: str, tmp_path: Path) -> None:
+    (tmp_path / "labels" / "day1").mkdir(parents=True)
+    (tmp_path / "images.csv").touch()
+    with pytest.raises(OutputError, match="is among the results that would be replaced"):
+        check_folder(tmp_path, True, [tmp_path / needed])
+    check_folder(tmp_path, True, [tmp_path / "smears", tmp_path])
+
+
+def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "results").touch()
+    with pytest.raises(OutputError, match="can't be written to"):
+        prepare_folder(tmp_path / "results", False)
+
+
+def test_tables_start_as_headers(tmp_path: Path) -> None:
+    results = ResultsFolder(tmp_path, ["vgg16"], ("csv",))
+    assert (tmp_path / "cells.csv").read_text() == csv_text(empty_cells(["vgg16"]))
+    assert (tmp_path / "images.csv").read_text() == ",".join(c.name for c in IMAGE_COLUMNS) + "\n"
+    assert (tmp_path / "failures.csv").read_text() == "input,stage,reason\n"
+    assert len(results.cells) == len(results.images) == 0
+
+
+def test_tables_grow_with_each_plane_and_keep_their_types(tmp_path: Path) -> None:
+    results = ResultsFolder(tmp_path, ["vgg16"], ("csv",))
+    for done, (image, n) in enumerate([("a.png", 2), ("empty.png", 0), ("b.png", 3)], start=1):
+        results.add_plane(*plane(image, n))
+        assert (tmp_path / "images.csv").read_text().count("\n") == done + 1
+        assert (tmp_path / "cells.csv").read_bytes() == csv_text(results.cells).encode()
+        assert (tmp_path / "images.csv").read_bytes() == csv_text(results.images).encode()
+    assert results.images["cells"].tolist() == [2, 0, 3]
+    assert results.cells["image"].tolist() == ["a.png"] * 2 + ["b.png"] * 3
+    assert results.cells.index.tolist() == list(range(5))
+    assert results.cells.dtypes.to_dict() == empty_cells(["vgg16"]).dtypes.to_dict()
+    assert results.images.dtypes.to_dict() == typed(IMAGE_COLUMNS, {}, 0).dtypes.to_dict()
+
+
+def test_failures_are_written_at_once(tmp_path: Path) -> None:
+    results = ResultsFolder(tmp_path, [], ("csv",))
+    failure = Failure("=a, b.png", "read", "two\nlines")
+    results.add_failure(failure)
+    assert results.failures == [failure]
+    back = pd.read_csv(tmp_path / "failures.csv")
+    assert back.to_dict("list") == {"input": ["'=a, b.png"], "stage": ["read"], "reason": ["two\nlines"]}
+
+
+def test_names_that_are_no_unicode_are_written_escaped(tmp_path: Path) -> None:
+    """Linux takes any bytes as a file's name; Python shows the odd ones as lone surrogates."""
+    results = ResultsFolder(tmp_path, [], ("csv",))
+    results.add_failure(Failure("a\udcff.png", "open", "damaged"))
+    assert pd.read_csv(tmp_path / "failures.csv")["input"].tolist() == ["a\\udcff.png"]
+
+
+def test_run_json_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    results = ResultsFolder(tmp_path, [], ("csv",))
+    for status in ("running", "complete"):
+        results.write_run({"status": status, "inputs": ["ä.png"]})
+        assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["status"] == status
+
+
+@pytest.mark.parametrize("formats", [("csv",), ("csv", "parquet"), ("parquet",)])
+def test_parquet_comes_at_the_end_if_asked_for(formats: tuple[str, ...], tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    results = ResultsFolder(tmp_path, ["vgg16"], formats)
+    results.add_plane(*plane("a.png", 2))
+    assert not (tmp_path / "cells.parquet").exists()
+    results.finish()
+    assert (tmp_path / "cells.csv").exists()
+    assert (tmp_path / "cells.parquet").exists() == ("parquet" in formats)
+    if "parquet" in formats:
+        back = pd.read_parquet(tmp_path / "cells.parquet")
+        pd.testing.assert_frame_equal(back.astype(results.cells.dtypes), results.cells)

@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_all_detect.errors import InputError
+from napari_all_detect.samplesheet import SAMPLE_COLUMNS, read_sample_sheet, sum_samples
+from napari_all_detect.table import IMAGE_COLUMNS, typed
+
+
+def sheet_of(tmp_path: Path, text: str | bytes) -> Path:
+    path = tmp_path / "samples.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def images() -> pd.DataFrame:
+    values = {
+        "image": ["a.png", "b.tif", "b.tif", "c.png", "d.png"],
+        "plane": ["0", "p0", "p1", "0", "0"],
+        "cells": [4, 1, 0, 2, 9],
+        "all": [3, 0, 0, 0, 9],
+        "hem": [1, 1, 0, 0, 0],
+        "uncertain": [0, 0, 0, 2, 0],
+        "mean_p_all": [0.75, 0.25, np.nan, 0.5, 1.0],
+    }
+    return typed(IMAGE_COLUMNS, values, 5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,sample,subject\na.png,s1,P1\nb.png,01,\n",
+        "subject,image,sample\r\nP1,a.png,s1\r\n,b.png,01\r\n",
+        "\ufeffimage,sample,subject\na.png,s1,P1\nb.png,01,\n",
+        "image,sample,subject\na.png,s1,P1,\nb.png,01,,\n",
+        'image,sample,subject\n"a.png","s1","P1"\n"b.png","01",""\n',
+    ],
+    ids=["plain", "other order, CRLF", "byte order mark", "commas at line ends", "quoted"],
+)
+def test_a_good_sheet(text: str, tmp_path: Path) -> None:
+    sheet = read_sample_sheet(sheet_of(tmp_path, text))
+    assert sheet[["image", "sample", "subject"]].to_numpy().tolist() == [["a.png", "s1", "P1"], ["b.png", "01", ""]]
+
+
+def test_subject_is_optional_and_na_is_a_name(tmp_path: Path) -> None:
+    sheet = read_sample_sheet(sheet_of(tmp_path, "image,sample\nNA,null\n"))
+    assert sheet.to_dict("list") == {"image": ["NA"], "sample": ["null"], "subject": [""]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,subject\na.png,P1\n", "no column sample; it has image, subject; expected image, sample"),
+        ("image;sample\na.png;s1\n", "no column image or sample; it has image;sample"),
+        ("image,sample\na.png,s1\na.png,s2\n", "a.png is listed twice; expected each image once"),
+        ("", "no sample sheet that can be read"),
+        ("image,sample\na.png,s1,more\n", "no sample sheet that can be read"),
+        ("image,sample\na.png,s1\nb.png,s1,P1,more\n", "no sample sheet that can be read"),
+        ("image,sample\nä.png,s1\n".encode("latin-1"), "no sample sheet that can be read"),
+    ],
+)
+def test_bad_sheets_are_refused(text: str | bytes, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        read_sample_sheet(sheet_of(tmp_path, text))
+
+
+@pytest.mark.parametrize("name", ["missing.csv", "."])
+def test_unreadable_sheets_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no sample sheet that can be read"):
+        read_sample_sheet(tmp_path / name)
+
+
+def sums(text: str, tmp_path: Path) -> pd.DataFrame:
+    return sum_samples(images(), read_sample_sheet(sheet_of(tmp_path, text)))
+
+
+def test_sums_by_hand(tmp_path: Path) -> None:
+    table = sums("image,sample,subject\nc.png,s2,P2\na.png,s1,P1\nb.tif,s1,P1\n", tmp_path)
+    assert list(table.columns) == [column.name for column in SAMPLE_COLUMNS]
+    assert table.iloc[:, :7].to_numpy().tolist() == [["s2", "P2", 1, 2, 0, 0, 2], ["s1", "P1", 3, 5, 3, 2, 0]]
+    assert table["fraction_all"].isna().tolist() == [True, False]
+    assert table["fraction_all"][1] == pytest.approx(3 / 5)
+    assert table["mean_p_all"].tolist() == pytest.approx([0.5, (4 * 0.75 + 0.25) / 5])
+
+
+def test_images_outside_the_sheet_are_left_out_and_unknown_ones_make_no_row(tmp_path: Path) -> None:
+    table = sums("image,sample\na.png,s1\nunknown.png,s9\n", tmp_path)
+    assert table[["sample", "images", "cells"]].to_numpy().tolist() == [["s1", 1, 4]]
+
+
+def test_a_sheet_of_other_images_gives_an_empty_table(tmp_path: Path) -> None:
+    table = sums("image,sample\nunknown.png,s9\n", tmp_path)
+    assert len(table) == 0
+    assert list(table.columns) == [column.name for column in SAMPLE_COLUMNS]
+
+
+def test_an_image_without_cells_is_a_sample_too(tmp_path: Path) -> None:
+    empty = images().iloc[[2]]
+    table = sum_samples(empty, read_sample_sheet(sheet_of(tmp_path, "image,sample\nb.tif,s1\n")))
+    assert table["cells"].tolist() == [0]
+    assert table[["fraction_all", "mean_p_all"]].isna().all(axis=None)
+
+
+def test_further_columns_do_no_harm(tmp_path: Path) -> None:
+    table = sums("image,sample,cells,notes,mean_p_all\na.png,s1,many,fine,7\n", tmp_path)
+    assert table["cells"].tolist() == [4]
+    assert table["mean_p_all"].tolist() == [0.75]
