@@ -1,10 +1,12 @@
 """The parameters: the only place where defaults, ranges and help texts stand.
 
 Command line, plugin and Python API are built from these dataclasses. A field's metadata holds what a form needs:
-`tooltip` (the help text), `min` and `max` (inclusive), `choices`, and `metavar` for the command line.
+`tooltip` (the help text), `min` and `max` (inclusive), `step`, `choices`, `words` (that a number may be instead), and
+`flag` and `metavar` for the command line.
 """
 
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any
 
 from napari_all_detect.errors import ParameterError
@@ -39,11 +41,14 @@ def check_value(name: str, value: Any, form: Any) -> None:
     choices = form.get("choices")
     if choices is not None and value not in choices:
         raise ParameterError(f"{name} is {value!r}; expected one of: {', '.join(map(str, choices))}")
-    if isinstance(value, str) or "min" not in form:
+    if "min" not in form or value in form.get("words", ()):
         return
     # `not <=` also refuses NaN.
-    if not form["min"] <= value <= form["max"]:
-        raise ParameterError(f"{name} is {value:g}; expected {form['min']:g} to {form['max']:g}")
+    if not isinstance(value, Real) or not form["min"] <= value <= form["max"]:
+        words = "".join(f"{word}, " for word in form.get("words", ()))
+        raise ParameterError(f"{name} is {value!r}; expected {words}{form['min']:g} to {form['max']:g}")
+    if form.get("step") == 1 and not isinstance(value, Integral):
+        raise ParameterError(f"{name} is {value!r}; expected a whole number")
 
 
 @dataclass(frozen=True)
@@ -93,17 +98,13 @@ class ScoreParams(Params):
         "one, else by cell diameter where that differs by more than half; `none`; or a factor",
         min=0.01,
         max=100.0,
+        words=("none", "auto"),
         metavar="none|auto|FACTOR",
     )
     engine: str = option("auto", "What runs the networks", choices=("auto", "keras"))
     device: str = option("auto", "Where the networks run", choices=("auto", "cpu", "gpu"))
-    batch_size: int = option(32, "Cells that the networks see at once", min=1, max=4096, metavar="N")
+    batch_size: int = option(32, "Cells that the networks see at once", min=1, max=4096, step=1, metavar="N")
     segmentation: SegmentationParams = field(default_factory=SegmentationParams)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.rescale, str) and self.rescale not in ("auto", "none"):
-            raise ParameterError(f"rescale is {self.rescale!r}; expected none, auto or a factor such as 0.5")
 
 
 @dataclass(frozen=True)

@@ -197,13 +197,18 @@ def score_image(
     >>> bool(scored.table["p_all"].between(0, 1).all())
     True
     """
-    scorer = _cached_scorer(ScoreParams(bundle=str(bundle), **options))
-    return score_plane(scorer, PlaneInput(as_rgb(image), labels=labels))
+    params = ScoreParams(bundle=str(bundle), **options)
+    loaded, engine = _loaded(params.bundle, params.engine, params.device, params.batch_size)
+    _weights(loaded, params)
+    return score_plane(Scorer(params, loaded, engine), PlaneInput(as_rgb(image), labels=labels))
 
 
 @lru_cache(maxsize=2)
-def _cached_scorer(params: ScoreParams) -> Scorer:
-    return open_scorer(params)
+def _loaded(bundle: str, engine: str, device: str, batch_size: int) -> tuple[Bundle, Engine]:
+    """Keep the networks: only these parameters need other ones."""
+    params = ScoreParams(bundle=bundle, engine=engine, device=device, batch_size=batch_size)
+    loaded = load_bundle(bundle)
+    return loaded, open_engine(loaded, params)
 
 
 def _weights(bundle: Bundle, params: ScoreParams) -> NDArray[np.float64]:

@@ -28,6 +28,10 @@ SEED_RANGE = (0.18, 0.28)
 """Where the level of what is surely chromatin may lie: above red cells, which an image without white cells would
 otherwise have cut in two, and below the palest blasts."""
 
+FAINT = (0.21, 0.07)
+"""Chromatin below the one, and less than the other above the red cells, is no chromatin: red cells lie on each other
+there, in a field without a white cell."""
+
 LEAST_NUCLEUS_RADIUS_PX = 3.0
 """Smaller specks are noise at any magnification at which a cell can be judged."""
 
@@ -135,8 +139,11 @@ def _segment_stained(rgb: NDArray[np.uint8], diameter: float | None) -> tuple[La
     # White cells are rare, so levels come from their surroundings alone, where the classes have like sizes.
     distance = ndi.distance_transform_edt(~seeds)
     near = distance <= 1.5 * radius
+    red_cell_level = _red_cell_level(stain, near)
+    if seeds.any() and np.median(stain[seeds]) < min(FAINT[0], red_cell_level + FAINT[1]):
+        return np.zeros(stain.shape, np.int32), np.zeros(stain.shape, np.int32)
     cytoplasm_level, nucleus_level = _two_thresholds(stain[near])
-    cytoplasm_level = min(max(cytoplasm_level, _red_cell_level(stain, near)), SEED_RANGE[1])
+    cytoplasm_level = min(max(cytoplasm_level, red_cell_level), SEED_RANGE[1])
     cells = _opened((distance <= 0.8 * radius) & (stain > cytoplasm_level), 0.2 * radius) | seeds
     labels = _split_touching(ndi.binary_fill_holes(cells), seeds, diameter or 2 * radius * WHOLE_TO_NUCLEUS)
     nuclei = _opened(stain > _nucleus_levels(stain, labels, cytoplasm_level, nucleus_level), 0.1 * radius)
@@ -288,4 +295,14 @@ def _enlarge(labels: Labels, shape: tuple[int, int], factor: int) -> Labels:
     """Bring labels of a reduced image back to its full size, with smooth outlines."""
     inside = resize((labels > 0).astype(np.float32), np.array(labels.shape) * factor, order=1) > 0.5
     nearest = expand_labels(labels, 1).repeat(factor, axis=0).repeat(factor, axis=1)
-    return np.asarray(np.where(inside, nearest, 0)[: shape[0], : shape[1]], np.int32)
+    return _in_one_piece(np.asarray(np.where(inside, nearest, 0)[: shape[0], : shape[1]], np.int32))
+
+
+def _in_one_piece(labels: Labels) -> Labels:
+    """Drop the specks that smoothing an outline splits off beside a neighbour."""
+    for number, box in enumerate(ndi.find_objects(labels), start=1):
+        cell = labels[box]
+        parts, n = ndi.label(cell == number)
+        if n > 1:
+            cell[(parts > 0) & (parts != np.bincount(parts.ravel())[1:].argmax() + 1)] = 0
+    return labels

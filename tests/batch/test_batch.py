@@ -26,10 +26,7 @@ from napari_all_detect.params import OutputParams, ScoreParams, SegmentationPara
 from napari_all_detect.pipeline import score_image
 from napari_all_detect.segmentation import segment_cells
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
-    pytest.mark.usefixtures("reuse_engines"),
-]
+pytestmark = pytest.mark.usefixtures("reuse_engines")
 
 Pixels = NDArray[np.uint8]
 PLANES = [("a.png", "0"), ("b.jpg", "0"), ("stack.tif", "p0"), ("stack.tif", "p1"), ("store.zarr", "0")]
@@ -62,7 +59,9 @@ def bad(tmp_path: Path, smear: Callable[..., Pixels]) -> Path:
     (folder / "text.png").write_text("I am no picture")
     (folder / "cut.png").write_bytes((folder / "fine.png").read_bytes()[:8000])
     (folder / "empty.png").touch()
-    tifffile.imwrite(folder / "two.tif", np.zeros((20, 30, 2), np.uint8), photometric="minisblack")
+    tifffile.imwrite(
+        folder / "two.tif", np.zeros((20, 30, 2), np.uint8), photometric="minisblack", planarconfig="contig"
+    )
     return folder
 
 
@@ -543,7 +542,7 @@ def test_segmenting_takes_the_diameter(good: Path, tmp_path: Path, pixels: dict[
 
 def test_segmenting_overwrites_only_when_told(good: Path, tmp_path: Path) -> None:
     (tmp_path / "b_labels.tif").write_text("mine")
-    with pytest.raises(OutputError, match="holds b_labels.tif already; name another folder or add --overwrite"):
+    with pytest.raises(OutputError, match=r"holds b_labels\.tif already; .* --overwrite"):
         segment_batch([good], tmp_path)
     assert content(tmp_path) == {"b_labels.tif": b"mine"}
     segment_batch([good], tmp_path, overwrite=True)

@@ -16,8 +16,6 @@ from napari_all_detect.errors import BundleError, MissingDependencyError
 from napari_all_detect.networks import build_network
 from napari_all_detect.params import ScoreParams
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-
 BATCH = 4
 Crops = NDArray[np.uint8]
 

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from all_detect_training.weights import save_half_precision
 from napari_all_detect.networks import ARCHITECTURES, build_network, preprocess
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-
 # architecture, cut, width of the features that are pooled there
 BUILT = [
     ("vgg16", "block1_pool", 64),

@@ -42,7 +42,7 @@ def test_ranges_hold_their_ends(kind: type[Params], name: str, low: float, high:
 @pytest.mark.parametrize("beyond", ["below", "above", "nan", "-inf", "inf"])
 def test_outside_a_range_is_refused(kind: type[Params], name: str, low: float, high: float, beyond: str) -> None:
     value = {"below": math.nextafter(low, -math.inf), "above": math.nextafter(high, math.inf)}.get(beyond)
-    with pytest.raises(ParameterError, match=rf"^{name} is .*; expected {low:g} to {high:g}$"):
+    with pytest.raises(ParameterError, match=rf"^{name} is .*; expected (none, auto, )?{low:g} to {high:g}$"):
         kind(**{name: float(beyond) if value is None else value})
 
 
@@ -65,9 +65,15 @@ def test_rescale_takes_words_and_factors(value: Any) -> None:
     assert ScoreParams(rescale=value).rescale == value
 
 
+@pytest.mark.parametrize(("name", "value"), [("threshold", "0.5"), ("batch_size", 2.5), ("batch_size", "8")])
+def test_values_of_the_wrong_kind_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ParameterError, match=f"^{name} is {value!r}; expected"):
+        ScoreParams(**{name: value})
+
+
 @pytest.mark.parametrize("value", ["Auto", "", "0.5", "half"])
 def test_rescale_refuses_other_words(value: str) -> None:
-    with pytest.raises(ParameterError, match="expected none, auto or a factor"):
+    with pytest.raises(ParameterError, match=r"expected none, auto, 0\.01 to 100"):
         ScoreParams(rescale=value)
 
 

@@ -19,10 +19,7 @@ from napari_all_detect.pipeline import PlaneInput, ScoredImage, Scorer, open_sco
 from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.sources import as_rgb
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
-    pytest.mark.usefixtures("reuse_engines"),
-]
+pytestmark = pytest.mark.usefixtures("reuse_engines")
 
 Pixels = NDArray[np.uint8]
 MEMBERS = ["vgg16", "mobilenet", "densenet121"]

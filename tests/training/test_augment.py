@@ -6,8 +6,6 @@ from numpy.typing import NDArray
 
 from all_detect_training.augment import augment, random_transforms
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-
 SIZE = 40
 STILL = {"rotation_degrees": 0.0, "zoom": 0.0, "shift": 0.0}
 

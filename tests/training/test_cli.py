@@ -22,7 +22,6 @@ from napari_all_detect.networks import build_network
 from napari_all_detect.samples import draw_smear
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
     # A network of one layer that saw forty cells may do worse than chance.
     pytest.mark.filterwarnings("ignore:kappa of members is:UserWarning"),
 ]

@@ -32,7 +32,6 @@ def test_a_half_cycle_that_is_no_whole_number_of_updates() -> None:
     assert rates[7] == pytest.approx(LOW + (HIGH - LOW) * 7 / 7.5)
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 def test_keras_takes_the_same_rates() -> None:
     import keras
 

@@ -8,8 +8,6 @@ import pytest
 
 from all_detect_training.weights import LARGEST_HALF, round_to_half, save_half_precision
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-
 
 def network(seed: int = 0) -> Any:
     import keras

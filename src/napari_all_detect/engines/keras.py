@@ -110,7 +110,7 @@ def load_member(bundle: Bundle, member: Member) -> Any:
 
 
 def _load_weights(network: Any, path: Path) -> None:
-    """Load every weight: where the file lacks some, Keras leaves them at random and may only warn."""
+    """Load every weight. Keras warns of parts that it skips; they would stay random, so none may be skipped."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Skipping nested container", UserWarning)

@@ -1,0 +1,416 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from napari_all_detect import __version__, cli
+from napari_all_detect.cli import main
+from napari_all_detect.segmentation import segment_cells
+
+pytestmark = pytest.mark.usefixtures("reuse_engines")
+
+RESEARCH_USE = "For research use only. Not for diagnosis or any clinical decision."
+
+
+class Ran(NamedTuple):
+    status: int
+    out: list[str]
+    err: list[str]
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `all-detect` in this process."""
+
+    def run_main(*arguments: Any) -> Ran:
+        capsys.readouterr()
+        status = main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return Ran(status, printed.out.splitlines(), printed.err.splitlines())
+
+    return run_main
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the bundles of whoever runs the tests out."""
+    monkeypatch.setenv("ALL_DETECT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def image(tmp_path: Path, smear: Callable[..., NDArray[np.uint8]]) -> Path:
+    Image.fromarray(smear(3)).save(tmp_path / "smear.png")
+    return tmp_path / "smear.png"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def duo_copy(duo_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(duo_bundle, tmp_path / "copy"))
+
+
+def cells_of(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "cells.csv", keep_default_na=False)
+
+
+def assert_refused(ran: Ran, status: int, *texts: str) -> None:
+    """Check that there is one line of error after what was said on the way, and nothing on standard output."""
+    assert ran.status == status
+    assert ran.out == []
+    errors = [line for line in ran.err if line.startswith("all-detect: ")]
+    assert errors == ran.err[-1:]
+    assert not any("Traceback" in line for line in ran.err)
+    for text in texts:
+        assert text in errors[0]
+
+
+def test_scoring(run: Run, image: Path, out: Path, duo_bundle: Path) -> None:
+    ran = run("score", image, "--out", out, "--bundle", duo_bundle)
+    cells = cells_of(out)
+    n_all, n_hem = ((cells["call"] == call).sum() for call in ("ALL", "Hem"))
+    assert ran.status == 0
+    assert ran.out == [
+        f"{len(cells)} cells in 1 images: {n_all} ALL, {n_hem} Hem",
+        f"results: {out}",
+        RESEARCH_USE,
+    ]
+    assert ran.err[0] == f"loading the networks of {duo_bundle} ..."
+    bar = ran.err[-1]
+    assert "1/1" in bar
+    assert f"{len(cells)} cells," in bar
+    assert "cells/s" in bar
+
+
+def test_some_inputs_fail(run: Run, image: Path, out: Path, duo_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("I am no picture")
+    (tmp_path / "empty.png").touch()
+    inputs = [image, tmp_path / "text.png", tmp_path / "empty.png"]
+    ran = run("score", *inputs, "--out", out, "--bundle", duo_bundle)
+    assert ran.status == 3
+    assert ran.out[1] == "2 inputs failed"
+    assert ran.out[-1] == RESEARCH_USE
+    told = [line for line in ran.err if " failed (open): " in line]
+    assert [line.split(" failed")[0].split("\r")[-1].strip() for line in told] == ["text.png", "empty.png"]
+    assert len((out / "failures.csv").read_text().splitlines()) == 3
+    assert set(cells_of(out)["image"]) == {"smear.png"}
+
+
+def test_all_inputs_fail(run: Run, out: Path, duo_bundle: Path, tmp_path: Path) -> None:
+    ran = run("score", tmp_path / "no.png", tmp_path / "nor this", "--out", out, "--bundle", duo_bundle)
+    assert ran.status == 1
+    assert ran.out[:2] == ["0 cells in 0 images: 0 ALL, 0 Hem", "2 inputs failed"]
+    assert "no such file" in (out / "failures.csv").read_text()
+
+
+BAD_USAGE = [
+    ([], "required"),
+    (["score"], "required"),
+    (["score", "x.png"], "--out"),
+    (["score", "--out", "o"], "INPUT"),
+    (["blame"], "invalid choice"),
+    (["bundles"], "ACTION"),
+    (["sample"], "DIR"),
+    (["score", "x.png", "--out", "o", "--unheard-of"], "unrecognized"),
+    (["score", "x.png", "--out", "o", "--weighting", "best"], "'kappa', 'accuracy', 'auc', 'f1', 'equal'"),
+    (["score", "x.png", "--out", "o", "--threshold", "high"], "invalid float"),
+    (["score", "x.png", "--out", "o", "--batch-size", "2.5"], "invalid int"),
+    (["score", "x.png", "--out", "o", "--device", "tpu"], "invalid choice"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD_USAGE)
+def test_bad_usage(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--threshold", "1.01", "threshold is 1.01; expected 0 to 1"),
+        ("--threshold", "-0.5", "threshold is -0.5; expected 0 to 1"),
+        ("--threshold", "nan", "threshold is nan"),
+        ("--pixel-size", "0", "expected 0.001 to 100"),
+        ("--pixel-size", "inf", "pixel_size_um is inf"),
+        ("--rescale", "some", "rescale is 'some'; expected none, auto"),
+        ("--rescale", "0", "0.01 to 100"),
+        ("--rescale", "nan", "rescale is nan"),
+        ("--batch-size", "0", "expected 1 to 4096"),
+        ("--cell-diameter-px", "7", "expected 8 to 2000"),
+        ("--format", "csv,xlsx", "format is 'xlsx'; expected one of: csv, parquet"),
+        ("--format", "", "format is ''; expected one of: csv, parquet"),
+    ],
+)
+def test_a_value_out_of_range(run: Run, image: Path, out: Path, option: str, value: str, said: str) -> None:
+    assert_refused(run("score", image, "--out", out, option, value), 2, said)
+    assert not out.exists()
+
+
+def test_help_names_every_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["score", "--help"])
+    assert stopped.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for option in ("--weighting", "--labels", "--pixel-size UM", "--rescale none|auto|FACTOR", "--threshold P"):
+        assert option in text
+    for option in ("--engine", "--device", "--samples CSV", "--overwrite", "--format csv,parquet", "--out DIR"):
+        assert option in text
+    assert "(default: 32)" in text
+    assert "(default: lite)" in text
+    assert RESEARCH_USE in text
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert (stopped.value.code, capsys.readouterr().out) == (0, f"all-detect {__version__}\n")
+
+
+def test_an_unknown_bundle(run: Run, image: Path, out: Path, duo_bundle: Path) -> None:
+    run("bundles", "install", duo_bundle)
+    ran = run("score", image, "--out", out, "--bundle", "nowhere")
+    assert_refused(ran, 1, "no bundle is named 'nowhere'; installed: ", "duo")
+    assert not out.exists()
+
+
+def test_a_bundle_whose_digest_is_wrong(run: Run, image: Path, out: Path, duo_copy: Path) -> None:
+    with (duo_copy / "members/vgg16.weights.h5").open("ab") as file:
+        file.write(b"x")
+    ran = run("score", image, "--out", out, "--bundle", duo_copy)
+    assert_refused(ran, 1, "members/vgg16.weights.h5 has SHA-256 ", "the file was damaged or changed")
+    assert not out.exists()
+
+
+def test_a_gpu_that_is_not_there(
+    run: Run, image: Path, out: Path, duo_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind=None: [])
+    ran = run("score", image, "--out", out, "--bundle", duo_bundle, "--device", "gpu")
+    assert_refused(ran, 1, "pip install 'napari-all-detect[gpu]'")
+    assert not out.exists()
+
+
+def test_results_are_refused_then_overwritten(run: Run, image: Path, out: Path, duo_bundle: Path) -> None:
+    run("score", image, "--out", out, "--bundle", duo_bundle)
+    (out / "mine.txt").write_text("keep")
+    (out / "cells.csv").write_text("edited")
+    assert_refused(run("score", image, "--out", out, "--bundle", duo_bundle), 1, "holds results already", "--overwrite")
+    assert (out / "cells.csv").read_text() == "edited"
+    assert run("score", image, "--out", out, "--bundle", duo_bundle, "--overwrite").status == 0
+    assert len(cells_of(out)) > 0
+    assert (out / "mine.txt").read_text() == "keep"
+
+
+def test_an_output_folder_below_a_file(run: Run, image: Path, duo_bundle: Path) -> None:
+    ran = run("score", image, "--out", image / "out", "--bundle", duo_bundle)
+    assert_refused(ran, 1, "can't be written to")
+    assert_refused(run("segment", image, "--out", image / "out"), 1, "Not a directory")
+
+
+def test_an_error_is_one_line_whatever_the_name(run: Run, image: Path, tmp_path: Path, duo_bundle: Path) -> None:
+    folder = tmp_path / "two\nlines"
+    folder.mkdir()
+    (folder / "cells.csv").touch()
+    assert_refused(run("score", image, "--out", folder, "--bundle", duo_bundle), 1, "two lines holds results")
+
+
+def test_options_reach_the_table(run: Run, image: Path, tmp_path: Path, duo_bundle: Path) -> None:
+    def table(name: str, *options: Any) -> pd.DataFrame:
+        assert run("score", image, "--out", tmp_path / name, "--bundle", duo_bundle, *options).status == 0
+        return cells_of(tmp_path / name)
+
+    equal = table("equal", "--weighting", "equal")
+    np.testing.assert_allclose(equal["p_all"], (equal["p_all_vgg16"] + equal["p_all_mobilenet"]) / 2, atol=1e-6)
+    kappa = table("kappa")
+    mean = (0.9 * kappa["p_all_vgg16"] + 0.2 * kappa["p_all_mobilenet"]) / 1.1
+    np.testing.assert_allclose(kappa["p_all"], mean, atol=1e-6)
+    median = kappa["p_all"].median()
+    middle = table("middle", "--threshold", median)
+    assert set(middle["call"]) == {"ALL", "Hem"}
+    assert ((middle["call"] == "ALL") == (middle["p_all"] >= median)).all()
+    assert set(table("low", "--threshold", "0")["call"]) == {"ALL"}
+    assert set(table("high", "--threshold", "1")["call"]) == {"Hem"}
+    micro = table("micro", "--pixel-size", "0.5", "--rescale", "none")
+    np.testing.assert_allclose(micro["area_um2"], micro["area_px"] * 0.25, rtol=1e-6)
+    np.testing.assert_allclose(micro["p_all"], kappa["p_all"], atol=1e-6)
+    assert (kappa["area_um2"] == "").all()
+    half = table("half", "--rescale", "0.5")
+    assert pd.read_csv(tmp_path / "half/images.csv")["rescale"].tolist() == [0.5]
+    assert np.abs(half["p_all"] - kappa["p_all"]).max() > 1e-3
+    batches = table("batches", "--batch-size", "2")
+    np.testing.assert_allclose(batches["p_all"], kappa["p_all"], atol=1e-6)
+
+
+def test_formats_labels_and_samples(run: Run, image: Path, tmp_path: Path, duo_bundle: Path) -> None:
+    (tmp_path / "sheet.csv").write_text("image,sample\nsmear.png,S1\n")
+    assert run("segment", image, "--out", tmp_path / "labels").status == 0
+    options = ["--labels", tmp_path / "labels", "--samples", tmp_path / "sheet.csv", "--format", "csv,parquet"]
+    assert run("score", image, "--out", tmp_path / "out", "--bundle", duo_bundle, *options).status == 0
+    run("score", image, "--out", tmp_path / "plain", "--bundle", duo_bundle)
+    assert (tmp_path / "out/cells.csv").read_bytes() == (tmp_path / "plain/cells.csv").read_bytes()
+    n_cells = len(cells_of(tmp_path / "out"))
+    assert len(pd.read_parquet(tmp_path / "out/cells.parquet")) == n_cells > 0
+    assert pd.read_csv(tmp_path / "out/samples.csv")["cells"].tolist() == [n_cells]
+    assert not (tmp_path / "plain/samples.csv").exists()
+
+
+def test_a_sheet_that_is_not_there(run: Run, image: Path, out: Path, duo_bundle: Path) -> None:
+    ran = run("score", image, "--out", out, "--bundle", duo_bundle, "--samples", "none.csv")
+    assert_refused(ran, 1, "none.csv: no sample sheet that can be read")
+
+
+def test_interrupting(
+    run: Run, image: Path, out: Path, duo_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stop(self: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli._Bar, "plane", stop)
+    shutil.copy(image, tmp_path / "second.png")
+    ran = run("score", image, tmp_path / "second.png", "--out", out, "--bundle", duo_bundle)
+    assert_refused(ran, 130, "interrupted; what was done so far is in the output folder")
+    assert set(cells_of(out)["image"]) == {"smear.png"}
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+
+
+def test_segmenting(run: Run, image: Path, out: Path) -> None:
+    ran = run("segment", image, "--out", out)
+    labels = tifffile.imread(out / "smear_labels.tif")
+    np.testing.assert_array_equal(labels, segment_cells(np.asarray(Image.open(image))))
+    assert ran == (0, [f"{labels.max()} cells in 1 images", f"results: {out}"], ran.err)
+    assert "1/1" in ran.err[-1]
+    assert_refused(run("segment", image, "--out", out), 1, "holds smear_labels.tif already")
+    assert run("segment", image, "--out", out, "--overwrite", "--cell-diameter-px", "60").status == 0
+    assert run("segment", image, image.parent / "none.png", "--out", out, "--overwrite").status == 3
+    assert run("segment", image.parent / "none.png", "--out", out).status == 1
+    assert_refused(run("segment", image, "--out", out, "--cell-diameter-px", "1"), 2, "expected 8 to 2000")
+
+
+def test_sample_data_are_written_once_and_can_be_scored(run: Run, tmp_path: Path, duo_bundle: Path) -> None:
+    ran = run("sample", tmp_path / "data")
+    smears = tmp_path / "data/smears"
+    assert (ran.status, ran.err) == (0, [])
+    assert ran.out == [f"14 files; score them: all-detect score {smears} --out results"]
+    (tmp_path / "data/smears/smear_1.png").write_bytes(b"mine")
+    assert_refused(run("sample", tmp_path / "data"), 1, "exists already")
+    assert (tmp_path / "data/smears/smear_1.png").read_bytes() == b"mine"
+    ran = run("score", smears, "--out", tmp_path / "out", "--bundle", duo_bundle)
+    assert (ran.status, ran.out[1]) == (3, "1 inputs failed")
+    assert cells_of(tmp_path / "out").groupby("image").size().ge(2).sum() == 5
+
+
+class TestBundles:
+    @pytest.fixture
+    def packed(self, duo_bundle: Path, tmp_path: Path) -> Path:
+        with zipfile.ZipFile(tmp_path / "duo.zip", "w") as archive:
+            for path in duo_bundle.rglob("*"):
+                archive.write(path, path.relative_to(duo_bundle))
+        return tmp_path / "duo.zip"
+
+    def test_installing_from_a_zip_and_scoring_by_name(
+        self, run: Run, packed: Path, home: Path, image: Path, out: Path
+    ) -> None:
+        ran = run("bundles", "install", packed)
+        place = home / "bundles/duo"
+        assert ran == (0, [f"duo-0.1 is installed in {place}; use it with --bundle duo"], [])
+        assert run("bundles", "install", packed) == ran  # the same one again is no error
+        assert run("score", image, "--out", out, "--bundle", "duo").status == 0
+        assert set(cells_of(out)["bundle"]) == {"duo-0.1"}
+
+    def test_listing(self, run: Run, duo_bundle: Path, home: Path) -> None:
+        before = run("bundles", "list")
+        assert before.status == 0
+        assert not any("installed  " in line for line in before.out)
+        run("bundles", "install", duo_bundle)
+        shutil.copytree(home / "bundles/duo", home / "bundles/worn")
+        ran = run("bundles", "list")
+        assert (ran.status, ran.err) == (0, [])
+        installed = [line for line in ran.out if "installed  " in line]
+        assert installed[0] == f"duo-0.1  installed  Random weights, for tests  {home / 'bundles/duo'}"
+        assert re.fullmatch(r"worn  installed  broken: .*/worn: the folder holds the bundle 'duo'; .*", installed[1])
+        assert len(installed) == 2
+
+    def test_listing_where_there_are_none(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("napari_all_detect.bundle.store.builtin_root", lambda: tmp_path / "none")
+        ran = run("bundles", "list")
+        assert ran == (0, ["no bundles; install one with: all-detect bundles install FILE_OR_URL"], [])
+
+    def test_a_builtin_one_is_listed_as_such(self, run: Run, duo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("napari_all_detect.bundle.store.builtin_root", lambda: duo_bundle.parent)
+        ran = run("bundles", "list")
+        assert f"duo-0.1  builtin  Random weights, for tests  {duo_bundle}" in ran.out
+
+    def test_a_description_of_many_lines_is_listed_in_one(self, run: Run, duo_copy: Path) -> None:
+        facts = json.loads((duo_copy / "bundle.json").read_text()) | {"description": "one\ntwo\t three"}
+        (duo_copy / "bundle.json").write_text(json.dumps(facts))
+        run("bundles", "install", duo_copy)
+        assert [line for line in run("bundles", "list").out if "duo-0.1  installed  one two three  " in line]
+
+    def test_showing(self, run: Run, duo_bundle: Path) -> None:
+        ran = run("bundles", "show", duo_bundle)
+        assert (ran.status, ran.err) == (0, [])
+        assert ran.out[0] == f"duo-0.1 in {duo_bundle}"
+        assert re.fullmatch("digest [0-9a-f]{64}", ran.out[1])
+        assert ran.out[3:6] == ["# Tiny", "", "Random weights, for tests."]
+        assert_refused(run("bundles", "show", "nowhere"), 1, "no bundle is named 'nowhere'")
+
+    def test_verifying(self, run: Run, duo_copy: Path) -> None:
+        assert run("bundles", "verify", duo_copy) == (0, ["duo-0.1: schema and 2 digests are right"], [])
+        (duo_copy / "members/mobilenet.weights.h5").write_bytes(b"")
+        assert_refused(run("bundles", "verify", duo_copy), 1, "mobilenet.weights.h5 has SHA-256 e3b0c442")
+        (duo_copy / "bundle.json").write_text("{")
+        assert_refused(run("bundles", "verify", duo_copy), 1, "bundle.json: ")
+        assert_refused(run("bundles", "verify", duo_copy / "nothing"), 1, "no such file")
+
+    def test_installing_what_is_broken(self, run: Run, duo_copy: Path, home: Path) -> None:
+        (duo_copy / "MODEL_CARD.md").unlink()
+        assert_refused(run("bundles", "install", duo_copy), 1, "no file MODEL_CARD.md")
+        assert not (home / "bundles/duo").exists()
+
+
+def test_the_console_script(run: Run, image: Path, tmp_path: Path, duo_bundle: Path, home: Path) -> None:
+    """The one test in a process of its own: nothing but the summary comes out, and the same bytes."""
+    run("score", image, "--out", tmp_path / "here", "--bundle", duo_bundle)
+    (tmp_path / "empty.png").touch()
+    script = Path(sys.executable).parent / "all-detect"
+    command = [script, "score", image, tmp_path / "empty.png", "--out", tmp_path / "there", "--bundle", duo_bundle]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"ALL_DETECT_HOME": str(home)})
+    cells = cells_of(tmp_path / "there")
+    n_all = (cells["call"] == "ALL").sum()
+    assert done.returncode == 3
+    assert done.stdout.splitlines() == [
+        f"{len(cells)} cells in 1 images: {n_all} ALL, {len(cells) - n_all} Hem",
+        "1 inputs failed",
+        f"results: {tmp_path / 'there'}",
+        RESEARCH_USE,
+    ]
+    assert "Traceback" not in done.stderr
+    assert "empty.png failed (open): " in done.stderr
+    assert (tmp_path / "there/cells.csv").read_bytes() == (tmp_path / "here/cells.csv").read_bytes()
