@@ -28,9 +28,9 @@ SEED_RANGE = (0.18, 0.28)
 """Where the level of what is surely chromatin may lie: above red cells, which an image without white cells would
 otherwise have cut in two, and below the palest blasts."""
 
-FAINT = (0.21, 0.07)
-"""Chromatin below the one, and less than the other above the red cells, is no chromatin: red cells lie on each other
-there, in a field without a white cell."""
+FAINT = (0.22, 0.07)
+"""What lies below the one, and less than the other above the red cells, is no chromatin: red cells lie on each other
+there."""
 
 LEAST_NUCLEUS_RADIUS_PX = 3.0
 """Smaller specks are noise at any magnification at which a cell can be judged."""
@@ -137,11 +137,12 @@ def _segment_stained(rgb: NDArray[np.uint8], diameter: float | None) -> tuple[La
     radius = diameter / WHOLE_TO_NUCLEUS / 2 if diameter else _inscribed_radius(seeds)
     seeds = _opened(_drop_narrow(seeds, 0.4 * radius), 0.1 * radius)
     # White cells are rare, so levels come from their surroundings alone, where the classes have like sizes.
+    red_cell_level = _red_cell_level(stain, ndi.distance_transform_edt(~seeds) <= 1.5 * radius)
+    seeds = _drop_faint(seeds, stain, min(FAINT[0], red_cell_level + FAINT[1]))
+    if not seeds.any():
+        return np.zeros(stain.shape, np.int32), np.zeros(stain.shape, np.int32)
     distance = ndi.distance_transform_edt(~seeds)
     near = distance <= 1.5 * radius
-    red_cell_level = _red_cell_level(stain, near)
-    if seeds.any() and np.median(stain[seeds]) < min(FAINT[0], red_cell_level + FAINT[1]):
-        return np.zeros(stain.shape, np.int32), np.zeros(stain.shape, np.int32)
     cytoplasm_level, nucleus_level = _two_thresholds(stain[near])
     cytoplasm_level = min(max(cytoplasm_level, red_cell_level), SEED_RANGE[1])
     cells = _opened((distance <= 0.8 * radius) & (stain > cytoplasm_level), 0.2 * radius) | seeds
@@ -209,6 +210,14 @@ def _drop_narrow(mask: Mask, radius: float) -> Mask:
     wide = np.asarray(radii >= radius)
     wide[0] = False
     return np.asarray(wide[regions], bool)
+
+
+def _drop_faint(mask: Mask, stain: NDArray[np.float32], level: float) -> Mask:
+    """Drop the regions whose median stain is below a level."""
+    regions, n = ndi.label(mask)
+    dark = np.asarray(ndi.median(stain, regions, np.arange(n + 1)) >= level)
+    dark[0] = False
+    return np.asarray(dark[regions], bool)
 
 
 def _opened(mask: Mask, radius: float) -> Mask:

@@ -69,7 +69,7 @@ def fit_member(
     rate = triangular2_schedule(params.lowest_rate, params.highest_rate, params.step_epochs * float(updates))
     network.compile(
         keras.optimizers.Adamax(rate, beta_1=0.9, beta_2=0.999),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
+        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=params.label_smoothing),
     )
     best, history = network.get_weights(), list[dict[str, float]]()
     for epoch in range(params.epochs):
