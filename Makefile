@@ -36,16 +36,16 @@ lite: $(VENV)/dev.stamp
 		--dataset-citation "Ghaderzadeh et al. 2022, Int. J. Intell. Syst. 37:5113-5133" \
 		--data-notes training/data_notes/taleqani.md
 
-$(VENV)/bin/python:
+$(VENV)/bin/pip:
 	sh scripts/system_packages.sh python
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(VENV)/core.stamp: pyproject.toml | $(VENV)/bin/python
+$(VENV)/core.stamp: pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/python -m pip install --quiet -e .
 	touch $@
 
-$(VENV)/dev.stamp: pyproject.toml training/pyproject.toml scripts/system_packages.sh | $(VENV)/bin/python
+$(VENV)/dev.stamp: pyproject.toml training/pyproject.toml scripts/system_packages.sh | $(VENV)/bin/pip
 	sh scripts/system_packages.sh display
 	$(BIN)/python -m pip install --quiet -e ".[dev]" -e ./training
 	touch $@ $(VENV)/core.stamp

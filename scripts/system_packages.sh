@@ -4,7 +4,7 @@
 set -eu
 
 case "$1" in
-    python) packages="python3-venv"; present() { "${PYTHON:-python3.11}" -m venv --help >/dev/null 2>&1; } ;;
+    python) packages="python3-venv"; present() { "${PYTHON:-python3.11}" -c "import venv, ensurepip" 2>/dev/null; } ;;
     display)
         packages="xvfb xauth libegl1 libgl1 libgl1-mesa-dri libglib2.0-0 libdbus-1-3 libfontconfig1 libxkbcommon-x11-0
                   libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0
