@@ -60,6 +60,8 @@ class SegmentationParams(Params):
         "Typical diameter of a white cell in pixels; estimated from the image if not given",
         min=8,
         max=2000,
+        flag="cell-diameter",
+        metavar="PX",
     )
 
 

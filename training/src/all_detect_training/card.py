@@ -154,8 +154,8 @@ def _split(manifest: Manifest) -> str:
         "## How it was split\n\n"
         f"In each class folder, in the order of the images' numbers: the first {train:.0%} of the images train, the "
         f"next {validation:.0%} validate, the last {1 - train - validation:.0%} test. All cells of an image are on one "
-        "side. The validation cells choose each member's best epoch and its weight; the test images had no say in "
-        "anything.\n"
+        "side. The validation cells choose each member's best epoch and its weight; the test images choose "
+        "nothing in a run.\n"
     )
 
 
