@@ -161,7 +161,7 @@ def test_bad_usage(arguments: list[str], said: str, capsys: pytest.CaptureFixtur
         ("--rescale", "0", "0.01 to 100"),
         ("--rescale", "nan", "rescale is nan"),
         ("--batch-size", "0", "expected 1 to 4096"),
-        ("--cell-diameter-px", "7", "expected 8 to 2000"),
+        ("--cell-diameter", "7", "expected 8 to 2000"),
         ("--format", "csv,xlsx", "format is 'xlsx'; expected one of: csv, parquet"),
         ("--format", "", "format is ''; expected one of: csv, parquet"),
     ],
@@ -307,10 +307,10 @@ def test_segmenting(run: Run, image: Path, out: Path) -> None:
     assert ran == (0, [f"{labels.max()} cells in 1 images", f"results: {out}"], ran.err)
     assert "1/1" in ran.err[-1]
     assert_refused(run("segment", image, "--out", out), 1, "holds smear_labels.tif already")
-    assert run("segment", image, "--out", out, "--overwrite", "--cell-diameter-px", "60").status == 0
+    assert run("segment", image, "--out", out, "--overwrite", "--cell-diameter", "60").status == 0
     assert run("segment", image, image.parent / "none.png", "--out", out, "--overwrite").status == 3
     assert run("segment", image.parent / "none.png", "--out", out).status == 1
-    assert_refused(run("segment", image, "--out", out, "--cell-diameter-px", "1"), 2, "expected 8 to 2000")
+    assert_refused(run("segment", image, "--out", out, "--cell-diameter", "1"), 2, "expected 8 to 2000")
 
 
 def test_sample_data_are_written_once_and_can_be_scored(run: Run, tmp_path: Path, duo_bundle: Path) -> None:
