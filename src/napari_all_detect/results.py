@@ -147,7 +147,7 @@ class ResultsFolder:
         write_csv(empty, self.folder / name)
 
     def _append(self, name: str, rows: pd.DataFrame) -> None:
-        with (self.folder / name).open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        with (self.folder / name).open("a", encoding="utf-8", newline="") as file:
             file.write(csv_text(rows, header=False))
 
 

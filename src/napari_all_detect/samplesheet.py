@@ -1,6 +1,6 @@
 """The sample sheet, and sums by sample."""
 
-import warnings
+import csv
 from pathlib import Path
 
 import pandas as pd
@@ -19,8 +19,6 @@ SAMPLE_COLUMNS = (
     table.Column("mean_p_all", "float32", "", "Mean of p_all over the cells"),
 )
 
-UNREADABLE = (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError)
-
 
 def read_sample_sheet(path: Path) -> pd.DataFrame:
     """Read a CSV with the columns image, sample and, optionally, subject.
@@ -31,24 +29,32 @@ def read_sample_sheet(path: Path) -> pd.DataFrame:
         If the file can't be read, a column is missing, a row has too many fields, or an image is listed twice.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            # Without `index_col=False` rows that end in a comma would shift by one column.
-            sheet = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
-    except (OSError, UnicodeDecodeError, *UNREADABLE) as error:
-        raise InputError(
-            f"{path}: no sample sheet that can be read ({error}); expected a CSV: image,sample,subject"
-        ) from error
-    missing = {"image", "sample"} - set(sheet.columns)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="")
+            rows, columns = list(reader), list(reader.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _unreadable(path, str(error)) from error
+    if not columns:
+        raise _unreadable(path, "it is empty")
+    missing = {"image", "sample"} - set(columns)
     if missing:
         raise InputError(
-            f"{path}: no column {' or '.join(sorted(missing))}; it has {', '.join(sheet.columns)}; "
+            f"{path}: no column {' or '.join(sorted(missing))}; it has {', '.join(columns)}; "
             "expected image, sample and, if known, subject"
         )
+    for number, row in enumerate(rows, start=2):
+        # Commas at the end of a row are the spreadsheet's; a further field is somebody's mistake.
+        if any(row.pop(None, ())):
+            raise _unreadable(path, f"row {number} has more fields than the header")
+    sheet = pd.DataFrame(rows, columns=columns)
     twice = sheet["image"][sheet["image"].duplicated()]
     if len(twice):
         raise InputError(f"{path}: {twice.iloc[0]} is listed twice; expected each image once")
     return sheet if "subject" in sheet else sheet.assign(subject="")
+
+
+def _unreadable(path: Path, reason: str) -> InputError:
+    return InputError(f"{path}: no sample sheet that can be read ({reason}); expected a CSV: image,sample,subject")
 
 
 def sum_samples(images: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:

@@ -165,4 +165,7 @@ def _series(column: Column, values: Any, n: int) -> pd.Series:
         values = pd.NA if column.dtype == "boolean" else (np.nan if column.dtype == "float32" else "")
     if np.ndim(values) == 0:
         values = [values] * n
+    if column.dtype == "str":
+        # A file name may be no Unicode; every format that we write is.
+        values = [str(value).encode("utf-8", "backslashreplace").decode() for value in values]
     return pd.Series(values, dtype="object" if column.dtype == "str" else column.dtype)
