@@ -53,8 +53,8 @@ def combine(probabilities: NDArray[np.floating], weights: NDArray[np.floating]) 
     Examples
     --------
     >>> votes = np.array([[[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]]])
-    >>> combine(votes, np.array([1.0, 1.0, 2.0])).round(3).tolist()
-    [[0.4, 0.6]]
+    >>> combine(votes, np.array([1.0, 1.0, 2.0]))
+    array([[0.4, 0.6]], dtype=float32)
     """
     weights = np.asarray(weights, np.float64)
     if weights.shape != probabilities.shape[1:2]:
