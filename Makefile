@@ -28,7 +28,7 @@ types: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.run
 
-# The shipped bundle, from the data: make lite DATA=/path/to/data (an hour or so on two cores; an interrupted one goes on)
+# The shipped bundle, from the data: make lite DATA=/path/to/data (half an hour on two cores; an interrupted one goes on)
 LITE := src/napari_all_detect/bundle/builtin/lite
 lite: $(VENV)/dev.stamp
 	$(BIN)/all-detect-train fit --preset lite --smears $(DATA)/taleqani --classes Benign=Hem,Early=ALL,Pre=ALL,Pro=ALL \
