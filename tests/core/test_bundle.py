@@ -18,12 +18,16 @@ from typing import Any
 import pytest
 
 from napari_all_detect.bundle import (
+    AnyBundle,
     Bundle,
     Manifest,
+    SegmenterManifest,
     archive,
     install_bundle,
     list_bundles,
+    load_any_bundle,
     load_bundle,
+    load_segmenter,
     store,
     verified,
 )
@@ -95,7 +99,7 @@ def everything_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.name not in ("bundles", "cache")]
 
 
-def refusal(source: str | Path, open_bundle: Callable[[str | Path], Bundle] = load_bundle) -> str:
+def refusal(source: str | Path, open_bundle: Callable[[str | Path], AnyBundle] = load_bundle) -> str:
     with pytest.raises(BundleError) as caught:
         open_bundle(source)
     message = str(caught.value)
@@ -728,3 +732,132 @@ def test_nothing_installed_is_an_empty_list(builtin: Path) -> None:
     shutil.rmtree(builtin)
     assert list_bundles() == []
     assert "installed: none" in refusal("lite")
+
+
+# --- Networks that find cells -------------------------------------------------------------------------------------
+
+
+def segmenter_facts(**changes: Any) -> dict[str, Any]:
+    network = {
+        "weights_file": "network.weights.h5",
+        "sha256": hashlib.sha256(b"network").hexdigest(),
+        "architecture": "unet",
+        "widths": [8, 16],
+        "cell_diameter_px": 40.0,
+    }
+    shared = {k: v for k, v in facts(name="finder").items() if k in SegmenterManifest.model_fields}
+    return shared | {"kind": "segmenter", "network": network} | changes
+
+
+def with_network(**changes: Any) -> dict[str, Any]:
+    return {"network": segmenter_facts()["network"] | changes}
+
+
+def make_segmenter(folder: Path, **changes: Any) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "network.weights.h5").write_bytes(b"network")
+    (folder / "MODEL_CARD.md").write_text(CARD, encoding="utf-8")
+    write_facts(folder, segmenter_facts(**changes))
+    return folder
+
+
+@pytest.fixture
+def segmenter(tmp_path: Path) -> Path:
+    return make_segmenter(tmp_path / "somewhere/finder")
+
+
+def test_a_segmenter_is_loaded_with_its_facts(segmenter: Path) -> None:
+    bundle = load_segmenter(segmenter)
+    assert bundle.label == "finder-1.0"
+    assert bundle.card == CARD
+    assert bundle.manifest == SegmenterManifest.model_validate(segmenter_facts())
+    assert bundle.weights(bundle.manifest.network).read_bytes() == b"network"
+    assert bundle.manifest.network.widths == (8, 16)
+    assert load_any_bundle(segmenter) == bundle
+
+
+def test_a_bundle_of_either_kind_is_loaded_as_what_it_is(folder: Path, segmenter: Path) -> None:
+    assert load_any_bundle(folder) == load_bundle(folder)
+    kinds = [type(load_any_bundle(path).manifest) for path in (folder, segmenter)]
+    assert kinds == [Manifest, SegmenterManifest]
+
+
+def test_a_segmenter_does_not_score(segmenter: Path) -> None:
+    assert refusal(segmenter) == "finder-1.0 finds cells, it does not score them; use it with --segmentation"
+
+
+def test_an_ensemble_does_not_segment(folder: Path) -> None:
+    assert refusal(folder, load_segmenter) == "tiny-1.0 scores cells, it does not find them; use it with --bundle"
+    assert "lite-1.0 scores cells" in refusal("lite", load_segmenter)
+
+
+def test_a_segmenter_is_installed_and_listed(segmenter: Path, folder: Path, tmp_path: Path, home: Path) -> None:
+    path = zip_of(segmenter, tmp_path / "finder.zip", "top/")
+    assert load_segmenter(path).digest == load_segmenter(segmenter).digest
+    assert install_bundle(path).folder == home / "bundles/finder"
+    install_bundle(folder)
+    assert load_segmenter("finder").manifest == load_segmenter(segmenter).manifest
+    assert "finds cells" in refusal("finder")
+    assert [(entry.name, entry.error) for entry in list_bundles()] == [("lite", None), ("finder", None), ("tiny", None)]
+    installed = sorted(file.name for file in (home / "bundles/finder").iterdir())
+    assert installed == ["MODEL_CARD.md", "bundle.json", "network.weights.h5"]
+
+
+def test_a_segmenter_of_an_ensembles_name_is_another_bundle(folder: Path, tmp_path: Path) -> None:
+    install_bundle(folder)
+    other = make_segmenter(tmp_path / "other", name="tiny")
+    assert "another bundle named 'tiny' is installed" in refusal(other, install_bundle)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"schema_version": 2, "novelty": 1}, "schema_version is 2, expected 1; update"),
+        ({"novelty": 1}, "novelty: unknown key"),
+        ({"classes": ["Hem", "ALL"]}, "classes: unknown key"),
+        ({"name": "../x"}, "name: "),
+        ({"network": None}, "network: "),
+        (with_network(novelty=1), "network.novelty: unknown key"),
+        (with_network(architecture="vgg16"), "network.architecture: Input should be 'unet', not 'vgg16'"),
+        (with_network(widths=[8]), "network.widths: "),
+        (with_network(widths=[8] * 7), "network.widths: "),
+        (with_network(widths=[8, 0]), "network.widths[1]: Input should be greater than or equal to 1, not 0"),
+        (with_network(widths=[8, 2000]), "network.widths[1]: "),
+        (with_network(cell_diameter_px=7), "network.cell_diameter_px: "),
+        (with_network(cell_diameter_px=401), "network.cell_diameter_px: "),
+        (with_network(sha256="abc"), "network.sha256: "),
+        (with_network(weights_file="../network.weights.h5"), "leaves the bundle's folder"),
+        (with_network(weights_file="network.pkl"), "is not a weights file"),
+        (with_network(weights_file="other.weights.h5"), "no file other.weights.h5"),
+        (with_network(sha256="0" * 64), "network.weights.h5 has SHA-256"),
+    ],
+)
+def test_a_segmenter_that_is_none(segmenter: Path, changes: dict[str, Any], expected: str) -> None:
+    write_facts(segmenter, segmenter_facts(**changes))
+    for open_bundle in (load_segmenter, load_bundle, load_any_bundle, install_bundle):
+        message = refusal(segmenter, open_bundle)
+        assert expected in message
+        assert message.startswith(f"{segmenter}: ")
+
+
+@pytest.mark.parametrize("kind", ["ensemble", "Segmenter", 1, None])
+def test_another_kind_is_an_unknown_key(segmenter: Path, kind: Any) -> None:
+    write_facts(segmenter, facts(kind=kind))
+    assert "kind: unknown key" in refusal(segmenter, load_any_bundle)
+
+
+def test_the_package_ships_one_of_each() -> None:
+    from napari_all_detect.bundle import places
+
+    shipped = {path.name: open_shipped(path) for path in sorted(places.builtin_root().iterdir()) if path.is_dir()}
+    assert {name: type(bundle.manifest) for name, bundle in shipped.items()} == {
+        "cells": SegmenterManifest,
+        "lite": Manifest,
+    }
+    assert all(bundle.manifest.research_use_only for bundle in shipped.values())
+
+
+def open_shipped(path: Path) -> AnyBundle:
+    bundle = load_any_bundle(path)
+    assert bundle.manifest.name == path.name
+    return bundle

@@ -2,15 +2,28 @@
 
 from datetime import date
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, from_json
 
 from napari_all_detect.errors import BundleError
 from napari_all_detect.networks import ARCHITECTURES
 
-__all__ = ["Crop", "Ensemble", "Manifest", "Member", "Validation", "parse_manifest", "stays_inside"]
+__all__ = [
+    "AnyManifest",
+    "Crop",
+    "Ensemble",
+    "Manifest",
+    "Member",
+    "Network",
+    "SegmenterManifest",
+    "Validation",
+    "WeightsFile",
+    "parse_manifest",
+    "stays_inside",
+    "validated",
+]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -64,7 +77,14 @@ class Validation(Model):
     n: Annotated[int, Field(ge=1)]
 
 
-class Member(Model):
+class WeightsFile(Model):
+    """A file of weights, and its digest."""
+
+    weights_file: Annotated[str, AfterValidator(_weights_path)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Member(WeightsFile):
     """One network of the ensemble."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -72,8 +92,6 @@ class Member(Model):
     cut: str | None = None
     input_size: Annotated[int, Field(ge=32, le=1024)]
     preprocessing: Literal["tf", "caffe", "torch"]
-    weights_file: Annotated[str, AfterValidator(_weights_path)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     temperature: Annotated[float, Field(gt=0)] = 1.0
     validation: Validation
 
@@ -102,8 +120,16 @@ class Ensemble(Model):
     conformal: dict[str, Any] | None = None
 
 
-class Manifest(Model):
-    """The whole of `bundle.json`."""
+class Network(WeightsFile):
+    """The network of a segmenter."""
+
+    architecture: Literal["unet"]
+    widths: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(min_length=2, max_length=6)]
+    cell_diameter_px: Annotated[float, Field(ge=8, le=400)]
+
+
+class Facts(Model):
+    """What every bundle says of itself."""
 
     schema_version: Literal[1]
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64), AfterValidator(_folder_name)]
@@ -113,13 +139,18 @@ class Manifest(Model):
     citation: str
     created: date
     research_use_only: bool
+    training: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+class Manifest(Facts):
+    """The whole of the `bundle.json` of an ensemble."""
+
     classes: tuple[Literal["Hem"], Literal["ALL"]]
     crop: Crop
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
     ensemble: Ensemble
     domain: dict[str, Any] | None = None
-    training: dict[str, Any]
-    metrics: dict[str, Any]
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Manifest":
@@ -128,9 +159,30 @@ class Manifest(Model):
             raise ValueError(f"members share a name: {', '.join(names)}")
         return self
 
+    @property
+    def weights_files(self) -> tuple[WeightsFile, ...]:
+        """Every file of weights."""
+        return self.members
 
-def parse_manifest(data: bytes, source: str) -> Manifest:
-    """Read the bytes of a `bundle.json`.
+
+class SegmenterManifest(Facts):
+    """The whole of the `bundle.json` of a network that finds cells."""
+
+    kind: Literal["segmenter"]
+    network: Network
+
+    @property
+    def weights_files(self) -> tuple[WeightsFile, ...]:
+        """Every file of weights."""
+        return (self.network,)
+
+
+AnyManifest = Manifest | SegmenterManifest
+F = TypeVar("F", bound=Facts)
+
+
+def parse_manifest(data: bytes, source: str) -> AnyManifest:
+    """Read the bytes of a `bundle.json`: a segmenter's says so under `kind`, an ensemble's has no such key.
 
     Parameters
     ----------
@@ -144,11 +196,26 @@ def parse_manifest(data: bytes, source: str) -> Manifest:
     BundleError
         In one line: where the first faults lie and what they are.
     """
+    if _names_a_segmenter(data):
+        return validated(SegmenterManifest, data, source)
+    return validated(Manifest, data, source)
+
+
+def validated(kind: type[F], data: bytes, source: str) -> F:
+    """Read the bytes of a `bundle.json` of this kind; as `parse_manifest` otherwise."""
     try:
-        return Manifest.model_validate_json(data)
+        return kind.model_validate_json(data)
     except ValidationError as error:
         reason = _one_line(error.errors(include_url=False))
     raise BundleError(f"{source}: bundle.json: {reason}")
+
+
+def _names_a_segmenter(data: bytes) -> bool:
+    try:
+        content = from_json(data)
+    except ValueError:  # reported by the validation
+        return False
+    return isinstance(content, dict) and content.get("kind") == "segmenter"
 
 
 def _one_line(faults: list[ErrorDetails]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from napari_all_detect.bundle.archive import download, unpack
+from napari_all_detect.bundle.manifest import Manifest, SegmenterManifest
 from napari_all_detect.bundle.places import (
     as_path,
     builtin_root,
@@ -20,14 +21,27 @@ from napari_all_detect.bundle.places import (
 from napari_all_detect.bundle.verified import (
     MANIFEST,
     MODEL_CARD,
+    AnyBundle,
     Bundle,
+    SegmenterBundle,
+    VerifiedBundle,
     file_digest,
     open_folder,
     readable,
 )
 from napari_all_detect.errors import BundleError
 
-__all__ = ["Bundle", "ListedBundle", "install_bundle", "list_bundles", "load_bundle"]
+__all__ = [
+    "AnyBundle",
+    "Bundle",
+    "ListedBundle",
+    "SegmenterBundle",
+    "install_bundle",
+    "list_bundles",
+    "load_any_bundle",
+    "load_bundle",
+    "load_segmenter",
+]
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,7 @@ class ListedBundle:
 
 
 def load_bundle(name_or_path: str | Path = "lite") -> Bundle:
-    """Find a bundle, verify every file of it and return it.
+    """Find an ensemble's bundle, verify every file of it and return it.
 
     Parameters
     ----------
@@ -55,8 +69,24 @@ def load_bundle(name_or_path: str | Path = "lite") -> Bundle:
     Raises
     ------
     BundleError
-        There is no such bundle, or something in it is missing, changed or not understood.
+        There is no such bundle, something in it is missing, changed or not understood, or it is a segmenter's.
     """
+    bundle = load_any_bundle(name_or_path)
+    if not isinstance(bundle.manifest, Manifest):
+        raise BundleError(f"{bundle.label} finds cells, it does not score them; use it with --segmentation")
+    return VerifiedBundle(bundle.manifest, bundle.folder, bundle.digest)
+
+
+def load_segmenter(name_or_path: str | Path) -> SegmenterBundle:
+    """Find the bundle of a network that finds cells; as `load_bundle` otherwise."""
+    bundle = load_any_bundle(name_or_path)
+    if not isinstance(bundle.manifest, SegmenterManifest):
+        raise BundleError(f"{bundle.label} scores cells, it does not find them; use it with --bundle")
+    return VerifiedBundle(bundle.manifest, bundle.folder, bundle.digest)
+
+
+def load_any_bundle(name_or_path: str | Path) -> AnyBundle:
+    """Find a bundle of either kind; as `load_bundle` otherwise."""
     if isinstance(name_or_path, str):
         folder = _installed_folder(name_or_path)
         if folder is not None:
@@ -73,7 +103,7 @@ def list_bundles() -> list[ListedBundle]:
     ]
 
 
-def install_bundle(file_or_url: str | Path) -> Bundle:
+def install_bundle(file_or_url: str | Path) -> AnyBundle:
     """Copy a bundle into the user's folder, whole and verified or not at all.
 
     Parameters
@@ -84,7 +114,7 @@ def install_bundle(file_or_url: str | Path) -> Bundle:
 
     Returns
     -------
-    Bundle
+    AnyBundle
         The installed one. That the same one was there already is no error.
 
     Raises
@@ -112,7 +142,7 @@ def _installed_folder(name: str) -> Path | None:
     return None
 
 
-def _open_installed(folder: Path) -> Bundle:
+def _open_installed(folder: Path) -> AnyBundle:
     bundle = open_folder(folder)
     if bundle.manifest.name != folder.name:
         raise BundleError(f"{folder}: the folder holds the bundle {bundle.manifest.name!r}; give the folder that name")
@@ -130,7 +160,7 @@ def _listed(folder: Path, builtin: bool, hidden: bool = False) -> ListedBundle:
     return ListedBundle(manifest.name, manifest.version, manifest.description, folder, builtin)
 
 
-def _load_path(name_or_path: str | Path) -> Bundle:
+def _load_path(name_or_path: str | Path) -> AnyBundle:
     text = str(name_or_path)
     if "://" in text:
         raise BundleError(f"{text}: expected a name or a path; install it first: all-detect bundles install {text}")
@@ -149,7 +179,7 @@ def _load_path(name_or_path: str | Path) -> Bundle:
     )
 
 
-def _load_zip(archive: Path) -> Bundle:
+def _load_zip(archive: Path) -> AnyBundle:
     target = cache_root() / file_digest(archive)
     if target.exists():
         try:
@@ -163,7 +193,7 @@ def _load_zip(archive: Path) -> Bundle:
     return open_folder(target, str(archive))
 
 
-def _fetch(file_or_url: str, staging: Path) -> Bundle:
+def _fetch(file_or_url: str, staging: Path) -> AnyBundle:
     path = as_path(file_or_url)
     if "://" in file_or_url:
         path = _from_url(file_or_url, staging)
@@ -186,8 +216,8 @@ def _from_url(url: str, staging: Path) -> Path:
     return staging / "download.zip"
 
 
-def _copy_of(bundle: Bundle, folder: Path) -> Path:
-    for name in {MANIFEST, MODEL_CARD, *(member.weights_file for member in bundle.manifest.members)}:
+def _copy_of(bundle: AnyBundle, folder: Path) -> Path:
+    for name in {MANIFEST, MODEL_CARD, *(file.weights_file for file in bundle.manifest.weights_files)}:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle.folder / name, target)
@@ -195,7 +225,7 @@ def _copy_of(bundle: Bundle, folder: Path) -> Path:
     return folder
 
 
-def _same_as(bundle: Bundle, folder: Path) -> Bundle:
+def _same_as(bundle: AnyBundle, folder: Path) -> AnyBundle:
     try:
         installed = _open_installed(folder)
     except BundleError as error:

@@ -5,11 +5,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from napari_all_detect.bundle.manifest import Manifest, Member, parse_manifest
+from napari_all_detect.bundle.manifest import AnyManifest, Manifest, SegmenterManifest, WeightsFile, parse_manifest
 from napari_all_detect.errors import BundleError
 
-__all__ = ["MANIFEST", "MODEL_CARD", "Bundle", "file_digest", "open_folder", "readable"]
+__all__ = [
+    "MANIFEST",
+    "MODEL_CARD",
+    "AnyBundle",
+    "Bundle",
+    "SegmenterBundle",
+    "VerifiedBundle",
+    "file_digest",
+    "open_folder",
+    "readable",
+]
+
+M = TypeVar("M", Manifest, SegmenterManifest, AnyManifest, covariant=True)
 
 MANIFEST = "bundle.json"
 MODEL_CARD = "MODEL_CARD.md"
@@ -18,21 +31,21 @@ MAX_TEXT_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class Bundle:
+class VerifiedBundle(Generic[M]):
     """A verified bundle.
 
     Attributes
     ----------
-    manifest : Manifest
+    manifest : Manifest or SegmenterManifest
         What `bundle.json` says.
     folder : Path
         Where the files lie: absolute, unpacked.
     digest : str
-        SHA-256 of the bytes of `bundle.json`, in hex. That file names the members' digests, so this one names
+        SHA-256 of the bytes of `bundle.json`, in hex. That file names the weights' digests, so this one names
         the whole.
     """
 
-    manifest: Manifest
+    manifest: M
     folder: Path
     digest: str
 
@@ -41,9 +54,9 @@ class Bundle:
         """Name and version, as in column `bundle` of `cells.csv`."""
         return f"{self.manifest.name}-{self.manifest.version}"
 
-    def weights(self, member: Member) -> Path:
-        """Return the file that holds a member's weights."""
-        return self.folder / member.weights_file
+    def weights(self, file: WeightsFile) -> Path:
+        """Return where a network's weights lie."""
+        return self.folder / file.weights_file
 
     @property
     def card(self) -> str:
@@ -52,7 +65,12 @@ class Bundle:
             return _read_card(self.folder, self.label)
 
 
-def open_folder(folder: Path, source: str | None = None) -> Bundle:
+AnyBundle = VerifiedBundle[AnyManifest]
+Bundle = VerifiedBundle[Manifest]
+SegmenterBundle = VerifiedBundle[SegmenterManifest]
+
+
+def open_folder(folder: Path, source: str | None = None) -> AnyBundle:
     """Read `bundle.json` and verify every file that it speaks of.
 
     Parameters
@@ -73,9 +91,9 @@ def open_folder(folder: Path, source: str | None = None) -> Bundle:
         data = _read_text_file(folder, MANIFEST, source)
         manifest = parse_manifest(data, source)
         _read_card(folder, source)
-        for member in manifest.members:
-            _check_weights(folder, member, source)
-    return Bundle(manifest, folder, hashlib.sha256(data).hexdigest())
+        for file in manifest.weights_files:
+            _check_weights(folder, file, source)
+    return VerifiedBundle(manifest, folder, hashlib.sha256(data).hexdigest())
 
 
 @contextmanager
@@ -109,11 +127,11 @@ def _read_text_file(folder: Path, name: str, source: str) -> bytes:
     return data
 
 
-def _check_weights(folder: Path, member: Member, source: str) -> None:
-    digest = file_digest(_file_inside(folder, member.weights_file, source))
-    if digest != member.sha256:
+def _check_weights(folder: Path, file: WeightsFile, source: str) -> None:
+    digest = file_digest(_file_inside(folder, file.weights_file, source))
+    if digest != file.sha256:
         raise BundleError(
-            f"{source}: {member.weights_file} has SHA-256 {digest}, {MANIFEST} says {member.sha256}; "
+            f"{source}: {file.weights_file} has SHA-256 {digest}, {MANIFEST} says {file.sha256}; "
             "the file was damaged or changed: get the bundle again"
         )
 

@@ -1,5 +1,5 @@
 """What runs the networks."""
 
-from napari_all_detect.engines.base import Engine, Progress, open_engine
+from napari_all_detect.engines.base import Engine, Mapper, Progress, open_engine, open_mapper
 
-__all__ = ["Engine", "Progress", "open_engine"]
+__all__ = ["Engine", "Mapper", "Progress", "open_engine", "open_mapper"]

@@ -6,10 +6,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_all_detect.bundle import Bundle
+from napari_all_detect.bundle import Bundle, SegmenterBundle
 from napari_all_detect.params import ScoreParams
 
-__all__ = ["Engine", "Progress", "open_engine"]
+__all__ = ["Engine", "Mapper", "Progress", "open_engine", "open_mapper"]
 
 Progress = Callable[[int], None]
 """Is told how many more cells are done."""
@@ -26,6 +26,19 @@ class Engine(Protocol):
         ...
 
 
+class Mapper(Protocol):
+    """Runs the network of one segmenter."""
+
+    name: str
+    device: str
+    multiple: int
+    cell_diameter_px: float
+
+    def predict(self, light: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the (H / 2, W / 2, 3) uint8 maps of (H, W, 3) uint8 light; both sides are multiples of `multiple`."""
+        ...
+
+
 def open_engine(bundle: Bundle, params: ScoreParams) -> Engine:
     """Build the engine that the parameters ask for.
 
@@ -39,3 +52,18 @@ def open_engine(bundle: Bundle, params: ScoreParams) -> Engine:
     from napari_all_detect.engines.keras import KerasEngine
 
     return KerasEngine(bundle, params.device, params.batch_size)
+
+
+def open_mapper(bundle: SegmenterBundle, device: str = "auto") -> Mapper:
+    """Build what runs a segmenter's network.
+
+    Raises
+    ------
+    MissingDependencyError
+        If a GPU is asked for and none can be used.
+    BundleError
+        If the weights do not fit the network.
+    """
+    from napari_all_detect.engines.keras_unet import KerasMapper
+
+    return KerasMapper(bundle, device)

@@ -13,7 +13,7 @@ from napari_all_detect.engines.base import Progress
 from napari_all_detect.errors import BundleError, MissingDependencyError
 from napari_all_detect.networks import build_network, preprocess
 
-__all__ = ["KerasEngine", "load_member"]
+__all__ = ["KerasEngine", "choose_device", "load_member", "load_weights"]
 
 
 class KerasEngine:
@@ -40,7 +40,7 @@ class KerasEngine:
 
         self.batch_size = batch_size
         self.name = f"keras {keras.__version__} on {keras.backend.backend()}"
-        self.device = _choose_device(device)
+        self.device = choose_device(device)
         self._n_members = len(bundle.manifest.members)
         # Planes may come from several threads; one batch at a time fills the machine.
         self._lock = Lock()
@@ -98,7 +98,7 @@ def load_member(bundle: Bundle, member: Member) -> Any:
     """
     try:
         network = build_network(member.architecture, member.input_size, member.cut)
-        _load_weights(network, bundle.weights(member))
+        load_weights(network, bundle.weights(member))
     except (ValueError, KeyError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BundleError(
@@ -109,7 +109,7 @@ def load_member(bundle: Bundle, member: Member) -> Any:
     return network
 
 
-def _load_weights(network: Any, path: Path) -> None:
+def load_weights(network: Any, path: Path) -> None:
     """Load every weight. Keras warns of parts that it skips; they would stay random, so none may be skipped."""
     try:
         with warnings.catch_warnings():
@@ -119,7 +119,14 @@ def _load_weights(network: Any, path: Path) -> None:
         raise ValueError("arrays are missing or of another shape") from warning
 
 
-def _choose_device(device: str) -> str:
+def choose_device(device: str) -> str:
+    """Return `cpu` or `gpu` for `auto`, `cpu` or `gpu`.
+
+    Raises
+    ------
+    MissingDependencyError
+        If a GPU is asked for and there is none.
+    """
     if device == "cpu":
         return "cpu"
     has_gpu = _has_gpu()

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from all_detect_training.held_out import DIGITS, THRESHOLD, held_out_figures
 from all_detect_training.metrics import member_figures
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.runs import Run, load_run
-from napari_all_detect.bundle.manifest import Manifest, Validation, parse_manifest
+from napari_all_detect.bundle.manifest import Manifest, Validation, validated
 from napari_all_detect.bundle.verified import file_digest
 from napari_all_detect.errors import OutputError
 from napari_all_detect.networks import ARCHITECTURES
@@ -116,7 +116,7 @@ def _manifest(run: Run, about: About) -> Manifest:
         "training": _training(run, about),
         "metrics": held_out_figures(run, validation),
     }
-    return parse_manifest(json.dumps(content).encode(), str(run.folder))
+    return validated(Manifest, json.dumps(content).encode(), str(run.folder))
 
 
 def _description(params: FitParams) -> str:
@@ -139,7 +139,9 @@ def _member(run: Run, spec: MemberSpec, validation: Validation) -> dict[str, Any
     weights_file = f"members/{spec.architecture}.weights.h5"
     return {
         "name": spec.architecture,
-        **asdict(spec),
+        "architecture": spec.architecture,
+        "cut": spec.cut,
+        "input_size": spec.input_size,
         "preprocessing": ARCHITECTURES[spec.architecture].preprocessing,
         "weights_file": weights_file,
         "sha256": file_digest(run.folder / weights_file),

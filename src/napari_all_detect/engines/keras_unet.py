@@ -1,0 +1,79 @@
+"""Keras: one graph from a tile's bytes to the maps of a segmenter."""
+
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_all_detect.bundle import SegmenterBundle
+from napari_all_detect.engines.keras import choose_device, load_weights
+from napari_all_detect.errors import BundleError
+from napari_all_detect.unet import EMPTY_FIELD, build_unet
+
+__all__ = ["KerasMapper"]
+
+
+class KerasMapper:
+    """The network of a segmenter in one compiled graph.
+
+    Parameters
+    ----------
+    bundle : SegmenterBundle
+    device : {"auto", "cpu", "gpu"}
+        `auto` takes a GPU if Keras's backend sees one.
+
+    Raises
+    ------
+    BundleError
+        If the weights do not fit the network that the manifest describes.
+    MissingDependencyError
+        If `device` is `gpu` and there is none.
+    """
+
+    def __init__(self, bundle: SegmenterBundle, device: str = "auto") -> None:
+        import keras
+
+        self.name = f"keras {keras.__version__} on {keras.backend.backend()}"
+        self.device = choose_device(device)
+        self.multiple = 2 ** len(bundle.manifest.network.widths)
+        self.cell_diameter_px = bundle.manifest.network.cell_diameter_px
+        self._lock = Lock()
+        with keras.device(f"{self.device}:0"):
+            self._graph = _build_graph(bundle)
+
+    def predict(self, light: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the maps of one image.
+
+        Parameters
+        ----------
+        light : (H, W, 3) uint8
+            Light relative to the empty field, which is `napari_all_detect.unet.EMPTY_FIELD`. H and W are
+            multiples of `multiple`.
+
+        Returns
+        -------
+        maps : (H / 2, W / 2, 3) uint8
+            The probabilities of `napari_all_detect.unet.CHANNELS`, times 255. Bytes: what the last bits of a sum are
+            depends on the machine, what cells are found shouldn't.
+        """
+        import keras
+
+        with self._lock, keras.device(f"{self.device}:0"):
+            return np.asarray(self._graph.predict_on_batch(light[None])[0], np.uint8)
+
+
+def _build_graph(bundle: SegmenterBundle) -> Any:
+    import keras
+
+    network = build_unet(bundle.manifest.network.widths)
+    try:
+        load_weights(network, bundle.weights(bundle.manifest.network))
+    except (ValueError, KeyError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BundleError(f"bundle {bundle.label}: {reason}; get the bundle again") from error
+    network.trainable = False
+    light = keras.Input((None, None, 3), dtype="uint8", name="light")
+    logits = network(keras.ops.cast(light, "float32") / float(EMPTY_FIELD))
+    maps = keras.ops.cast(keras.ops.round(255 * keras.ops.sigmoid(logits)), "uint8")
+    return keras.Model(light, maps, name=bundle.manifest.name)
