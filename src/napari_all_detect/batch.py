@@ -23,7 +23,7 @@ from napari_all_detect.params import OutputParams, ScoreParams, SegmentationPara
 from napari_all_detect.pipeline import PlaneInput, ScoredImage, Scorer, open_scorer, score_plane
 from napari_all_detect.results import Failure, ResultsFolder, check_folder, prepare_folder
 from napari_all_detect.samplesheet import read_sample_sheet, sum_samples
-from napari_all_detect.segmentation import segment_cells
+from napari_all_detect.segmentation import describe_method, open_method, segment_cells
 from napari_all_detect.sources import Plane, find_images, open_planes
 from napari_all_detect.sources.labels import find_labels, label_names, read_labels
 
@@ -132,6 +132,8 @@ def score_batch(
         check_parquet()
     check_folder(folder, output.overwrite, [Path(p) for p in (*inputs, output.labels, output.samples) if p])
     scorer = open_scorer(params)
+    if output.labels is None:
+        open_method(params.segmentation.method, params.device)
     prepare_folder(folder, output.overwrite)
     results = ResultsFolder(folder, scorer.members, output.formats)
     planes, failures = plan(inputs)
@@ -167,6 +169,7 @@ def segment_batch(
     params: SegmentationParams | None = None,
     overwrite: bool = False,
     progress: BatchProgress | None = None,
+    nuclei: bool = False,
 ) -> BatchSummary:
     """Find the white cells of every plane of the inputs and write their label images.
 
@@ -174,18 +177,28 @@ def segment_batch(
     ----------
     inputs : sequence of path
     out : path
-        Gets `<image>_labels.tif` for each plane.
+        Gets `<image>_labels.tif` for each plane, and `<image>_nuclei.tif` if nuclei are asked for.
     params : SegmentationParams, optional
     overwrite : bool
         Whether label images that are there already may be replaced.
     progress : BatchProgress, optional
+    nuclei : bool
+        Whether to write the nuclei too, under their cells' numbers.
 
     Returns
     -------
     summary : BatchSummary
         Without calls.
+
+    Raises
+    ------
+    OutputError
+        If label images are there already.
+    ParameterError, BundleError
+        If there is no such method, or its bundle can't be used.
     """
-    progress, folder = progress or BatchProgress(), Path(out)
+    progress, folder, params = progress or BatchProgress(), Path(out), params or SegmentationParams()
+    open_method(params.method)
     planes, failures = plan(inputs)
     names = label_names(planes)
     there = [name for name in names.values() if (folder / name).exists()]
@@ -195,13 +208,17 @@ def segment_batch(
     for failure in failures:
         progress.failed(failure)
     counts = []
-    for plane, labels in _in_order(lambda p: _segment_one(p, params), planes):
-        if isinstance(labels, Failure):
-            failures.append(labels)
-            progress.failed(labels)
+    for plane, found in _in_order(lambda p: _segment_one(p, params), planes):
+        if isinstance(found, Failure):
+            failures.append(found)
+            progress.failed(found)
         else:
-            write_labels(labels, folder / names[plane.image, plane.plane])
-            counts.append(int(labels.max(initial=0)))
+            cells, nuclear = found
+            path = folder / names[plane.image, plane.plane]
+            write_labels(cells, path)
+            if nuclei and nuclear is not None:
+                write_labels(nuclear, path.with_name(path.name.replace("_labels.tif", "_nuclei.tif")))
+            counts.append(int(cells.max(initial=0)))
             progress.cells(counts[-1])
         progress.plane()
     return BatchSummary(folder, len(counts), sum(counts), 0, 0, 0, tuple(failures))
@@ -240,11 +257,16 @@ def _score_one(scorer: Scorer, plane: Plane, output: OutputParams, progress: Bat
         return Failure(_name(plane), stage, str(error))
 
 
-def _segment_one(plane: Plane, params: SegmentationParams | None) -> NDArray[np.int32] | Failure:
+def _segment_one(
+    plane: Plane, params: SegmentationParams
+) -> tuple[NDArray[np.int32], NDArray[np.int32] | None] | Failure:
+    stage = "read"
     try:
-        return segment_cells(plane.read().rgb, params)
+        rgb = plane.read().rgb
+        stage = "segment"
+        return segment_cells(rgb, params, pixel_size_um=plane.pixel_size_um, nuclei=True)
     except AllDetectError as error:
-        return Failure(_name(plane), "read", str(error))
+        return Failure(_name(plane), stage, str(error))
 
 
 def _name(plane: Plane) -> str:
@@ -276,6 +298,7 @@ def _run_record(
             "threshold": scorer.threshold,
             "research_use_only": manifest.research_use_only,
         },
+        "segmentation": None if output.labels else describe_method(scorer.params.segmentation.method),
         "engine": scorer.engine.name,
         "device": scorer.engine.device,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS_OF},

@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     segment = commands.add_parser("segment", help="find cells and write label images")
     _add_inputs(segment)
     _add_params(segment, SegmentationParams)
+    segment.add_argument("--nuclei", action="store_true", help="Write <image>_nuclei.tif too")
     segment.add_argument("--overwrite", action="store_true", help="Replace label images that are there")
     segment.set_defaults(run=_segment)
 
@@ -193,7 +194,7 @@ def _segment(arguments: argparse.Namespace) -> int:
     bar = _Bar()
     params = _params(SegmentationParams, arguments)
     try:
-        summary = segment_batch(arguments.inputs, arguments.out, params, arguments.overwrite, bar)
+        summary = segment_batch(arguments.inputs, arguments.out, params, arguments.overwrite, bar, arguments.nuclei)
     finally:
         bar.close()
     print(f"{summary.cells} cells in {summary.planes} images")
@@ -224,27 +225,28 @@ def _list_bundles(arguments: argparse.Namespace) -> int:
 
 
 def _show_bundle(arguments: argparse.Namespace) -> int:
-    from napari_all_detect.bundle import load_bundle
+    from napari_all_detect.bundle import load_any_bundle
 
-    bundle = load_bundle(arguments.bundle)
+    bundle = load_any_bundle(arguments.bundle)
     print(f"{bundle.label} in {bundle.folder}\ndigest {bundle.digest}\n")
     print(bundle.card)
     return 0
 
 
 def _verify_bundle(arguments: argparse.Namespace) -> int:
-    from napari_all_detect.bundle import load_bundle
+    from napari_all_detect.bundle import load_any_bundle
 
-    bundle = load_bundle(Path(arguments.bundle))
-    print(f"{bundle.label}: schema and {len(bundle.manifest.members)} digests are right")
+    bundle = load_any_bundle(Path(arguments.bundle))
+    print(f"{bundle.label}: schema and {len(bundle.manifest.weights_files)} digests are right")
     return 0
 
 
 def _install_bundle(arguments: argparse.Namespace) -> int:
-    from napari_all_detect.bundle import install_bundle
+    from napari_all_detect.bundle import Manifest, install_bundle
 
     bundle = install_bundle(arguments.bundle)
-    print(f"{bundle.label} is installed in {bundle.folder}; use it with --bundle {bundle.manifest.name}")
+    option = "--bundle" if isinstance(bundle.manifest, Manifest) else "--segmentation"
+    print(f"{bundle.label} is installed in {bundle.folder}; use it with {option} {bundle.manifest.name}")
     return 0
 
 

@@ -55,6 +55,13 @@ def check_value(name: str, value: Any, form: Any) -> None:
 class SegmentationParams(Params):
     """How white cells are found."""
 
+    method: str = option(
+        "learned",
+        "What finds the cells: `learned` (a network), `classical` (colour and shape), a method that another package "
+        "registers, or the name or path of a segmenter's bundle",
+        flag="segmentation",
+        metavar="NAME|PATH",
+    )
     cell_diameter_px: float | None = option(
         None,
         "Typical diameter of a white cell in pixels; estimated from the image if not given",

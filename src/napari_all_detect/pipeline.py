@@ -58,6 +58,8 @@ class ScoredImage:
     ----------
     labels : (H, W) int32
         0 for background; a cell's number is its `label` in the table.
+    nuclei : (H, W) int32 or None
+        The same numbers where the nuclei are; None if labels were given, or the method finds no nuclei.
     table : DataFrame
         A row per cell: the columns of `cells.csv`.
     crops : (N, s, s, 3) uint8
@@ -69,6 +71,7 @@ class ScoredImage:
     """
 
     labels: NDArray[np.int32]
+    nuclei: NDArray[np.int32] | None
     table: pd.DataFrame
     crops: NDArray[np.uint8]
     member_probabilities: NDArray[np.float32]
@@ -131,12 +134,9 @@ def score_plane(scorer: Scorer, given: PlaneInput, progress: Progress | None = N
         If the labels given are not a label image of this plane, or rescaling would not fit into memory.
     """
     rgb, params, manifest = given.pixels.rgb, scorer.params, scorer.bundle.manifest
-    if given.labels is None:
-        labels = segment_cells(rgb, params.segmentation)
-    else:
-        labels = _checked_labels(given.labels, rgb.shape[:2])
     pixel_size_um = given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um
-    geometry = table.geometry(labels, pixel_size_um)
+    labels, nuclei = _cells(given, params, pixel_size_um)
+    geometry = table.geometry(labels, pixel_size_um, nuclei)
     scale = crop_scale(
         params.rescale,
         pixel_size_um=pixel_size_um,
@@ -153,7 +153,17 @@ def score_plane(scorer: Scorer, given: PlaneInput, progress: Progress | None = N
         table.cell_columns(scorer.members), columns | names | {"bundle": scorer.bundle.label}, len(crops)
     )
     facts = {"pixel_size_um": pixel_size_um, "rescale": scale, "notes": ";".join(given.pixels.notes)}
-    return ScoredImage(labels, cells, crops, probabilities, table.image_row(cells, names | facts))
+    return ScoredImage(labels, nuclei, cells, crops, probabilities, table.image_row(cells, names | facts))
+
+
+def _cells(
+    given: PlaneInput, params: ScoreParams, pixel_size_um: float | None
+) -> tuple[NDArray[np.int32], NDArray[np.int32] | None]:
+    """Return the plane's cells, found here unless given, and their nuclei if they were looked for."""
+    rgb = given.pixels.rgb
+    if given.labels is not None:
+        return _checked_labels(given.labels, rgb.shape[:2]), None
+    return segment_cells(rgb, params.segmentation, pixel_size_um=pixel_size_um, device=params.device, nuclei=True)
 
 
 def score_image(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from skimage.measure import regionprops_table
+from skimage.measure import label, regionprops_table
 
 __all__ = ["IMAGE_COLUMNS", "Column", "cell_columns", "empty_cells", "geometry", "image_row", "typed"]
 
@@ -42,7 +42,13 @@ GEOMETRY = (
     Column("x_um", "float32", "um", "x_px in micrometres; empty without a pixel size"),
     Column("area_um2", "float32", "um2", "Area; empty without a pixel size"),
     Column("diameter_um", "float32", "um", "diameter_px in micrometres; empty without a pixel size"),
+    Column("nc_ratio", "float32", "", "Area of the nucleus over that of the cytoplasm; empty without either"),
+    Column("nucleus_area_px", "Int64", "px", "Number of pixels of the nucleus; empty if nuclei were not looked for"),
+    Column("nucleus_lobes", "Int64", "", "Separate parts of the nucleus, each a tenth of it at least; empty likewise"),
 )
+LEAST_LOBE = 0.1
+"""Smaller parts of a nucleus are grains at its edge."""
+
 SCORES = (
     Column("p_all", "float32", "", "Probability of ALL by the ensemble (Eq. 2)"),
     Column("p_hem", "float32", "", "Probability of Hem; with p_all it makes 1"),
@@ -100,18 +106,23 @@ def empty_cells(members: Sequence[str]) -> pd.DataFrame:
     return typed(cell_columns(members), {}, 0)
 
 
-def geometry(labels: NDArray[np.integer], pixel_size_um: float | None) -> dict[str, Any]:
+def geometry(
+    labels: NDArray[np.integer], pixel_size_um: float | None, nuclei: NDArray[np.integer] | None = None
+) -> dict[str, Any]:
     """Measure every label.
 
     Parameters
     ----------
     labels : (H, W) integer
     pixel_size_um : float or None
+    nuclei : (H, W) integer, optional
+        The same numbers where the nuclei are.
 
     Returns
     -------
     columns : dict
-        `label` and the columns of the geometry; the `_um` ones are None without a pixel size.
+        `label` and the columns of the geometry, without the `_um` ones if there is no pixel size, and without those of
+        the nuclei if there are none.
     """
     measured = regionprops_table(
         labels,
@@ -132,7 +143,30 @@ def geometry(labels: NDArray[np.integer], pixel_size_um: float | None) -> dict[s
         for name in ("y", "x", "diameter"):
             columns[f"{name}_um"] = columns[f"{name}_px"] * pixel_size_um
         columns["area_um2"] = columns["area_px"] * pixel_size_um**2
+    if nuclei is not None:
+        columns |= _nuclei(nuclei, columns["label"], columns["area_px"])
     return columns
+
+
+def _nuclei(
+    nuclei: NDArray[np.integer], numbers: NDArray[np.integer], areas: NDArray[np.floating]
+) -> dict[str, NDArray[Any]]:
+    """Measure the nucleus of each cell."""
+    n = int(numbers.max(initial=0)) + 1
+    nucleus = np.bincount(nuclei.ravel(), minlength=n)[numbers]
+    cytoplasm = areas - nucleus
+    both = (nucleus > 0) & (cytoplasm > 0)
+    parts = label(nuclei, connectivity=1)
+    area = np.bincount(parts.ravel())
+    owner = np.zeros(len(area), np.int64)
+    owner[parts] = nuclei
+    large = area >= LEAST_LOBE * np.bincount(nuclei.ravel(), minlength=n)[owner]
+    large[0] = False
+    return {
+        "nc_ratio": np.divide(nucleus, cytoplasm, out=np.full(len(numbers), np.nan), where=both),
+        "nucleus_area_px": nucleus,
+        "nucleus_lobes": np.bincount(owner[large], minlength=n)[numbers],
+    }
 
 
 def image_row(cells: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:

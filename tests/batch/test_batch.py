@@ -5,8 +5,10 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,14 +19,16 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_all_detect import batch
+from napari_all_detect import batch, engines
 from napari_all_detect.batch import BatchProgress, BatchSummary, Failure, score_batch, segment_batch
+from napari_all_detect.bundle import load_segmenter
 from napari_all_detect.cli import main
+from napari_all_detect.engines import open_mapper
 from napari_all_detect.errors import BundleError, InputError, MissingDependencyError, OutputError
 from napari_all_detect.export.csv import csv_text
 from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
 from napari_all_detect.pipeline import score_image
-from napari_all_detect.segmentation import segment_cells
+from napari_all_detect.segmentation import methods, open_method, segment_cells
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
@@ -265,7 +269,9 @@ def test_the_record_of_the_run(good: Path, tmp_path: Path, duo_bundle: Path) -> 
     assert identities["store.zarr"] == {"image": "store.zarr", "path": str(good / "store.zarr")}
     parameters = record["parameters"]
     assert (parameters["weighting"], parameters["batch_size"], parameters["overwrite"]) == ("f1", 8, True)
-    assert parameters["segmentation"] == {"cell_diameter_px": None}
+    assert parameters["segmentation"] == {"method": "learned", "cell_diameter_px": None}
+    shipped = load_segmenter("cells")
+    assert record["segmentation"] == {"method": "learned", "bundle": shipped.label, "digest": shipped.digest}
     assert set(record["versions"]) == {"python", "napari-all-detect", "keras", "numpy", "scikit-image", "pandas"}
     assert record["engine"].startswith("keras ")
     assert record["device"] in ("cpu", "gpu")
@@ -363,8 +369,13 @@ def test_labels_from_segment_give_the_same_rows(good: Path, tmp_path: Path, para
     score_batch([good], tmp_path / "given", params, OutputParams(labels=str(tmp_path / "segmented")))
     found, given = content(tmp_path / "found"), content(tmp_path / "given")
     assert found.keys() == given.keys()
-    assert {name for name in found if found[name] != given[name]} == {"run.json"}
-    assert summary.cells == len(table(tmp_path / "found/cells.csv"))
+    assert {name for name in found if found[name] != given[name]} == {"run.json", "cells.csv"}
+    of_nuclei = ["nc_ratio", "nucleus_area_px", "nucleus_lobes"]
+    found_rows, given_rows = (table(tmp_path / name / "cells.csv") for name in ("found", "given"))
+    pd.testing.assert_frame_equal(found_rows.drop(columns=of_nuclei), given_rows.drop(columns=of_nuclei))
+    assert (given_rows[of_nuclei] == "").all(axis=None)
+    assert (found_rows["nucleus_lobes"] != "").all()
+    assert summary.cells == len(found_rows)
 
 
 def test_labels_that_do_not_fit_fail_for_their_image_only(good: Path, tmp_path: Path, params: ScoreParams) -> None:
@@ -538,6 +549,65 @@ def test_segmenting_takes_the_diameter(good: Path, tmp_path: Path, pixels: dict[
     segment_batch([good / "a.png"], tmp_path, params)
     labels = tifffile.imread(tmp_path / "a_labels.tif")
     np.testing.assert_array_equal(labels, segment_cells(pixels["a.png", "0"], params))
+
+
+def test_segmenting_takes_the_pixel_size_of_the_file(tmp_path: Path, smear: Callable[..., Pixels]) -> None:
+    """At half a micrometre white cells are 24 px wide."""
+    for name, um in (("plain", None), ("sized", 0.5)):
+        resolution = {} if um is None else {"resolution": (1e4 / um, 1e4 / um), "resolutionunit": "CENTIMETER"}
+        tifffile.imwrite(tmp_path / f"{name}.tif", smear(3), photometric="rgb", **resolution)
+    params = SegmentationParams(method="classical")
+    segment_batch([tmp_path / "plain.tif", tmp_path / "sized.tif"], tmp_path / "out", params)
+    for name, pixel_size_um in (("plain", None), ("sized", 0.5)):
+        expected = segment_cells(smear(3), params, pixel_size_um=pixel_size_um)
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / f"out/{name}_labels.tif"), expected)
+    assert (segment_cells(smear(3), params) != segment_cells(smear(3), params, pixel_size_um=0.5)).any()
+
+
+@pytest.mark.parametrize("scoring", [False, True], ids=["segment", "score"])
+def test_the_network_that_finds_cells_is_built_once(
+    good: Path, tmp_path: Path, params: ScoreParams, scoring: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+
+    def counted(bundle: Any, device: str = "auto") -> Any:
+        built.append(bundle.label)
+        return open_mapper(bundle, device)
+
+    monkeypatch.setattr(engines, "open_mapper", counted)
+    open_method.cache_clear()
+    if scoring:
+        score_batch([good], tmp_path / "out", params)
+    else:
+        segment_batch([good], tmp_path / "out")
+    open_method.cache_clear()
+    assert len(built) == 1
+
+
+@pytest.mark.parametrize("scoring", [False, True], ids=["segment", "score"])
+def test_a_method_of_another_package_that_fails_spoils_no_other_plane(
+    good: Path, tmp_path: Path, params: ScoreParams, scoring: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(rgb: Pixels, diameter: float | None) -> Pixels:
+        if (rgb == tifffile.imread(good / "stack.tif")[0]).all():
+            raise RuntimeError("too\ncrowded")
+        return np.ones(rgb.shape[:2], np.uint8)
+
+    entry = SimpleNamespace(name="odd", value="package:find", dist=None, load=lambda: find)
+    monkeypatch.setattr(methods, "entry_points", lambda group: [entry])
+    open_method.cache_clear()
+    segmentation = SegmentationParams(method="odd")
+    if scoring:
+        summary = score_batch([good], tmp_path / "out", replace(params, segmentation=segmentation))
+        assert run_record(tmp_path / "out")["segmentation"] == {"method": "odd"}
+    else:
+        summary = segment_batch([good], tmp_path / "out", segmentation, nuclei=True)
+        assert not list((tmp_path / "out").glob("*_nuclei.tif"))
+    open_method.cache_clear()
+    assert (summary.planes, summary.cells, summary.exit_status) == (4, 4, 3)
+    (failure,) = summary.failures
+    assert (failure.input, failure.stage) == ("stack.tif [p0]", "score" if scoring else "segment")
+    assert failure.reason == "segmentation 'odd' failed: RuntimeError: too\ncrowded"
 
 
 def test_segmenting_overwrites_only_when_told(good: Path, tmp_path: Path) -> None:

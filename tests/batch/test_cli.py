@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_all_detect import __version__, cli
+from napari_all_detect.bundle import load_segmenter
+from napari_all_detect.bundle.places import builtin_root
 from napari_all_detect.cli import main
+from napari_all_detect.params import SegmentationParams
 from napari_all_detect.segmentation import segment_cells
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
 RESEARCH_USE = "For research use only. Not for diagnosis or any clinical decision."
+OF_NUCLEI = ["nc_ratio", "nucleus_area_px", "nucleus_lobes"]
 
 
 class Ran(NamedTuple):
@@ -182,6 +186,8 @@ def test_help_names_every_option_with_its_default(capsys: pytest.CaptureFixture[
         assert option in text
     assert "(default: 32)" in text
     assert "(default: lite)" in text
+    assert "--segmentation NAME|PATH" in text
+    assert "(default: learned)" in text
     assert RESEARCH_USE in text
 
 
@@ -243,7 +249,9 @@ def test_an_error_is_one_line_whatever_the_name(run: Run, image: Path, tmp_path:
 
 def test_options_reach_the_table(run: Run, image: Path, tmp_path: Path, duo_bundle: Path) -> None:
     def table(name: str, *options: Any) -> pd.DataFrame:
-        assert run("score", image, "--out", tmp_path / name, "--bundle", duo_bundle, *options).status == 0
+        # A pixel size would say how wide cells are, too.
+        always = ["--out", tmp_path / name, "--bundle", duo_bundle, "--cell-diameter", 32]
+        assert run("score", image, *always, *options).status == 0
         return cells_of(tmp_path / name)
 
     equal = table("equal", "--weighting", "equal")
@@ -274,8 +282,10 @@ def test_formats_labels_and_samples(run: Run, image: Path, tmp_path: Path, duo_b
     options = ["--labels", tmp_path / "labels", "--samples", tmp_path / "sheet.csv", "--format", "csv,parquet"]
     assert run("score", image, "--out", tmp_path / "out", "--bundle", duo_bundle, *options).status == 0
     run("score", image, "--out", tmp_path / "plain", "--bundle", duo_bundle)
-    assert (tmp_path / "out/cells.csv").read_bytes() == (tmp_path / "plain/cells.csv").read_bytes()
-    n_cells = len(cells_of(tmp_path / "out"))
+    out, plain = cells_of(tmp_path / "out"), cells_of(tmp_path / "plain")
+    assert (out[OF_NUCLEI] == "").all(axis=None)
+    pd.testing.assert_frame_equal(out.drop(columns=OF_NUCLEI), plain.drop(columns=OF_NUCLEI))
+    n_cells = len(out)
     assert len(pd.read_parquet(tmp_path / "out/cells.parquet")) == n_cells > 0
     assert pd.read_csv(tmp_path / "out/samples.csv")["cells"].tolist() == [n_cells]
     assert not (tmp_path / "plain/samples.csv").exists()
@@ -311,6 +321,99 @@ def test_segmenting(run: Run, image: Path, out: Path) -> None:
     assert run("segment", image, image.parent / "none.png", "--out", out, "--overwrite").status == 3
     assert run("segment", image.parent / "none.png", "--out", out).status == 1
     assert_refused(run("segment", image, "--out", out, "--cell-diameter", "1"), 2, "expected 8 to 2000")
+
+
+@pytest.mark.parametrize("method", ["learned", "classical"])
+def test_segmenting_nuclei_too(run: Run, image: Path, tmp_path: Path, method: str) -> None:
+    options = ["--segmentation", method]
+    assert run("segment", image, "--out", tmp_path / "plain", *options).status == 0
+    ran = run("segment", image, "--out", tmp_path / "both", "--nuclei", *options)
+    assert [path.name for path in (tmp_path / "plain").iterdir()] == ["smear_labels.tif"]
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["smear_labels.tif", "smear_nuclei.tif"]
+    cells, nuclei = (tifffile.imread(tmp_path / f"both/smear_{name}.tif") for name in ("labels", "nuclei"))
+    params = SegmentationParams(method=method)
+    expected = segment_cells(np.asarray(Image.open(image)), params, nuclei=True)
+    np.testing.assert_array_equal(cells, expected[0])
+    np.testing.assert_array_equal(nuclei, expected[1])
+    assert nuclei.dtype == np.uint16
+    assert 0 < np.count_nonzero(nuclei) < np.count_nonzero(cells)
+    assert (tmp_path / "plain/smear_labels.tif").read_bytes() == (tmp_path / "both/smear_labels.tif").read_bytes()
+    assert ran.out[0] == f"{cells.max()} cells in 1 images"
+
+
+def test_nuclei_that_are_there_are_replaced_only_when_told(run: Run, image: Path, out: Path) -> None:
+    out.mkdir()
+    (out / "smear_nuclei.tif").write_bytes(b"drawn by hand")
+    assert_refused(run("segment", image, "--out", out, "--nuclei"), 1, "holds smear_nuclei.tif already", "--overwrite")
+    assert (out / "smear_nuclei.tif").read_bytes() == b"drawn by hand"
+    assert run("segment", image, "--out", out).status == 0
+    assert (out / "smear_nuclei.tif").read_bytes() == b"drawn by hand"
+    assert run("segment", image, "--out", out, "--nuclei", "--overwrite").status == 0
+    assert tifffile.imread(out / "smear_nuclei.tif").any()
+
+
+@pytest.mark.parametrize("method", ["learned", "classical"])
+def test_scoring_by_another_segmentation(run: Run, image: Path, out: Path, duo_bundle: Path, method: str) -> None:
+    ran = run("score", image, "--out", out, "--bundle", duo_bundle, "--segmentation", method)
+    assert ran.status == 0
+    params = SegmentationParams(method=method)
+    cells, nuclei = segment_cells(np.asarray(Image.open(image)), params, nuclei=True)
+    np.testing.assert_array_equal(tifffile.imread(out / "labels/smear_labels.tif"), cells)
+    table = pd.read_csv(out / "cells.csv")
+    assert table["label"].tolist() == list(range(1, cells.max() + 1))
+    assert table["nucleus_area_px"].tolist() == np.bincount(nuclei.ravel(), minlength=cells.max() + 1)[1:].tolist()
+    np.testing.assert_allclose(
+        table["nc_ratio"], table["nucleus_area_px"] / (table["area_px"] - table["nucleus_area_px"]), rtol=1e-5
+    )
+    assert table["nucleus_lobes"].between(1, 5).all()
+    record = json.loads((out / "run.json").read_text())
+    assert record["parameters"]["segmentation"]["method"] == method
+    assert record["segmentation"]["method"] == method
+    assert set(record["segmentation"]) == ({"method", "bundle", "digest"} if method == "learned" else {"method"})
+
+
+def test_segmenting_by_a_bundle_that_was_installed(
+    run: Run, image: Path, tmp_path: Path, duo_bundle: Path, home: Path
+) -> None:
+    folder = Path(shutil.copytree(builtin_root() / "cells", tmp_path / "copy"))
+    facts = json.loads((folder / "bundle.json").read_text()) | {"name": "finder", "version": "9"}
+    (folder / "bundle.json").write_text(json.dumps(facts))
+    ran = run("bundles", "install", folder)
+    assert ran == (0, [f"finder-9 is installed in {home / 'bundles/finder'}; use it with --segmentation finder"], [])
+    for name in ("learned", "finder", folder):
+        assert run("segment", image, "--out", tmp_path / Path(name).name, "--segmentation", name).status == 0
+    written = [(tmp_path / f"{name}/smear_labels.tif").read_bytes() for name in ("learned", "finder", "copy")]
+    assert written[0] == written[1] == written[2]
+    run("score", image, "--out", tmp_path / "scored", "--bundle", duo_bundle, "--segmentation", "finder")
+    record = json.loads((tmp_path / "scored/run.json").read_text())
+    assert record["segmentation"] == {
+        "method": "finder",
+        "bundle": "finder-9",
+        "digest": load_segmenter("finder").digest,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [
+        ("best", 2, "segmentation is 'best'; expected one of: learned, classical"),
+        ("", 2, "segmentation is ''; expected one of: learned, classical"),
+        ("lite", 1, "scores cells, it does not find them; use it with --bundle"),
+        ("no/such/bundle", 1, "no/such/bundle: no such file"),
+    ],
+)
+def test_a_segmentation_that_is_none(
+    run: Run, image: Path, out: Path, duo_bundle: Path, name: str, status: int, said: str
+) -> None:
+    ran = run("score", image, "--out", out, "--bundle", duo_bundle, "--segmentation", name)
+    assert_refused(ran, status, said)
+    assert_refused(run("segment", image, "--out", out, "--segmentation", name), status, said)
+    assert not out.exists()
+
+
+def test_a_bundle_that_finds_cells_does_not_score(run: Run, image: Path, out: Path) -> None:
+    assert_refused(run("score", image, "--out", out, "--bundle", "cells"), 1, "finds cells, it does not score them")
+    assert not out.exists()
 
 
 def test_sample_data_are_written_once_and_can_be_scored(run: Run, tmp_path: Path, duo_bundle: Path) -> None:
@@ -366,6 +469,16 @@ class TestBundles:
         monkeypatch.setattr("napari_all_detect.bundle.store.builtin_root", lambda: duo_bundle.parent)
         ran = run("bundles", "list")
         assert f"duo-0.1  builtin  Random weights, for tests  {duo_bundle}" in ran.out
+
+    def test_a_segmenter_is_listed_shown_and_verified(self, run: Run) -> None:
+        shipped = load_segmenter("cells")
+        assert [line for line in run("bundles", "list").out if line.startswith(f"{shipped.label}  builtin  ")]
+        ran = run("bundles", "show", "cells")
+        assert ran.out[:2] == [f"{shipped.label} in {shipped.folder}", f"digest {shipped.digest}"]
+        assert "\n".join(ran.out[3:]).rstrip() == shipped.card.rstrip()
+        ran = run("bundles", "verify", shipped.folder)
+        assert (ran.status, ran.err) == (0, [])
+        assert ran.out[0].startswith(f"{shipped.label}: schema and 1 digest")
 
     def test_a_description_of_many_lines_is_listed_in_one(self, run: Run, duo_copy: Path) -> None:
         facts = json.loads((duo_copy / "bundle.json").read_text()) | {"description": "one\ntwo\t three"}

@@ -19,8 +19,8 @@ NETWORKS = {"tensorflow", "keras", "jax", "torch", "openvino"}
 SLOW = {"skimage", "pandas", "zarr", "scipy", "dask"}
 
 STAGES = {"sources", "segmentation", "crops", "bundle", "ensemble", "engines", "trust", "table", "explain", "export"}
-DATA_SHARED = {("engines", "bundle")}
-"""Stages that know the other's data types."""
+DATA_SHARED = {("engines", "bundle"), ("segmentation", "bundle"), ("segmentation", "engines")}
+"""Stages that know the other's data types. Cells are found by a network that a bundle holds and an engine runs."""
 
 
 def loaded_after(code: str) -> set[str]:
@@ -102,6 +102,12 @@ def test_layers_import_downwards_only(module: str) -> None:
 def test_stages_do_not_import_each_other(module: str) -> None:
     others = {(part(module), other) for other in parts_imported(module) & STAGES}
     assert others <= DATA_SHARED
+
+
+def test_only_what_opens_a_network_knows_bundles_and_engines() -> None:
+    """The rest of segmentation is arrays."""
+    users = {module for module in core() if part(module) == "segmentation" and parts_imported(module) & STAGES}
+    assert users == {f"{NAME}.segmentation.methods", f"{NAME}.segmentation.learned"}
 
 
 def test_the_equations_are_pure_numpy() -> None:

@@ -26,6 +26,7 @@ MEMBERS = ["vgg16", "mobilenet", "densenet121"]
 COLUMNS = [
     *("image", "plane", "label", "y_px", "x_px", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1", "area_px"),
     *("diameter_px", "eccentricity", "solidity", "y_um", "x_um", "area_um2", "diameter_um"),
+    *("nc_ratio", "nucleus_area_px", "nucleus_lobes"),
     *("p_all", "p_hem", "call", "spread", "votes_all", "p_all_vgg16", "p_all_mobilenet", "p_all_densenet121"),
     *("domain_distance", "in_domain", "flags", "bundle"),
 ]
@@ -277,7 +278,7 @@ def test_a_negative_kappa_counts_as_0_with_a_warning(duo_bundle: Path, tmp_path:
     )
     with pytest.warns(UserWarning, match="negative weights count as 0"):
         scored = score_image(rgb, bundle=bundle)
-    np.testing.assert_array_equal(scored.table["p_all"], scored.table["p_all_mobilenet"])
+    np.testing.assert_allclose(scored.table["p_all"], scored.table["p_all_mobilenet"], rtol=1e-6)
     assert (scored.table["p_all"] != scored.table["p_all_vgg16"]).any()
 
 

@@ -11,11 +11,12 @@ from napari_all_detect.table import IMAGE_COLUMNS, cell_columns, empty_cells, ge
 # Word for word the contract of `cells.csv`.
 BEFORE_MEMBERS = (
     "image, plane, label, y_px, x_px, bbox_y0, bbox_x0, bbox_y1, bbox_x1, area_px, diameter_px, eccentricity, "
-    "solidity, y_um, x_um, area_um2, diameter_um, p_all, p_hem, call, spread, votes_all"
+    "solidity, y_um, x_um, area_um2, diameter_um, nc_ratio, nucleus_area_px, nucleus_lobes, p_all, p_hem, call, "
+    "spread, votes_all"
 )
 AFTER_MEMBERS = "domain_distance, in_domain, flags, bundle"
 IN_UM = ["y_um", "x_um", "area_um2", "diameter_um"]
-TYPES = {"str": "object", "int64": "int64", "float32": "float32", "boolean": "boolean"}
+TYPES = {"str": "object", "int64": "int64", "Int64": "Int64", "float32": "float32", "boolean": "boolean"}
 
 
 @pytest.mark.parametrize("members", [[], ["vgg16"], ["xception", "vgg16", "mobilenet"]])
@@ -89,6 +90,68 @@ def test_without_a_pixel_size_micrometres_are_empty() -> None:
     columns = geometry(rectangles(), None)
     assert not set(IN_UM) & set(columns)
     assert typed(cell_columns([]), columns | {"votes_all": 0}, 2)[IN_UM].isna().all(axis=None)
+
+
+def lobed() -> tuple[np.ndarray, np.ndarray]:
+    """Four cells: a lobed nucleus with grains beside it, a round one, none, and nothing but nucleus."""
+    labels, nuclei = np.zeros((2, 40, 60), np.int32)
+    labels[2:22, 2:22], labels[2:22, 30:50], labels[28:38, 2:12], labels[28:38, 30:40] = 1, 2, 4, 7
+    nuclei[4:10, 4:10] = nuclei[4:10, 12:18] = nuclei[12:18, 4:10] = 1
+    nuclei[20, 4:10] = nuclei[12, 12] = nuclei[14, 14] = 1
+    nuclei[8:18, 36:46] = 2
+    nuclei[28:38, 30:40] = 7
+    return labels, nuclei
+
+
+def test_nuclei_by_hand() -> None:
+    labels, nuclei = lobed()
+    columns = geometry(labels, None, nuclei)
+    assert columns["label"].tolist() == [1, 2, 4, 7]
+    assert columns["nucleus_area_px"].tolist() == [3 * 36 + 6 + 2, 100, 0, 100]
+    assert columns["nucleus_lobes"].tolist() == [3, 1, 0, 1]
+    assert_allclose(columns["nc_ratio"], [116 / 284, 100 / 300, np.nan, np.nan])
+
+
+def test_lobes_that_meet_over_a_corner_are_two() -> None:
+    labels = np.ones((12, 12), np.int32)
+    nuclei = np.zeros((12, 12), np.int32)
+    nuclei[2:5, 2:5] = nuclei[5:8, 5:8] = 1
+    assert geometry(labels, None, nuclei)["nucleus_lobes"].tolist() == [2]
+
+
+@pytest.mark.parametrize(("grain_px", "lobes"), [(9, 1), (10, 2)])
+def test_a_lobe_is_a_tenth_of_the_nucleus(grain_px: int, lobes: int) -> None:
+    labels = np.ones((20, 30), np.int32)
+    nuclei = np.zeros((20, 30), np.int32)
+    nuclei[2 : 2 + 9, 2 : 2 + 10] = 1
+    nuclei[15, 2 : 2 + grain_px] = 1
+    assert geometry(labels, None, nuclei)["nucleus_lobes"].tolist() == [lobes]
+
+
+def test_nuclei_of_neighbours_are_apart() -> None:
+    labels = np.repeat([[1, 2]], 10, axis=1).repeat(8, axis=0)
+    columns = geometry(labels, None, labels)
+    assert columns["nucleus_area_px"].tolist() == [80, 80]
+    assert columns["nucleus_lobes"].tolist() == [1, 1]
+
+
+def test_columns_of_nuclei_are_empty_unless_they_were_looked_for() -> None:
+    named = ["nc_ratio", "nucleus_area_px", "nucleus_lobes"]
+    columns = geometry(rectangles(), None)
+    assert not set(named) & set(columns)
+    table = typed(cell_columns([]), columns | {"votes_all": 0}, 2)
+    assert table[named].isna().all(axis=None)
+    assert table.dtypes.astype(str)[named].tolist() == ["float32", "Int64", "Int64"]
+    with_nuclei = typed(cell_columns([]), geometry(rectangles(), None, rectangles()) | {"votes_all": 0}, 2)
+    assert with_nuclei["nucleus_area_px"].tolist() == [40, 1]
+    assert with_nuclei["nc_ratio"].isna().all()
+    assert with_nuclei.dtypes.equals(table.dtypes)
+
+
+def test_no_cells_have_no_nuclei() -> None:
+    nothing = np.zeros((8, 8), np.int32)
+    columns = geometry(nothing, None, nothing)
+    pd.testing.assert_frame_equal(typed(cell_columns(["vgg16"]), columns, 0), empty_cells(["vgg16"]))
 
 
 @pytest.mark.parametrize("labels", [np.ones((1, 1), int), np.ones((1, 7), int), np.eye(5, dtype=int)])

@@ -1,0 +1,150 @@
+"""Cells without a network: chromatin by its colour, cytoplasm by what sets it apart from slide and red cells.
+
+A red cell absorbs one colour of light, more where it is thick: in the space of absorbed red, green and blue, slide and
+red cells lie on one line from the origin. Its direction is taken from what lies far from any nucleus, so that it is
+the image's own; a pixel is the more likely part of a white cell the further it lies from that line.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage as ndi
+from skimage.feature import peak_local_max
+from skimage.filters import threshold_otsu
+from skimage.segmentation import watershed
+
+from napari_all_detect.segmentation.instances import enlarge, expected_share, keep_only
+from napari_all_detect.segmentation.light import CHROMATIN, empty_field
+from napari_all_detect.segmentation.necks import join_broad_necks
+from napari_all_detect.segmentation.scale import estimate_diameter, seed_level, wide_regions
+
+__all__ = ["segment_classical"]
+
+WORKING_DIAMETER_PX = 32.0
+"""Larger cells are found on a reduced image: more pixels improve nothing there and cost time."""
+
+REACH = 0.5
+"""How far cytoplasm reaches from the nucleus at most, over the cell's diameter."""
+
+FAINT = (0.22, 0.07)
+"""What lies below the one, and less than the other above the red cells, is no chromatin: red cells lie on each other
+there."""
+
+NECK = 0.8
+"""Pieces of a clump are one cell where the neck between them is at least this share of the smaller one's width."""
+
+LEAST_AREA = 0.2
+"""Of nucleus, over a typical cell's: less is debris."""
+
+Labels = NDArray[np.int32]
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+
+
+def segment_classical(rgb: NDArray[np.uint8], diameter: float | None) -> tuple[Labels, Labels]:
+    """Find white cells and their nuclei by colour and shape.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+    diameter : float or None
+        Of a typical white cell, in pixels; None estimates it.
+
+    Returns
+    -------
+    cells, nuclei : (H, W) int32
+    """
+    shape = rgb.shape[0], rgb.shape[1]
+    assumed = diameter or estimate_diameter(rgb)
+    if assumed is None:
+        return np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    factor = min(1.0, WORKING_DIAMETER_PX / assumed)
+    absorbed = _absorbed(rgb, factor)
+    stain = absorbed @ CHROMATIN
+    pieces, nucleus_level = _find(absorbed, stain, assumed * factor)
+    nuclear = 128 + (128 / FAINT[0]) * (stain - nucleus_level[pieces])
+    outline = ndi.gaussian_filter((pieces > 0).astype(np.float32), 0.6) * 255
+    maps = np.clip(np.stack([outline, nuclear], axis=-1), 0, 255).astype(np.uint8)
+    return enlarge(pieces, maps, shape)
+
+
+def _absorbed(rgb: NDArray[np.uint8], factor: float) -> Floats:
+    """Return the share of light that the reduced image absorbs, a little smoothed; (h, w, 3)."""
+    size = max(1, round(rgb.shape[1] * factor)), max(1, round(rgb.shape[0] * factor))
+    small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR), np.float32)
+    return np.asarray(ndi.gaussian_filter(1 - small / empty_field(rgb), (0.7, 0.7, 0)), np.float32)
+
+
+def _find(absorbed: Floats, stain: Floats, diameter: float) -> tuple[Labels, Floats]:
+    """Label the cells of the reduced image; with the level of stain from which each label is nucleus."""
+    radius = diameter / 3
+    nothing = np.zeros(stain.shape, np.int32), np.full(1, np.inf, np.float32)
+    seeds = wide_regions(ndi.binary_fill_holes(stain > seed_level(stain)), max(1.0, 0.3 * radius))
+    if not seeds.any():
+        return nothing
+    distance = ndi.distance_transform_edt(~seeds)
+    far = distance > 2 * radius
+    seeds = _drop_faint(seeds, stain, far)
+    if not seeds.any():
+        return nothing
+    white = _beyond_red_cells(absorbed, far)
+    near = distance <= REACH * diameter
+    cells = ndi.binary_fill_holes(ndi.binary_opening(near & (white > _level(white, near, far))) | seeds)
+    pieces = _part(cells, seeds, diameter)
+    return pieces, _nucleus_levels(stain, pieces)
+
+
+def _drop_faint(seeds: Mask, stain: Floats, far: Mask) -> Mask:
+    """Drop the regions whose chromatin is hardly darker than red cells that lie on each other."""
+    level = min(FAINT[0], _percentile(stain[far], 95) + FAINT[1])
+    regions = ndi.label(seeds)[0]
+    area = np.bincount(regions.ravel())
+    dark = np.bincount(regions.ravel(), stain.ravel()) >= level * area
+    dark[0] = False
+    return np.asarray(dark[regions], bool)
+
+
+def _beyond_red_cells(absorbed: Floats, far: Mask) -> Floats:
+    """Return each pixel's distance from the line on which slide and red cells lie, in absorbed light; (h, w)."""
+    plain = absorbed[far]
+    plain = plain[:: max(1, len(plain) // 20_000)]
+    amount = np.linalg.norm(plain, axis=1)
+    red = plain[amount >= np.percentile(amount, 75)].mean(axis=0) if len(plain) > 100 else np.zeros(3, np.float32)
+    thickest = float(np.linalg.norm(red)) + 1e-6
+    direction = red / thickest
+    along = np.clip(absorbed @ direction, 0, 1.15 * thickest)
+    return np.asarray(np.linalg.norm(absorbed - along[..., None] * direction, axis=-1), np.float32)
+
+
+def _level(white: Floats, near: Mask, far: Mask) -> float:
+    """Return the level that parts cytoplasm from what lies around it (Otsu 1979), above most of what lies far off."""
+    around = white[near]
+    otsu = float(threshold_otsu(np.clip(around, 0, np.percentile(around, 60))))
+    return max(otsu, _percentile(white[far], 90))
+
+
+def _percentile(values: Floats, share: float) -> float:
+    return float(np.percentile(values[:: max(1, values.size // 50_000)], share)) if values.size > 100 else -np.inf
+
+
+def _part(cells: Mask, seeds: Mask, diameter: float) -> Labels:
+    """Cut clumps at their waists, and drop what has too little nucleus."""
+    padded = ndi.distance_transform_edt(np.pad(cells, 1, mode="edge"))[1:-1, 1:-1]
+    depth = ndi.gaussian_filter(padded.astype(np.float32), 0.05 * diameter)
+    peaks = peak_local_max(
+        depth, min_distance=max(1, round(0.3 * diameter)), labels=ndi.label(cells)[0], exclude_border=False
+    )
+    markers = np.zeros(cells.shape, np.int32)
+    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    pieces = join_broad_necks(watershed(-depth, markers, mask=cells), depth, NECK)
+    chromatin_px = np.bincount(pieces[seeds], minlength=pieces.max() + 1)
+    return keep_only(pieces, chromatin_px >= LEAST_AREA * np.pi / 4 * diameter**2 * expected_share(pieces))
+
+
+def _nucleus_levels(stain: Floats, pieces: Labels) -> Floats:
+    """Return the level above which a pixel is nucleus, for each label: a pale blast beside dark cells has its own."""
+    levels = np.full(pieces.max(initial=0) + 1, np.inf, np.float32)
+    for number, box in enumerate(ndi.find_objects(pieces), start=1):
+        values = stain[box][pieces[box] == number]
+        levels[number] = threshold_otsu(values)
+    return levels

@@ -1,0 +1,144 @@
+"""Maps of what is cell, nucleus and core -> one label per cell, at the plane's own resolution."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage as ndi
+from skimage.feature import peak_local_max
+from skimage.filters import gaussian
+from skimage.segmentation import expand_labels, watershed
+
+from napari_all_detect.segmentation.necks import join_broad_necks
+
+__all__ = ["enlarge", "expected_share", "in_one_piece", "keep_only", "part"]
+
+HALF = 128
+"""Even odds, in the bytes of a map."""
+
+LEAST_CORE = 0.45
+"""What gets no deeper than this share of a cell's depth is no cell."""
+
+NECK = 0.75
+"""Pieces of a clump are one cell where the neck between them is at least this share of the smaller one's depth."""
+
+LEAST_AREA = 0.12
+"""Smaller than this share of a typical cell is debris."""
+
+LEAST_NUCLEUS = 0.08
+"""A white cell's nucleus takes at least this share of it."""
+
+Labels = NDArray[np.int32]
+Maps = NDArray[np.uint8]
+
+
+def part(maps: Maps, diameter: float) -> Labels:
+    """Part what touches, at the maps' resolution.
+
+    Parameters
+    ----------
+    maps : (h, w, 3) uint8
+        Probabilities of cell, nucleus and core, times 255.
+    diameter : float
+        Of a typical cell, in pixels of the maps.
+
+    Returns
+    -------
+    pieces : (h, w) int32
+        Consecutive from 1, without what is too small for a white cell or has no nucleus.
+    """
+    inside = maps[..., 0] >= HALF
+    core = gaussian(maps[..., 2], 0.04 * diameter, preserve_range=True).astype(np.float32) / 255
+    peaks = peak_local_max(
+        core,
+        min_distance=max(1, round(0.15 * diameter)),
+        threshold_abs=LEAST_CORE,
+        labels=ndi.label(inside)[0],
+        exclude_border=False,
+    )
+    markers = np.zeros(inside.shape, np.int32)
+    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    pieces = join_broad_necks(watershed(-core, markers, mask=inside), core, NECK)
+    return _only_cells(pieces, maps[..., 1] >= HALF, LEAST_AREA * np.pi / 4 * diameter**2)
+
+
+def _only_cells(pieces: Labels, nuclei: NDArray[np.bool_], least_area: float) -> Labels:
+    """Drop the pieces that are too small or lack a nucleus."""
+    n = pieces.max(initial=0) + 1
+    area = np.bincount(pieces.ravel(), minlength=n)
+    nucleus = np.bincount(pieces[nuclei], minlength=n)
+    return keep_only(pieces, (area >= least_area * expected_share(pieces)) & (nucleus >= LEAST_NUCLEUS * area))
+
+
+def expected_share(pieces: Labels) -> NDArray[np.float64]:
+    """Return for each number how much of a cell can be expected: half of it where the border cuts it."""
+    share = np.ones(pieces.max(initial=0) + 1)
+    for edge in (pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]):
+        share[edge] = 0.5
+    return share
+
+
+def keep_only(pieces: Labels, keep: NDArray[np.bool_]) -> Labels:
+    """Drop the numbers that are not to be kept, and number the others anew."""
+    kept = keep & (np.arange(len(keep)) > 0)
+    return np.asarray(np.where(kept, np.cumsum(kept), 0)[pieces], np.int32)
+
+
+def enlarge(pieces: Labels, maps: Maps, shape: tuple[int, int]) -> tuple[Labels, Labels]:
+    """Bring labels and nuclei to the plane's resolution, with smooth outlines, in one piece each and without holes.
+
+    Parameters
+    ----------
+    pieces : (h, w) int32
+    maps : (h, w, 3) uint8
+    shape : (int, int)
+        Height and width of the plane.
+
+    Returns
+    -------
+    cells, nuclei : (H, W) int32
+        The same numbers in both, consecutive from top to bottom.
+    """
+    size = shape[1], shape[0]
+    inside, nuclear = (
+        np.asarray(Image.fromarray(maps[..., i]).resize(size, Image.Resampling.BILINEAR)) >= HALF for i in (0, 1)
+    )
+    scale = np.array(shape) / pieces.shape
+    grown = expand_labels(pieces, 2).astype(np.int32)
+    labels, share = np.zeros(shape, np.int32), np.zeros(shape, np.uint8)
+    for number, box in enumerate(ndi.find_objects(grown), start=1):
+        if box is not None:
+            window, member = _membership(grown, number, box, scale, shape)
+            wins = inside[window] & (member > share[window])
+            labels[window][wins] = number
+            share[window][wins] = member[wins]
+    cells = in_one_piece(labels)
+    return cells, np.where(nuclear, cells, 0)
+
+
+def _membership(
+    labels: Labels, number: int, box: tuple[slice, slice], scale: NDArray[np.float64], shape: tuple[int, int]
+) -> tuple[tuple[slice, slice], NDArray[np.uint8]]:
+    """Return where one label's surroundings lie in the plane, and how much of it each pixel there is (0 to 255)."""
+    small = [slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(box, labels.shape, strict=True)]
+    rows, columns = (
+        slice(int(np.ceil(s.start * f)), min(n, round(s.stop * f))) for s, f, n in zip(small, scale, shape, strict=True)
+    )
+    own = Image.fromarray(np.where(labels[small[0], small[1]] == number, 255, 0).astype(np.uint8))
+    (fy, fx), (y0, x0) = scale, (small[0].start, small[1].start)
+    ends = min(columns.stop / fx - x0, own.width), min(rows.stop / fy - y0, own.height)
+    corners = max(columns.start / fx - x0, 0), max(rows.start / fy - y0, 0), *ends
+    size = columns.stop - columns.start, rows.stop - rows.start
+    return (rows, columns), np.asarray(own.resize(size, Image.Resampling.BILINEAR, box=corners))
+
+
+def in_one_piece(labels: Labels) -> Labels:
+    """Keep the largest part of each label, fill its holes, and number them from top to bottom."""
+    boxes = [(box, number) for number, box in enumerate(ndi.find_objects(labels), start=1) if box is not None]
+    whole = np.zeros_like(labels)
+    ordered = sorted(boxes, key=lambda item: (item[0][0].start, item[0][1].start))
+    for new, (box, number) in enumerate(ordered, start=1):
+        parts, n = ndi.label(labels[box] == number)
+        mask = parts == np.bincount(parts.ravel())[1:].argmax() + 1 if n > 1 else parts > 0
+        filled = ndi.binary_fill_holes(mask)
+        whole[box][filled & ((labels[box] == 0) | (labels[box] == number))] = new
+    return whole

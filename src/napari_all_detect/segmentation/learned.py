@@ -1,0 +1,148 @@
+"""Cells by a network: light -> maps of cell, nucleus and core -> labels."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from napari_all_detect.engines import Mapper
+from napari_all_detect.segmentation.instances import enlarge, part
+from napari_all_detect.segmentation.light import empty_field, relative_light
+from napari_all_detect.segmentation.scale import estimate_diameter
+from napari_all_detect.unet import EMPTY_FIELD, STRIDE
+
+__all__ = ["segment_learned"]
+
+FIRST_LOOKS = (2.0, 1.0)
+"""Diameters that are tried first, over what the chromatin says: lobed nuclei make it too small, clumps too large."""
+
+LIKE_SIZE = (0.72, 1.3)
+"""Cells whose diameter, as found, differs from the one assumed by no more are not looked at again."""
+
+SURE = 0.75
+"""Less depth than this betrays cells that were taken for parts of larger ones."""
+
+BLUR = 0.06
+"""By so much the depth differs between scales that are both right."""
+
+MORE_LOOKS = 3
+
+TILE_PX = 1024
+MARGIN_PX = 64
+"""Wider than what the network sees around a pixel at which it matters."""
+
+Labels = NDArray[np.int32]
+Maps = NDArray[np.uint8]
+
+
+def segment_learned(rgb: NDArray[np.uint8], diameter: float | None, mapper: Mapper) -> tuple[Labels, Labels]:
+    """Find white cells and their nuclei with a network.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+    diameter : float or None
+        Of a typical white cell, in pixels; None estimates it.
+    mapper : Mapper
+
+    Returns
+    -------
+    cells, nuclei : (H, W) int32
+    """
+    shape = rgb.shape[0], rgb.shape[1]
+    light = relative_light(rgb, empty_field(rgb), EMPTY_FIELD)
+    if diameter is not None:
+        look = _look(light, diameter, mapper)
+    elif (estimate := estimate_diameter(rgb)) is not None:
+        look = _best_look(light, estimate, mapper)
+    else:
+        return np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    return enlarge(look.pieces, look.maps, shape)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the network finds when cells are taken to be `assumed` wide in the plane, and so `diameter` in the maps."""
+
+    assumed: float
+    maps: Maps
+    pieces: Labels
+    diameter: float
+
+    @cached_property
+    def found(self) -> float:
+        """Diameter of the cell at the middle of all cells' area: fragments count for little."""
+        area = np.sort(np.bincount(self.pieces.ravel())[1:])
+        if len(area) == 0:
+            return self.assumed
+        middle = area[np.searchsorted(np.cumsum(area), area.sum() / 2)]
+        return float(2 * np.sqrt(middle / np.pi)) * self.assumed / self.diameter
+
+    @cached_property
+    def depth(self) -> float:
+        """Greatest depth in each cell, averaged over their area, 0 to 1: at a wrong scale the network is not sure."""
+        inside = self.pieces > 0
+        if not inside.any():
+            return 0.0
+        deepest = np.zeros(self.pieces.max() + 1, np.uint8)
+        np.maximum.at(deepest, self.pieces[inside], self.maps[..., 2][inside])
+        return float(deepest[self.pieces[inside]].mean() / 255)
+
+
+def _best_look(light: NDArray[np.uint8], estimate: float, mapper: Mapper) -> _Look:
+    """Look at the scales at which cells may be, and settle where the network is surest of what it sees."""
+    far, near = (_look(light, factor * estimate, mapper) for factor in FIRST_LOOKS)
+    best = near if near.depth > far.depth + BLUR or not far.depth else far
+    for _ in range(MORE_LOOKS):
+        if not LIKE_SIZE[0] <= best.found / best.assumed <= LIKE_SIZE[1]:
+            other, least = _look(light, best.found, mapper), best.depth - BLUR
+        elif best.depth < SURE:
+            other, least = _look(light, best.assumed / 2, mapper), best.depth + BLUR
+        else:
+            break
+        if best.depth and other.depth < least:
+            break
+        best = other
+    return best
+
+
+def _look(light: NDArray[np.uint8], diameter: float, mapper: Mapper) -> _Look:
+    """Bring the cells to the size that the network knows, and let it look."""
+    factor = mapper.cell_diameter_px / diameter
+    height, width = (STRIDE * max(1, round(n * factor / STRIDE)) for n in light.shape[:2])
+    scaled = np.asarray(Image.fromarray(light).resize((width, height), Image.Resampling.BILINEAR))
+    maps = _maps(scaled, mapper)
+    seen = mapper.cell_diameter_px / STRIDE
+    return _Look(diameter, maps, part(maps, seen), seen)
+
+
+def _maps(light: NDArray[np.uint8], mapper: Mapper) -> Maps:
+    """Run the network, on tiles where the image is large; beyond its border the image goes on as there."""
+    height, width = light.shape[:2]
+    maps = np.empty((height // STRIDE, width // STRIDE, 3), np.uint8)
+    for rows in _tiles(height):
+        for columns in _tiles(width):
+            tile = light[slice(*rows[0]), slice(*columns[0])]
+            pad = [(0, -n % mapper.multiple) for n in tile.shape[:2]]
+            found = mapper.predict(np.pad(tile, (*pad, (0, 0)), mode="edge"))
+            (seen_y, kept_y), (seen_x, kept_x) = rows, columns
+            maps[_halved(kept_y), _halved(kept_x)] = found[_halved(kept_y, seen_y[0]), _halved(kept_x, seen_x[0])]
+    return maps
+
+
+def _tiles(length: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Yield what of an axis the network sees at once, and the part of it that is kept."""
+    if length <= TILE_PX:
+        yield (0, length), (0, length)
+        return
+    step = TILE_PX - 2 * MARGIN_PX
+    for start in range(0, length, step):
+        stop = min(start + step, length)
+        yield (max(0, start - MARGIN_PX), min(length, stop + MARGIN_PX)), (start, stop)
+
+
+def _halved(span: tuple[int, int], origin: int = 0) -> slice:
+    return slice((span[0] - origin) // STRIDE, (span[1] - origin) // STRIDE)

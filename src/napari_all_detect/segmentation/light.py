@@ -1,0 +1,45 @@
+"""The light that passes a smear, relative to the empty field: slides, lamps and white balances cancel out."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BLACK", "CHROMATIN", "chromatin", "empty_field", "relative_light"]
+
+BLACK = 8
+"""Pixels no brighter than this in any channel are the background of a pre-segmented image (C-NMC)."""
+
+BRIGHTEST = 10
+"""Per cent of the pixels that are taken for the empty field: even crowded fields have gaps."""
+
+LEAST_FIELD = 40.0
+"""A darker field would turn noise into colours."""
+
+CHROMATIN = np.array([-0.2, 1.0, -0.7], np.float32)
+"""Weights of the absorbed share of red, green and blue light. Romanowsky stains (Giemsa, Wright, Leishman) colour
+chromatin violet: it swallows green light, some red and little blue. Red cells swallow green and blue, or red on slides
+where they come out teal. On four stains that we measured nuclei come out at 0.28 to 0.5, most red cells below 0.16."""
+
+
+def empty_field(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the colour of the bare slide, (3,) float32: the median of the brightest pixels."""
+    stride = max(1, int(np.sqrt(rgb.shape[0] * rgb.shape[1] / 250_000)))
+    sample = rgb[::stride, ::stride].reshape(-1, 3)
+    brightness = sample.sum(axis=1, dtype=np.int32)
+    empty = sample[brightness >= np.percentile(brightness, 100 - BRIGHTEST)]
+    return np.asarray(np.maximum(np.median(empty, axis=0), LEAST_FIELD), np.float32)
+
+
+def relative_light(rgb: NDArray[np.uint8], field: NDArray[np.float32], full: float) -> NDArray[np.uint8]:
+    """Scale each channel so that the empty field comes out as `full`; (H, W, 3) uint8, clipped at 255."""
+    tables = np.clip(np.rint(np.arange(256)[:, None] * (full / field)), 0, 255).astype(np.uint8)
+    return np.stack([tables[:, channel][rgb[..., channel]] for channel in range(3)], axis=-1)
+
+
+def chromatin(rgb: NDArray[np.uint8], field: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Project the share of light absorbed onto chromatin's colour; (H, W) float32."""
+    weights = CHROMATIN / (field + 1)
+    # 1 - x / field, projected, without an (H, W, 3) array of floats.
+    stain = np.full(rgb.shape[:2], CHROMATIN.sum(), np.float32)
+    for channel in range(3):
+        stain -= weights[channel] * rgb[..., channel]
+    return stain

@@ -1,0 +1,119 @@
+"""The ways of finding cells, by name: ours, and those that other packages register.
+
+A package registers one under the entry point group `napari_all_detect.segmentation`::
+
+    [project.entry-points."napari_all_detect.segmentation"]
+    cellpose = "my_package:find_cells"
+
+where `find_cells(rgb, cell_diameter_px)` takes an (H, W, 3) uint8 array and a float or None, and returns an (H, W)
+label image of the cells, or that and one of their nuclei.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from importlib.metadata import EntryPoint, entry_points
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_all_detect.bundle import load_segmenter
+from napari_all_detect.errors import AllDetectError, BundleError, InputError, ParameterError
+from napari_all_detect.segmentation.classical import segment_classical
+from napari_all_detect.segmentation.learned import segment_learned
+
+__all__ = ["GROUP", "Method", "describe_method", "method_names", "open_method"]
+
+GROUP = "napari_all_detect.segmentation"
+SHIPPED = "cells"
+"""The bundle behind `learned`."""
+
+Method = Callable[[NDArray[np.uint8], float | None], tuple[NDArray[np.int32], NDArray[np.int32] | None]]
+"""(H, W, 3) uint8 and the cells' diameter in pixels, if known -> cells and, if the method finds them, nuclei."""
+
+
+def method_names() -> tuple[str, ...]:
+    """Return the names of all methods, the default first."""
+    return ("learned", "classical", *sorted({entry.name for entry in entry_points(group=GROUP)}))
+
+
+@lru_cache(maxsize=4)
+def open_method(name: str, device: str = "auto") -> Method:
+    """Return what finds cells.
+
+    Parameters
+    ----------
+    name : str
+        `learned`, `classical`, a registered name, or the name or path of a segmenter's bundle.
+    device : {"auto", "cpu", "gpu"}
+        Where a network runs.
+
+    Raises
+    ------
+    ParameterError
+        If nothing has this name.
+    BundleError
+        If the bundle is damaged, or no segmenter's.
+    MissingDependencyError
+        If a GPU is asked for and none can be used.
+    """
+    if name == "classical":
+        return segment_classical
+    if name == "learned":
+        return _of_bundle(SHIPPED, device)
+    for entry in entry_points(group=GROUP):
+        if entry.name == name:
+            return _registered(entry)
+    try:
+        return _of_bundle(name, device)
+    except BundleError as error:
+        if "no bundle is named" not in str(error):
+            raise
+        known = ", ".join(method_names())
+        raise ParameterError(
+            f"segmentation is {name!r}; expected one of: {known}; or the name or path of a segmenter's bundle"
+        ) from error
+
+
+def describe_method(name: str) -> dict[str, str]:
+    """Return what a record of a run needs to find cells again in the same way."""
+    if name in method_names() and name != "learned":
+        packages = {entry.name: entry.dist for entry in entry_points(group=GROUP)}
+        package = packages.get(name)
+        return {"method": name} | ({"package": f"{package.name}-{package.version}"} if package else {})
+    bundle = load_segmenter(SHIPPED if name == "learned" else name)
+    return {"method": name, "bundle": bundle.label, "digest": bundle.digest}
+
+
+def _of_bundle(name: str, device: str) -> Method:
+    from napari_all_detect.engines import open_mapper
+
+    return partial(segment_learned, mapper=open_mapper(load_segmenter(name), device))
+
+
+def _registered(entry: EntryPoint) -> Method:
+    """Wrap somebody else's method, so that what it returns is checked."""
+    try:
+        find = entry.load()
+    except Exception as error:
+        raise AllDetectError(f"segmentation {entry.name!r} ({entry.value}) can't be loaded: {error}") from error
+
+    def method(rgb: NDArray[np.uint8], diameter: float | None) -> tuple[NDArray[np.int32], NDArray[np.int32] | None]:
+        try:
+            found = find(rgb, diameter)
+        except Exception as error:
+            raise AllDetectError(f"segmentation {entry.name!r} failed: {type(error).__name__}: {error}") from error
+        cells, nuclei = found if isinstance(found, tuple) else (found, None)
+        shape = rgb.shape[:2]
+        return _checked(cells, shape, entry.name), None if nuclei is None else _checked(nuclei, shape, entry.name)
+
+    return method
+
+
+def _checked(labels: NDArray[np.integer], shape: tuple[int, ...], name: str) -> NDArray[np.int32]:
+    labels = np.asarray(labels)
+    if labels.shape != shape or labels.dtype.kind not in "iub":
+        raise InputError(
+            f"segmentation {name!r} returned {labels.dtype} of shape {labels.shape}; expected whole numbers of shape "
+            f"{shape}, 0 for background"
+        )
+    return labels.astype(np.int32)

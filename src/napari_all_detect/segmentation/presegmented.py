@@ -1,0 +1,64 @@
+"""Cells on black, as in C-NMC 2019: their outline is the black's."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+from skimage.feature import peak_local_max
+from skimage.segmentation import watershed
+
+from napari_all_detect.segmentation.instances import in_one_piece
+from napari_all_detect.segmentation.light import BLACK
+from napari_all_detect.segmentation.necks import join_broad_necks
+from napari_all_detect.segmentation.scale import inscribed_radius
+
+__all__ = ["cells_on_black", "on_white"]
+
+LEAST_BLACK = 0.25
+"""Share of an image from which black is taken for a background that somebody else put there."""
+
+LOBE_NECK = 0.8
+LEAST_AREA = 0.2
+
+Labels = NDArray[np.int32]
+
+
+def cells_on_black(rgb: NDArray[np.uint8], diameter: float | None) -> Labels | None:
+    """Label the cells of an image whose background is black already; None if it isn't.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+    diameter : float or None
+        Of a typical cell, in pixels; None takes what fits into the widest.
+    """
+    mask = rgb.max(axis=-1) > BLACK
+    if mask.mean() >= 1 - LEAST_BLACK:
+        return None
+    mask = ndi.binary_fill_holes(mask)
+    if not mask.any():
+        return np.zeros(mask.shape, np.int32)
+    return _parted(mask, diameter or 2 * inscribed_radius(mask))
+
+
+def on_white(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Replace the black by white, which absorbs nothing."""
+    return np.where(rgb.max(axis=-1, keepdims=True) > BLACK, rgb, np.uint8(255))
+
+
+def _parted(mask: NDArray[np.bool_], diameter: float) -> Labels:
+    """Cut clumps at their waists; drop pieces too small for a white cell."""
+    depth = ndi.gaussian_filter(_depth(mask), 0.05 * diameter)
+    peaks = peak_local_max(
+        depth, min_distance=max(1, round(0.3 * diameter)), labels=ndi.label(mask)[0], exclude_border=False
+    )
+    markers = np.zeros(mask.shape, np.int32)
+    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    pieces = join_broad_necks(watershed(-depth, markers, mask=mask), depth, LOBE_NECK)
+    large = np.bincount(pieces.ravel()) >= LEAST_AREA * np.pi / 4 * diameter**2
+    return in_one_piece(np.where(large[pieces], pieces, 0))
+
+
+def _depth(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return distances to the background; the world beyond the border is more of the same."""
+    padded = ndi.distance_transform_edt(np.pad(mask, 1, mode="edge"))
+    return np.asarray(padded[1:-1, 1:-1], np.float64)
