@@ -125,8 +125,8 @@ def _training_data(manifest: Manifest, notes: str) -> str:
         for folder in data["classes"]
     ]
     origin = (
-        "Cells were found in whole smears, and a cell takes the class of its image: a **weak label**, as a smear of "
-        "leukemia holds normal cells too."
+        f"Cells were found in whole smears{_finder(data)}, and a cell takes the class of its image: a **weak label**, "
+        "as a smear of leukemia holds normal cells too."
         if data["kind"] == "smears"
         else "Every image shows one cell, of the class of its folder."
     )
@@ -147,6 +147,12 @@ def _training_data(manifest: Manifest, notes: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _finder(data: Mapping[str, Any]) -> str:
+    """Say what found the cells."""
+    finder = data.get("segmentation") or {}
+    return f" (segmentation `{finder.get('bundle', finder['method'])}`)" if finder else ""
+
+
 def _split(manifest: Manifest) -> str:
     params = manifest.training["params"]
     train, validation = params["train_share"], params["validation_share"]
@@ -162,7 +168,11 @@ def _split(manifest: Manifest) -> str:
 def _training(manifest: Manifest) -> str:
     training = manifest.training
     values = {k: v for k, v in training["params"].items() if k != "members"}
-    trunks = [[member, start] for member, start in training["trunks"].items()]
+    starts = training["trunks"]
+    members = [
+        [m["architecture"], starts[m["architecture"]], f"{training['params']['epochs'] * m.get('stretch', 1):.0f}"]
+        for m in training["params"]["members"]
+    ]
     return (
         "## How it was trained\n\n"
         "As by Mondal et al. (2021): Adamax with the cyclical learning rate triangular2, categorical cross-entropy, "
@@ -170,7 +180,7 @@ def _training(manifest: Manifest) -> str:
         f"validation AUC is kept. Weights are rounded to half precision before anything is measured. Preset "
         f"`{training['preset']}`:\n\n"
         f"{_table(['parameter', 'value'], [[f'`{k}`', f'{v}'] for k, v in values.items()])}\n\n"
-        f"{_table(['member', 'its trunk started from'], trunks)}\n\n"
+        f"{_table(['member', 'its trunk started from', 'epochs'], members)}\n\n"
         f"Made with {', '.join(f'{k} {v}' for k, v in training['versions'].items() if v)}.\n"
     )
 

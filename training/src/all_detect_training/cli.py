@@ -19,6 +19,7 @@ from all_detect_training.fit import fit_ensemble
 from all_detect_training.metrics import auc
 from all_detect_training.presets import PRESETS, FitParams
 from all_detect_training.runs import open_cells, plan_run
+from all_detect_training.segmenter.cli import add_measure, add_segmenter
 from all_detect_training.splits import split_contiguous
 from napari_all_detect.errors import AllDetectError, InputError
 
@@ -123,6 +124,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_fit(commands.add_parser("fit", help="train the members of an ensemble"))
     _add_export(commands.add_parser("export", help="pack a finished run into a bundle"))
+    add_segmenter(
+        commands.add_parser("segmenter", help="train the network that finds cells, and write its bundle"), _at_least
+    )
+    add_measure(
+        commands.add_parser("measure", help="measure a way of finding cells on drawn masks and boxes"), _at_least
+    )
     return parser
 
 

@@ -66,13 +66,14 @@ def fit_member(
     train, validation = np.flatnonzero(split == "train"), cells[split == "validation"]
     updates = -(-len(_epoch(cells, train, params, rng)) // params.batch_size)
     network = _build(spec, params, weights)
-    rate = triangular2_schedule(params.lowest_rate, params.highest_rate, params.step_epochs * float(updates))
+    step = params.step_epochs * spec.stretch * updates
+    rate = triangular2_schedule(params.lowest_rate, params.highest_rate, step)
     network.compile(
         keras.optimizers.Adamax(rate, beta_1=0.9, beta_2=0.999),
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=params.label_smoothing),
     )
     best, history = network.get_weights(), list[dict[str, float]]()
-    for epoch in range(params.epochs):
+    for epoch in range(round(params.epochs * spec.stretch)):
         loss = _train_epoch(network, cells, _epoch(cells, train, params, rng), spec, params, rng)
         p_all = predict_p_all(network, validation.crops, spec)
         history.append({"epoch": epoch + 1, "loss": loss, **member_figures(validation.is_all, p_all)})

@@ -23,9 +23,11 @@ from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.splits import SPLITS, split_contiguous
 from napari_all_detect.bundle.verified import file_digest
 from napari_all_detect.errors import InputError, OutputError
+from napari_all_detect.params import SegmentationParams
+from napari_all_detect.segmentation import describe_method
 from napari_all_detect.sources import find_images
 
-__all__ = ["Run", "load_run", "open_cells", "plan_run", "read_record", "write_record"]
+__all__ = ["Run", "load_run", "open_cells", "plan_run", "read_record", "versions", "write_record"]
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ def plan_run(
             "classes": dict(classes),
             "mask_corner_px": mask_corner_px,
             "images": len(images),
+            "segmentation": describe_method(SegmentationParams().method) if kind == "smears" else None,
             "images_sha256": hashlib.sha256("\n".join(images).encode()).hexdigest(),
         },
         "trunks": {m.architecture: _start(trunk_weights(trunks, m)) for m in params.members},
@@ -97,7 +100,7 @@ def write_record(run: Path, plan: Mapping[str, Any], cells: Cells) -> None:
         "created": date.today().isoformat(),
         **plan,
         "counts": {side: _counts(cells.image[split == side]) for side in SPLITS},
-        "versions": _versions(),
+        "versions": versions(),
     }
     (run / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")
 
@@ -182,7 +185,7 @@ def _refuse_other(run: Path, plan: Mapping[str, Any]) -> None:
     ]
     if differ:
         raise OutputError(f"{run} was made otherwise: {'; '.join(differ)}. Name another folder")
-    if record["versions"] != _versions():
+    if record["versions"] != versions():
         log.warning("%s was begun with other versions: %s", run, record["versions"])
 
 
@@ -212,7 +215,7 @@ def _counts(images: NDArray[np.str_]) -> dict[str, dict[str, int]]:
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Return the versions of all that the figures depend on."""
     found = {
         "python": platform.python_version(),

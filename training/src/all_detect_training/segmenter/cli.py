@@ -1,0 +1,149 @@
+"""The commands `segmenter` and `measure` of `all-detect-train`."""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from all_detect_training.segmenter.fit import SegmenterParams, fit_segmenter
+from all_detect_training.segmenter.masks import DrawnImage, hold_out, read_boxed, read_masked, read_smears
+from all_detect_training.segmenter.measure import box_figures, mask_figures
+from all_detect_training.segmenter.pack import check_name, check_out, pack_segmenter
+from all_detect_training.segmenter.scenes import compose
+from napari_all_detect.errors import InputError
+from napari_all_detect.params import SegmentationParams
+
+__all__ = ["add_measure", "add_segmenter"]
+
+Sets = dict[str, list[DrawnImage]]
+
+
+def add_segmenter(parser: argparse.ArgumentParser, at_least: Any) -> None:
+    """Declare the options of `segmenter`; `at_least(n)` reads whole numbers from n on."""
+    parser.set_defaults(command=_train)
+    _add_data(parser, at_least, required=True)
+    parser.add_argument(
+        "--smears",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="smears in which nobody drew: taught by what the classical method is sure of; can be repeated",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new folder for the bundle")
+    parser.add_argument("--name", default="cells", help="of the bundle, in lower case (default: %(default)s)")
+    parser.add_argument("--version", required=True, help="of the bundle, such as 1.0.0")
+    for name, least, default, text in (
+        ("steps", 1, SegmenterParams.steps, "of training"),
+        ("scenes", 1, SegmenterParams.n_scenes, "composed to learn from"),
+        ("seed", 0, SegmenterParams.seed, "of all chance"),
+    ):
+        help_text = f"{text} (default: %(default)s)"
+        parser.add_argument(f"--{name}", type=at_least(least), default=default, metavar="N", help=help_text)
+
+
+def add_measure(parser: argparse.ArgumentParser, at_least: Any) -> None:
+    """Declare the options of `measure`; `at_least(n)` reads whole numbers from n on."""
+    parser.set_defaults(command=_measure)
+    _add_data(parser, at_least, required=False)
+    parser.add_argument(
+        "--segmentation", default=SegmentationParams().method, metavar="NAME|PATH", help="(default: %(default)s)"
+    )
+
+
+def _add_data(parser: argparse.ArgumentParser, at_least: Any, required: bool) -> None:
+    parser.add_argument(
+        "--masks",
+        type=Path,
+        action="append",
+        default=[],
+        required=required,
+        metavar="DIR",
+        help="<name>_image.png with <name>_mask.png: 255 nucleus, 128 cytoplasm, 0 the rest; can be repeated",
+    )
+    parser.add_argument(
+        "--boxes",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="images with boxes around white cells (Pascal VOC XML, object name WBC); can be repeated",
+    )
+    parser.add_argument(
+        "--hold-out",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="leave every N-th image of a folder out of training; measure on these alone (default: none, and all)",
+    )
+
+
+def _train(args: argparse.Namespace) -> None:
+    """Train, measure on what was held out, and write the bundle that says so."""
+    check_name(args.name, args.version)
+    check_out(args.out)
+    params = replace(SegmenterParams(), steps=args.steps, n_scenes=args.scenes, seed=args.seed)
+    masked, held_masked = _parted(_read(args.masks, read_masked), args.hold_out)
+    boxed, held_boxed = _parted(_read(args.boxes, read_boxed), args.hold_out)
+    smears = _read(args.smears, read_smears)
+    scenes = compose(
+        params.n_scenes,
+        _joined(masked),
+        _joined(boxed) + _joined(smears),
+        cell_diameter_px=params.cell_diameter_px,
+        seed=params.seed,
+    )
+    network = fit_segmenter(scenes, params)
+    held = held_masked | held_boxed
+    data = {
+        name: {"train": len(images), "held_out": len(held.get(name, []))}
+        for name, images in (masked | boxed | smears).items()
+    }
+    facts: dict[str, Any] = {"name": args.name, "version": args.version, "params": params, "data": data}
+    with tempfile.TemporaryDirectory() as folder:
+        # Measured as it will run: from a bundle.
+        draft = Path(folder) / args.name
+        pack_segmenter(network, draft, metrics={}, **facts)
+        metrics = _figures(held_masked, held_boxed, SegmentationParams(method=str(draft)))
+    pack_segmenter(network, args.out, metrics=metrics, **facts)
+    sys.stdout.write(f"{args.out}: {args.name} {args.version}\n{json.dumps(metrics, indent=2)}\n")
+
+
+def _measure(args: argparse.Namespace) -> None:
+    """Print a method's figures."""
+    if not args.masks and not args.boxes:
+        raise InputError("nothing to measure on; name folders with --masks or --boxes")
+    every = args.hold_out or 1
+    _, masked = _parted(_read(args.masks, read_masked), every)
+    _, boxed = _parted(_read(args.boxes, read_boxed), every)
+    figures = _figures(masked, boxed, SegmentationParams(method=args.segmentation))
+    sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+
+
+def _read(folders: Sequence[Path], read: Any) -> Sets:
+    """Read folders, by a name for each: its own, or its whole path where two have the same."""
+    names = [folder.resolve().name for folder in folders]
+    unique = [n if names.count(n) == 1 else str(f) for n, f in zip(names, folders, strict=True)]
+    return {name: read(folder) for name, folder in zip(unique, folders, strict=True)}
+
+
+def _parted(sets: Sets, every: int) -> tuple[Sets, Sets]:
+    """Part each set into images to train on and images held out."""
+    parts = {name: hold_out(images, every) for name, images in sets.items()}
+    return {name: train for name, (train, _) in parts.items()}, {name: held for name, (_, held) in parts.items()}
+
+
+def _joined(sets: Sets) -> list[DrawnImage]:
+    return [image for images in sets.values() for image in images]
+
+
+def _figures(
+    masked: Mapping[str, list[DrawnImage]], boxed: Mapping[str, list[DrawnImage]], method: SegmentationParams
+) -> dict[str, Any]:
+    """Measure a method on every data set that has images for it."""
+    figures = {name: mask_figures(images, method) for name, images in masked.items() if images}
+    return figures | {name: box_figures(images, method) for name, images in boxed.items() if images}

@@ -1,0 +1,86 @@
+"""How well a method finds cells: Dice against drawn masks, and what becomes of boxed cells."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from all_detect_training.segmenter.masks import Box, DrawnImage
+from napari_all_detect.params import SegmentationParams
+from napari_all_detect.segmentation import segment_cells
+
+__all__ = ["box_figures", "box_iou", "dice", "mask_figures"]
+
+FOUND_IOU = 0.5
+FALSE_IOU = 0.1
+"""A label whose box meets no drawn one by more than this is no white cell."""
+
+DIGITS = 3
+Mask = NDArray[np.bool_]
+
+
+def dice(one: Mask, other: Mask) -> float:
+    """Return twice the overlap over the sum of both; 1 where both are empty."""
+    total = np.count_nonzero(one) + np.count_nonzero(other)
+    return 2 * np.count_nonzero(one & other) / total if total else 1.0
+
+
+def box_iou(one: Box, other: Box) -> float:
+    """Return the intersection of two boxes over their union."""
+    (a0, b0, a1, b1), (c0, d0, c1, d1) = one, other
+    shared = max(0, min(a1, c1) - max(a0, c0)) * max(0, min(b1, d1) - max(b0, d0))
+    return shared / ((a1 - a0) * (b1 - b0) + (c1 - c0) * (d1 - d0) - shared)
+
+
+def mask_figures(images: Sequence[DrawnImage], params: SegmentationParams) -> dict[str, Any]:
+    """Measure a method on images with masks.
+
+    Returns
+    -------
+    figures : dict
+        `images`; and for `cell` (all that is labelled against all that is drawn), `nucleus`, and `drawn_cell` (the one
+        label that covers most of what is drawn, so that neighbours that nobody drew don't count), each the mean Dice
+        and that of the worst tenth (10th percentile).
+    """
+    rows = []
+    for image in images:
+        cells, nuclei = segment_cells(image.rgb, params, nuclei=True)
+        drawn = image.cells > 0
+        covered = np.bincount(cells[drawn], minlength=2)
+        label = 1 + int(covered[1:].argmax())
+        found = np.zeros_like(drawn) if nuclei is None else nuclei > 0
+        rows.append((dice(cells > 0, drawn), dice(cells == label, drawn), dice(found, image.nuclei)))
+    scores = np.array(rows)
+    names = ("cell", "drawn_cell", "nucleus")
+    means, worst = scores.mean(axis=0), np.quantile(scores, 0.1, axis=0)
+    figures = {
+        name: {"dice": round(float(mean), DIGITS), "worst_tenth": round(float(low), DIGITS)}
+        for name, mean, low in zip(names, means, worst, strict=True)
+    }
+    return {"images": len(images), **figures}
+
+
+def box_figures(images: Sequence[DrawnImage], params: SegmentationParams) -> dict[str, Any]:
+    """Measure a method on images with boxes.
+
+    Returns
+    -------
+    figures : dict
+        `images`, `boxes`; `found`, the share of boxes that a label's box meets at an IoU of 0.5 or more; and
+        `false_per_image`, labels that meet no box.
+    """
+    found, false = 0, 0
+    for image in images:
+        labels = ndi.find_objects(segment_cells(image.rgb, params))
+        outlines = [(rows.start, columns.start, rows.stop, columns.stop) for rows, columns in labels]
+        found += sum(max((box_iou(box, o) for o in outlines), default=0.0) >= FOUND_IOU for box in image.boxes)
+        false += sum(max((box_iou(box, o) for box in image.boxes), default=0.0) < FALSE_IOU for o in outlines)
+    n = sum(len(image.boxes) for image in images)
+    return {
+        "images": len(images),
+        "boxes": n,
+        "found": round(found / n, DIGITS) if n else None,
+        "false_per_image": round(false / len(images), DIGITS) if images else None,
+    }
