@@ -138,13 +138,13 @@ def assert_sound(cells: Labels, nuclei: Labels, shape: tuple[int, ...]) -> None:
 # --- Drawn cells --------------------------------------------------------------------------------------------------
 
 
-@bars(learned=(0.95, 0.88, 0.92, 6), classical=(0.82, 0.68, 0.90, 1))
+@bars(learned=(0.95, 0.9, 0.94, 2), classical=(0.82, 0.68, 0.93, 1))
 @pytest.mark.parametrize("stain", STAINS)
 def test_isolated_cells_are_found(method: str, bar: tuple[float, ...], stain: str) -> None:
     """Measured on 42 cells of each stain.
 
-    Found: all; 0.88 to 1. Mean IoU: 0.95 to 0.96; 0.74 to 0.84, for the outline leaks onto the bare slide where a cell
-    has little cytoplasm. Dice of nuclei: 0.96 to 0.98; 0.95 to 0.98. Strays: 4 in marrow; none.
+    Found: all; 0.88 to 0.98. Mean IoU: 0.94 to 0.95; 0.75 to 0.84, for the outline leaks onto the bare slide where a
+    cell has little cytoplasm. Dice of nuclei: 0.97 to 0.98, either. Strays: none.
     """
     figures = measured(method, (field(stain, seed) for seed in range(3)))
     assert figures.found > bar[0]
@@ -153,21 +153,34 @@ def test_isolated_cells_are_found(method: str, bar: tuple[float, ...], stain: st
     assert figures.strays <= bar[3]
 
 
-@bars(
-    learned={"marrow": 0.9, "giemsa": 0.75, "yellow": 0.33, "pink": 0.9},
-    classical={"marrow": 0.6, "giemsa": 0.45, "yellow": 0.55, "pink": 0.5},
-)
+@bars(learned=(0.93, 0.88), classical=(0.5, 0.5))
 @pytest.mark.parametrize("stain", STAINS)
-def test_touching_cells_are_split(method: str, bar: dict[str, float], stain: str) -> None:
-    """Found: 1, 0.84, 0.39, 1 of 56 in each stain; 0.70, 0.54, 0.62, 0.61."""
+def test_touching_cells_are_split(method: str, bar: tuple[float, ...], stain: str) -> None:
+    """Found of 56: all; 0.59 to 0.70. Mean IoU: 0.93 to 0.95; 0.56 to 0.67."""
     figures = measured(method, (field(stain, seed, touching=0.6) for seed in range(4)))
-    assert figures.found > bar[stain]
+    assert figures.found > bar[0]
+    assert figures.iou > bar[1]
 
 
-@bars(learned=0.9, classical=0.78)
+@pytest.mark.parametrize(
+    ("method", "given", "bar"),
+    [("learned", True, 0.95), ("learned", False, 0.38), ("classical", True, 0.6), ("classical", False, 0.33)],
+)
+@pytest.mark.parametrize("diameter", [32, 150])
+def test_a_clump_that_fills_the_image_is_split(method: str, given: bool, bar: float, diameter: int) -> None:
+    """Found of 72, the diameter given: all; 0.68 at 32 px, 0.89 at 150 px.
+
+    Estimated: 0.58 and 0.47, for nothing tells `learned` that some clumps are no cells; 0.40 and 0.71.
+    """
+    facts = {"n_cells": 6, "touching": 0.7, "border": 0.3, "diameter": diameter, "side": 6 * diameter}
+    smears = [field(stain, seed, **facts) for stain in STAINS for seed in range(3)]
+    assert measured(method, smears, float(diameter) if given else None).found > bar
+
+
+@bars(learned=0.89, classical=0.8)
 @pytest.mark.parametrize("stain", STAINS)
 def test_lobed_cells_stay_one(method: str, bar: float, stain: str) -> None:
-    """Mean IoU: 0.94 to 0.95; 0.84 to 0.91. No cell is in two, though the nuclei of some are in three parts."""
+    """Mean IoU: 0.93 to 0.95; 0.87 to 0.92. No cell is in two, though the nuclei of some are in three parts."""
     for seed in range(2):
         facts = {"n_cells": 8, "fraction_all": 0.0, "lobed": 1.0, "border": 0.0, "side": 288}
         smear = field(stain, seed, **facts)
@@ -195,7 +208,7 @@ def test_cells_cut_by_the_border_are_kept(method: str) -> None:
 
 @bars(learned=(0.95, 0.9), classical=(0.5, 0.5))
 def test_outlines_of_cells_cut_by_the_border(method: str, bar: tuple[float, ...]) -> None:
-    """Found: all 80; 0.62. Mean IoU: 0.96; 0.61."""
+    """Found: all 80; 0.62. Mean IoU: 0.96; 0.60."""
     smears = [field(stain, seed, n_cells=10, border=1.0, side=224) for stain in STAINS for seed in (2, 3)]
     figures = measured(method, smears)
     assert figures.found > bar[0]
@@ -225,7 +238,7 @@ def faint(stain: str, share: float) -> Stain:
 )
 @pytest.mark.parametrize("stain", STAINS)
 def test_faint_cells_are_found(method: str, share: float, bar: float, stain: str) -> None:
-    """Found of 28 at 0.6 of the stain: all; 0.93 to 1. At 0.4: all; half."""
+    """Found of 28 at 0.6 of the stain: all; 0.93 to 1. At 0.5: all; 0.54 to 0.89. At 0.4: all; half."""
     figures = measured(method, (field(faint(stain, share), seed) for seed in range(2)))
     assert figures.found > bar
 
@@ -233,7 +246,7 @@ def test_faint_cells_are_found(method: str, share: float, bar: float, stain: str
 @bars(learned=(0.95, 0.85), classical=(0.9, 0.68))
 @pytest.mark.parametrize("stain", STAINS)
 def test_overexposed_cells_are_found(method: str, bar: tuple[float, ...], stain: str) -> None:
-    """Found of 28: all; 0.96 to 1. Mean IoU: 0.91 to 0.95; 0.74 to 0.90."""
+    """Found of 28: all; 0.96 to 1. Mean IoU: 0.90 to 0.95; 0.76 to 0.91."""
     figures = measured(method, (field(stain, seed, exposure=1.25) for seed in range(2)))
     assert figures.found > bar[0]
     assert figures.iou > bar[1]
@@ -242,18 +255,18 @@ def test_overexposed_cells_are_found(method: str, bar: tuple[float, ...], stain:
 @bars(learned=(0.95, 0.78), classical=(0.8, 0.57))
 @pytest.mark.parametrize("stain", STAINS)
 def test_blurred_cells_are_found(method: str, bar: tuple[float, ...], stain: str) -> None:
-    """Found of 28: all; 0.86 to 1. Mean IoU: 0.83 to 0.87; 0.63 to 0.74."""
+    """Found of 28: all; 0.86 to 1. Mean IoU: 0.83 to 0.89; 0.63 to 0.75."""
     figures = measured(method, (field(stain, seed, blur_px=2.0) for seed in range(2)))
     assert figures.found > bar[0]
     assert figures.iou > bar[1]
 
 
-@bars(learned=(0.95, 0.88), classical=(0.72, 0.62))
+@bars(learned=(0.8, 0.75), classical=(0.72, 0.62))
 @pytest.mark.parametrize(
     "stains", [p for p in combinations(STAINS, 2) if p != ("giemsa", "yellow")], ids=lambda pair: "-".join(pair)
 )
 def test_a_field_in_two_stains(method: str, bar: tuple[float, ...], stains: tuple[str, str]) -> None:
-    """Found of 56: all; 0.79 to 0.98. Mean IoU: 0.93 to 0.95; 0.68 to 0.89.
+    """Found of 56: 0.86 to 1; 0.79 to 1. Mean IoU: 0.80 to 0.94; 0.68 to 0.89.
 
     A grey slide beside a yellow one (giemsa, yellow) is beyond both: there is one empty field to an image, and either
     finds none.
@@ -271,14 +284,13 @@ def test_a_field_in_two_stains(method: str, bar: tuple[float, ...], stains: tupl
 # --- Sizes --------------------------------------------------------------------------------------------------------
 
 
-@bars(learned=(0.95, 0.88), classical=(0.65, 0.62))
+@bars(learned=(0.95, 0.88), classical=(0.62, 0.6))
 @pytest.mark.parametrize("diameter", [24, 150, 300])
 @pytest.mark.parametrize("given", [False, True], ids=["estimated", "given"])
 def test_small_and_large_cells(method: str, bar: tuple[float, ...], diameter: int, given: bool) -> None:
     """With the diameter given or not, on 5 cells of each stain.
 
-    Found: all; 0.95 to 1 at 24 px, 0.9 at 150 px, 0.8 at 300 px. Mean IoU: 0.92 to 0.95; 0.77 to 0.82, 0.69 to 0.72 at
-    300 px.
+    Found: all; 0.70 (150 px) to 0.90 (300 px). Mean IoU: 0.93 to 0.96; 0.66 (24 px) to 0.77 (300 px).
     """
     facts = {"n_cells": 5, "border": 0.0, "diameter": diameter, "side": 5 * diameter}
     figures = measured(method, (field(s, 1, **facts) for s in STAINS), float(diameter) if given else None)
@@ -365,16 +377,17 @@ def each_stain_but(**stains: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("method", "stain"), [pytest.param(m, s, marks=mark) for m, s, mark in rows])
 
 
-@each_stain_but(pink="177 in 5 fields")
+@each_stain_but(pink="256 in 5 fields, where clumps of platelets are all the chromatin there is")
 def test_red_cells_and_platelets_are_no_white_cells(method: str, stain: str) -> None:
     """None, or 2 clumps of platelets in pink, among some 50 red cells in each of 5 fields."""
     assert sum(red_cells_found(method, stain, None)) <= 2
 
 
-@each_stain_but(marrow="70 in 5 fields", giemsa="9 in 5 fields", pink="8 in 5 fields")
+@both_methods
+@pytest.mark.parametrize("stain", STAINS)
 def test_red_cells_are_no_white_cells_of_the_diameter_given(method: str, stain: str) -> None:
-    """At most 4 (yellow); none."""
-    assert sum(red_cells_found(method, stain, 32.0)) <= 5
+    """2 to 5 among some 50 in each of 5 fields; one in all stains together."""
+    assert sum(red_cells_found(method, stain, 32.0)) <= (8 if method == "learned" else 1)
 
 
 @both_methods
@@ -420,7 +433,7 @@ def free_place(truth: Labels, height: int, width: int) -> tuple[int, int]:
         {"stain": "pink", "seed": 1, "touching": 0.6, "lobed": 1.0},
         {"stain": "yellow", "seed": 2, "border": 0.6},
         {"stain": "marrow", "seed": 1, "diameter": 60, "n_cells": 8},
-        {"stain": "giemsa", "diameter": 150, "n_cells": 6, "touching": 0.7, "border": 0.3, "side": 900},
+        {"stain": "giemsa", "seed": 2, "diameter": 150, "n_cells": 6, "touching": 0.7, "border": 0.3, "side": 900},
     ],
     ids=str,
 )
@@ -580,7 +593,7 @@ def test_an_unknown_method_is_refused() -> None:
 
 
 def test_a_bundle_that_scores_finds_no_cells() -> None:
-    with pytest.raises(BundleError, match="lite-.* scores cells, it does not find them; use it with --bundle"):
+    with pytest.raises(BundleError, match=r"lite-.* scores cells, it does not find them; use it with --bundle"):
         segment_cells(field("giemsa").rgb, SegmentationParams(method="lite"))
 
 
@@ -613,7 +626,7 @@ def test_two_cells_on_black_are_two(method: str) -> None:
 @bars(learned=0.9, classical=0.65)
 @pytest.mark.parametrize("stain", STAINS)
 def test_nuclei_of_cells_on_black(method: str, bar: float, stain: str) -> None:
-    """Cells cut out of drawn fields. Mean Dice of the nuclei: 0.96; 0.70 (giemsa) to 0.94."""
+    """Cells cut out of drawn fields. Mean Dice of the nuclei: 0.94 to 0.97; 0.70 (giemsa) to 0.94."""
     scores = []
     for seed in range(4):
         smear = field(stain, seed, border=0.0, n_cells=6)
@@ -633,15 +646,15 @@ def test_nuclei_of_cells_on_black(method: str, bar: float, stain: str) -> None:
     ("method", "name", "n", "nucleus", "cell"),
     [
         ("learned", "set1_120px", 150, 0.92, 0.94),
-        ("learned", "set2_300px", 50, 0.91, 0.92),
-        ("classical", "set1_120px", 150, 0.89, 0.86),
-        ("classical", "set2_300px", 50, 0.89, 0.83),
+        ("learned", "set2_300px", 50, 0.91, 0.91),
+        ("classical", "set1_120px", 150, 0.92, 0.87),
+        ("classical", "set2_300px", 50, 0.91, 0.84),
     ],
 )
 def test_hand_drawn_masks_are_met(
     method: str, name: str, n: int, nucleus: float, cell: float, data_folder: Path
 ) -> None:
-    """Mean Dice of nuclei: 0.952, 0.945; 0.923, 0.927. Of the drawn cell: 0.975, 0.957; 0.901, 0.874."""
+    """Mean Dice of nuclei: 0.954, 0.942; 0.945, 0.942. Of the drawn cell: 0.975, 0.948; 0.904, 0.880."""
     of_nuclei, of_cells = [], []
     for path in sorted((data_folder / "wbc_masks" / name).glob("*_image.png")):
         truth = np.asarray(Image.open(path.with_name(path.name.replace("_image", "_mask"))))
@@ -656,9 +669,9 @@ def test_hand_drawn_masks_are_met(
     assert np.mean(of_cells) > cell
 
 
-@bars(learned=(0.9, 0.3), classical=(0.92, 0.25))
+@bars(learned=(0.88, 0.25), classical=(0.94, 0.2))
 def test_white_cells_of_blood_smears_are_found(method: str, bar: tuple[float, ...], data_folder: Path) -> None:
-    """Of the 45 boxes in every fourth image: 0.956; all. Labels in no box per image: 0.13; 0.07."""
+    """Of the 45 boxes in every fourth image: 0.93; all. Labels in no box per image: 0.04; 0.07."""
     ious, n_images, strays = [], 0, 0
     for path in sorted((data_folder / "bccd").glob("*.jpg"))[::4]:
         labels = ndi.find_objects(segmented(method, read_rgb(path))[0])
@@ -674,7 +687,7 @@ def test_white_cells_of_blood_smears_are_found(method: str, bar: tuple[float, ..
 
 @both_methods
 def test_cnmc_images_hold_one_cell_each(method: str, data_folder: Path) -> None:
-    """Its nucleus takes 0.88 to 0.94 of it; 0.93 to 0.99."""
+    """Its nucleus takes 0.89 to 0.96 of it; 0.93 to 0.99."""
     paths = sorted((data_folder / "cnmc").rglob("*.bmp"))
     assert len(paths) == 13
     for path in paths:

@@ -25,7 +25,7 @@ LIKE_SIZE = (0.72, 1.3)
 SURE = 0.75
 """Less depth than this betrays cells that were taken for parts of larger ones."""
 
-BLUR = 0.06
+BLUR = 0.05
 """By so much the depth differs between scales that are both right."""
 
 MORE_LOOKS = 3
