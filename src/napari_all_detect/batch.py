@@ -198,10 +198,13 @@ def segment_batch(
         If there is no such method, or its bundle can't be used.
     """
     progress, folder, params = progress or BatchProgress(), Path(out), params or SegmentationParams()
-    open_method(params.method)
+    open_method(params.method, "auto")
     planes, failures = plan(inputs)
     names = label_names(planes)
-    there = [name for name in names.values() if (folder / name).exists()]
+    written = [*names.values()]
+    if nuclei:
+        written += [name.replace("_labels.tif", "_nuclei.tif") for name in names.values()]
+    there = [name for name in written if (folder / name).exists()]
     if there and not overwrite:
         raise OutputError(f"{folder} holds {there[0]} already; name another folder or add --overwrite")
     progress.start(len(planes))

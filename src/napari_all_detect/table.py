@@ -196,7 +196,7 @@ def image_row(cells: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
 
 def _series(column: Column, values: Any, n: int) -> pd.Series:
     if values is None:
-        values = pd.NA if column.dtype == "boolean" else (np.nan if column.dtype == "float32" else "")
+        values = pd.NA if column.dtype in ("boolean", "Int64") else (np.nan if column.dtype == "float32" else "")
     if np.ndim(values) == 0:
         values = [values] * n
     if column.dtype == "str":

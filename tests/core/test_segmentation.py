@@ -156,7 +156,7 @@ def test_isolated_cells_are_found(method: str, bar: tuple[float, ...], stain: st
 @bars(learned=(0.93, 0.88), classical=(0.5, 0.5))
 @pytest.mark.parametrize("stain", STAINS)
 def test_touching_cells_are_split(method: str, bar: tuple[float, ...], stain: str) -> None:
-    """Found of 56: all; 0.59 to 0.70. Mean IoU: 0.93 to 0.95; 0.56 to 0.67."""
+    """Found of 56: all; 0.59 to 0.70. Mean IoU: 0.92 to 0.94; 0.56 to 0.67."""
     figures = measured(method, (field(stain, seed, touching=0.6) for seed in range(4)))
     assert figures.found > bar[0]
     assert figures.iou > bar[1]
@@ -164,13 +164,13 @@ def test_touching_cells_are_split(method: str, bar: tuple[float, ...], stain: st
 
 @pytest.mark.parametrize(
     ("method", "given", "bar"),
-    [("learned", True, 0.95), ("learned", False, 0.38), ("classical", True, 0.6), ("classical", False, 0.33)],
+    [("learned", True, 0.95), ("learned", False, 0.65), ("classical", True, 0.6), ("classical", False, 0.33)],
 )
 @pytest.mark.parametrize("diameter", [32, 150])
 def test_a_clump_that_fills_the_image_is_split(method: str, given: bool, bar: float, diameter: int) -> None:
     """Found of 72, the diameter given: all; 0.68 at 32 px, 0.89 at 150 px.
 
-    Estimated: 0.58 and 0.47, for nothing tells `learned` that some clumps are no cells; 0.40 and 0.71.
+    Estimated: 0.78 and 0.92, for some clumps pass for one cell; 0.40 and 0.71.
     """
     facts = {"n_cells": 6, "touching": 0.7, "border": 0.3, "diameter": diameter, "side": 6 * diameter}
     smears = [field(stain, seed, **facts) for stain in STAINS for seed in range(3)]
@@ -180,7 +180,7 @@ def test_a_clump_that_fills_the_image_is_split(method: str, given: bool, bar: fl
 @bars(learned=0.89, classical=0.8)
 @pytest.mark.parametrize("stain", STAINS)
 def test_lobed_cells_stay_one(method: str, bar: float, stain: str) -> None:
-    """Mean IoU: 0.93 to 0.95; 0.87 to 0.92. No cell is in two, though the nuclei of some are in three parts."""
+    """Mean IoU: 0.92 to 0.94; 0.87 to 0.92. No cell is in two, though the nuclei of some are in three parts."""
     for seed in range(2):
         facts = {"n_cells": 8, "fraction_all": 0.0, "lobed": 1.0, "border": 0.0, "side": 288}
         smear = field(stain, seed, **facts)
@@ -208,7 +208,7 @@ def test_cells_cut_by_the_border_are_kept(method: str) -> None:
 
 @bars(learned=(0.95, 0.9), classical=(0.5, 0.5))
 def test_outlines_of_cells_cut_by_the_border(method: str, bar: tuple[float, ...]) -> None:
-    """Found: all 80; 0.62. Mean IoU: 0.96; 0.60."""
+    """Found: all 80; 0.62. Mean IoU: 0.95; 0.60."""
     smears = [field(stain, seed, n_cells=10, border=1.0, side=224) for stain in STAINS for seed in (2, 3)]
     figures = measured(method, smears)
     assert figures.found > bar[0]
@@ -246,7 +246,7 @@ def test_faint_cells_are_found(method: str, share: float, bar: float, stain: str
 @bars(learned=(0.95, 0.85), classical=(0.9, 0.68))
 @pytest.mark.parametrize("stain", STAINS)
 def test_overexposed_cells_are_found(method: str, bar: tuple[float, ...], stain: str) -> None:
-    """Found of 28: all; 0.96 to 1. Mean IoU: 0.90 to 0.95; 0.76 to 0.91."""
+    """Found of 28: all; 0.96 to 1. Mean IoU: 0.93 to 0.94; 0.76 to 0.91."""
     figures = measured(method, (field(stain, seed, exposure=1.25) for seed in range(2)))
     assert figures.found > bar[0]
     assert figures.iou > bar[1]
@@ -255,7 +255,7 @@ def test_overexposed_cells_are_found(method: str, bar: tuple[float, ...], stain:
 @bars(learned=(0.95, 0.78), classical=(0.8, 0.57))
 @pytest.mark.parametrize("stain", STAINS)
 def test_blurred_cells_are_found(method: str, bar: tuple[float, ...], stain: str) -> None:
-    """Found of 28: all; 0.86 to 1. Mean IoU: 0.83 to 0.89; 0.63 to 0.75."""
+    """Found of 28: all; 0.86 to 1. Mean IoU: 0.83 to 0.87; 0.63 to 0.75."""
     figures = measured(method, (field(stain, seed, blur_px=2.0) for seed in range(2)))
     assert figures.found > bar[0]
     assert figures.iou > bar[1]
@@ -266,7 +266,7 @@ def test_blurred_cells_are_found(method: str, bar: tuple[float, ...], stain: str
     "stains", [p for p in combinations(STAINS, 2) if p != ("giemsa", "yellow")], ids=lambda pair: "-".join(pair)
 )
 def test_a_field_in_two_stains(method: str, bar: tuple[float, ...], stains: tuple[str, str]) -> None:
-    """Found of 56: 0.86 to 1; 0.79 to 1. Mean IoU: 0.80 to 0.94; 0.68 to 0.89.
+    """Found of 56: 0.93 to 1; 0.79 to 1. Mean IoU: 0.85 to 0.95; 0.68 to 0.89.
 
     A grey slide beside a yellow one (giemsa, yellow) is beyond both: there is one empty field to an image, and either
     finds none.
@@ -290,7 +290,7 @@ def test_a_field_in_two_stains(method: str, bar: tuple[float, ...], stains: tupl
 def test_small_and_large_cells(method: str, bar: tuple[float, ...], diameter: int, given: bool) -> None:
     """With the diameter given or not, on 5 cells of each stain.
 
-    Found: all; 0.70 (150 px) to 0.90 (300 px). Mean IoU: 0.93 to 0.96; 0.66 (24 px) to 0.77 (300 px).
+    Found: all; 0.70 (150 px) to 0.90 (300 px). Mean IoU: 0.91 to 0.94; 0.66 (24 px) to 0.77 (300 px).
     """
     facts = {"n_cells": 5, "border": 0.0, "diameter": diameter, "side": 5 * diameter}
     figures = measured(method, (field(s, 1, **facts) for s in STAINS), float(diameter) if given else None)
@@ -359,9 +359,9 @@ def test_nothing_is_found_where_nothing_is(method: str, rgb: Pixels, diameter: f
 
 
 @both_methods
-@pytest.mark.parametrize("name", ["black", "grey", "white", "violet", "noise", "dark noise"])
+@pytest.mark.parametrize("name", ["black", "grey", "white", "violet", "vignette", "noise", "dark noise"])
 def test_nothing_is_found_where_nothing_is_however_large_it_should_be(method: str, name: str) -> None:
-    """But a grey wedge, and 9 of 255 levels of light all over, are cells 100 px wide to `learned`."""
+    """But 9 of 255 levels of light all over are a cell 100 px wide to `learned`."""
     assert not segmented(method, NOTHING[name], 100.0)[0].any()
 
 
@@ -377,17 +377,17 @@ def each_stain_but(**stains: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("method", "stain"), [pytest.param(m, s, marks=mark) for m, s, mark in rows])
 
 
-@each_stain_but(pink="256 in 5 fields, where clumps of platelets are all the chromatin there is")
+@each_stain_but(pink="92 in 5 fields, where clumps of platelets are all the chromatin there is")
 def test_red_cells_and_platelets_are_no_white_cells(method: str, stain: str) -> None:
-    """None, or 2 clumps of platelets in pink, among some 50 red cells in each of 5 fields."""
+    """None, or 2 clumps of platelets in pink, among some 240 red cells in each of 5 fields."""
     assert sum(red_cells_found(method, stain, None)) <= 2
 
 
-@both_methods
+@bars(learned=50, classical=1)
 @pytest.mark.parametrize("stain", STAINS)
-def test_red_cells_are_no_white_cells_of_the_diameter_given(method: str, stain: str) -> None:
-    """2 to 5 among some 50 in each of 5 fields; one in all stains together."""
-    assert sum(red_cells_found(method, stain, 32.0)) <= (8 if method == "learned" else 1)
+def test_red_cells_are_no_white_cells_of_the_diameter_given(method: str, bar: int, stain: str) -> None:
+    """15 to 36 among some 240 in each of 5 fields; one in all stains together."""
+    assert sum(red_cells_found(method, stain, 32.0)) <= bar
 
 
 @both_methods
@@ -433,7 +433,7 @@ def free_place(truth: Labels, height: int, width: int) -> tuple[int, int]:
         {"stain": "pink", "seed": 1, "touching": 0.6, "lobed": 1.0},
         {"stain": "yellow", "seed": 2, "border": 0.6},
         {"stain": "marrow", "seed": 1, "diameter": 60, "n_cells": 8},
-        {"stain": "giemsa", "seed": 2, "diameter": 150, "n_cells": 6, "touching": 0.7, "border": 0.3, "side": 900},
+        {"stain": "yellow", "seed": 2, "diameter": 150, "n_cells": 6, "touching": 0.7, "border": 0.3, "side": 900},
     ],
     ids=str,
 )
@@ -654,7 +654,7 @@ def test_nuclei_of_cells_on_black(method: str, bar: float, stain: str) -> None:
 def test_hand_drawn_masks_are_met(
     method: str, name: str, n: int, nucleus: float, cell: float, data_folder: Path
 ) -> None:
-    """Mean Dice of nuclei: 0.954, 0.942; 0.945, 0.942. Of the drawn cell: 0.975, 0.948; 0.904, 0.880."""
+    """Mean Dice of nuclei: 0.952, 0.937; 0.945, 0.942. Of the drawn cell: 0.974, 0.951; 0.904, 0.880."""
     of_nuclei, of_cells = [], []
     for path in sorted((data_folder / "wbc_masks" / name).glob("*_image.png")):
         truth = np.asarray(Image.open(path.with_name(path.name.replace("_image", "_mask"))))
@@ -669,9 +669,9 @@ def test_hand_drawn_masks_are_met(
     assert np.mean(of_cells) > cell
 
 
-@bars(learned=(0.88, 0.25), classical=(0.94, 0.2))
+@bars(learned=(0.88, 0.3), classical=(0.94, 0.2))
 def test_white_cells_of_blood_smears_are_found(method: str, bar: tuple[float, ...], data_folder: Path) -> None:
-    """Of the 45 boxes in every fourth image: 0.93; all. Labels in no box per image: 0.04; 0.07."""
+    """Of the 45 boxes in every fourth image: 0.93; all. Labels in no box per image: 0.13; 0.07."""
     ious, n_images, strays = [], 0, 0
     for path in sorted((data_folder / "bccd").glob("*.jpg"))[::4]:
         labels = ndi.find_objects(segmented(method, read_rgb(path))[0])
@@ -687,7 +687,7 @@ def test_white_cells_of_blood_smears_are_found(method: str, bar: tuple[float, ..
 
 @both_methods
 def test_cnmc_images_hold_one_cell_each(method: str, data_folder: Path) -> None:
-    """Its nucleus takes 0.89 to 0.96 of it; 0.93 to 0.99."""
+    """Its nucleus takes 0.87 to 0.95 of it; 0.93 to 0.99."""
     paths = sorted((data_folder / "cnmc").rglob("*.bmp"))
     assert len(paths) == 13
     for path in paths:

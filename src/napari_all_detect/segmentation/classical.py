@@ -16,9 +16,9 @@ from skimage.segmentation import watershed
 from napari_all_detect.segmentation.instances import enlarge, expected_share, keep_only
 from napari_all_detect.segmentation.light import CHROMATIN, empty_field
 from napari_all_detect.segmentation.necks import join_broad_necks
-from napari_all_detect.segmentation.scale import estimate_diameter, seed_level, wide_regions
+from napari_all_detect.segmentation.scale import estimate_diameter, seed_level, typical_diameter, wide_regions
 
-__all__ = ["segment_classical"]
+__all__ = ["found_diameter", "segment_classical"]
 
 WORKING_DIAMETER_PX = 32.0
 """Larger cells are found on a reduced image: more pixels improve nothing there and cost time."""
@@ -58,11 +58,8 @@ def segment_classical(rgb: NDArray[np.uint8], diameter: float | None) -> tuple[L
     assumed = diameter or estimate_diameter(rgb)
     if assumed is None:
         return np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-    factor = min(1.0, WORKING_DIAMETER_PX / assumed)
-    absorbed = _absorbed(rgb, factor)
-    stain = absorbed @ CHROMATIN
-    pieces, nucleus_level = _find(absorbed, stain, assumed * factor)
-    nuclear = 128 + (128 / FAINT[0]) * (stain - nucleus_level[pieces])
+    pieces, stain = _find(rgb, assumed)
+    nuclear = 128 + (128 / FAINT[0]) * (stain - _nucleus_levels(stain, pieces)[pieces])
     outline = ndi.gaussian_filter((pieces > 0).astype(np.float32), 0.6) * 255
     maps = np.clip(np.stack([outline, nuclear], axis=-1), 0, 255).astype(np.uint8)
     return enlarge(pieces, maps, shape)
@@ -75,10 +72,27 @@ def _absorbed(rgb: NDArray[np.uint8], factor: float) -> Floats:
     return np.asarray(ndi.gaussian_filter(1 - small / empty_field(rgb), (0.7, 0.7, 0)), np.float32)
 
 
-def _find(absorbed: Floats, stain: Floats, diameter: float) -> tuple[Labels, Floats]:
-    """Label the cells of the reduced image; with the level of stain from which each label is nucleus."""
-    radius = diameter / 3
-    nothing = np.zeros(stain.shape, np.int32), np.full(1, np.inf, np.float32)
+def found_diameter(rgb: NDArray[np.uint8]) -> float | None:
+    """Return the typical diameter of the white cells that are found, in pixels, or None.
+
+    Whole cells tell more than their chromatin: 19 in 20 images of two sets of single cells and one of smears came out
+    within 0.7 to 1.3 of the truth, by chromatin alone within 0.35 to 1.2.
+    """
+    assumed = estimate_diameter(rgb)
+    if assumed is None:
+        return None
+    pieces = _find(rgb, assumed)[0]
+    found = typical_diameter(pieces)
+    return found * rgb.shape[0] / pieces.shape[0] if found else assumed
+
+
+def _find(rgb: NDArray[np.uint8], diameter: float) -> tuple[Labels, Floats]:
+    """Label the cells of the reduced image; with its stain."""
+    factor = min(1.0, WORKING_DIAMETER_PX / diameter)
+    diameter, radius = diameter * factor, diameter * factor / 3
+    absorbed = _absorbed(rgb, factor)
+    stain = absorbed @ CHROMATIN
+    nothing = np.zeros(stain.shape, np.int32), stain
     seeds = wide_regions(ndi.binary_fill_holes(stain > seed_level(stain)), max(1.0, 0.3 * radius))
     if not seeds.any():
         return nothing
@@ -91,7 +105,7 @@ def _find(absorbed: Floats, stain: Floats, diameter: float) -> tuple[Labels, Flo
     near = distance <= REACH * diameter
     cells = ndi.binary_fill_holes(ndi.binary_opening(near & (white > _level(white, near, far))) | seeds)
     pieces = _part(cells, seeds, diameter)
-    return pieces, _nucleus_levels(stain, pieces)
+    return pieces, stain
 
 
 def _drop_faint(seeds: Mask, stain: Floats, far: Mask) -> Mask:
@@ -99,7 +113,7 @@ def _drop_faint(seeds: Mask, stain: Floats, far: Mask) -> Mask:
     level = min(FAINT[0], _percentile(stain[far], 95) + FAINT[1])
     regions = ndi.label(seeds)[0]
     area = np.bincount(regions.ravel())
-    dark = np.bincount(regions.ravel(), stain.ravel()) >= level * area
+    dark = np.bincount(regions.ravel(), stain.ravel()) / np.maximum(area, 1) >= level
     dark[0] = False
     return np.asarray(dark[regions], bool)
 

@@ -108,6 +108,8 @@ def enlarge(pieces: Labels, maps: Maps, shape: tuple[int, int]) -> tuple[Labels,
     for number, box in enumerate(ndi.find_objects(grown), start=1):
         if box is not None:
             window, member = _membership(grown, number, box, scale, shape)
+            if not member.size:
+                continue
             wins = inside[window] & (member > share[window])
             labels[window][wins] = number
             share[window][wins] = member[wins]
@@ -128,17 +130,23 @@ def _membership(
     ends = min(columns.stop / fx - x0, own.width), min(rows.stop / fy - y0, own.height)
     corners = max(columns.start / fx - x0, 0), max(rows.start / fy - y0, 0), *ends
     size = columns.stop - columns.start, rows.stop - rows.start
+    if min(size) <= 0:
+        return (rows, columns), np.zeros((0, 0), np.uint8)
     return (rows, columns), np.asarray(own.resize(size, Image.Resampling.BILINEAR, box=corners))
 
 
 def in_one_piece(labels: Labels) -> Labels:
     """Keep the largest part of each label, fill its holes, and number them from top to bottom."""
     boxes = [(box, number) for number, box in enumerate(ndi.find_objects(labels), start=1) if box is not None]
+    largest = np.zeros_like(labels)
+    for box, number in boxes:
+        parts, n = ndi.label(labels[box] == number)
+        mask = parts == np.bincount(parts.ravel())[1:].argmax() + 1 if n > 1 else parts > 0
+        largest[box][mask] = number
+    boxes = [(box, number) for number, box in enumerate(ndi.find_objects(largest), start=1) if box is not None]
     whole = np.zeros_like(labels)
     ordered = sorted(boxes, key=lambda item: (item[0][0].start, item[0][1].start))
     for new, (box, number) in enumerate(ordered, start=1):
-        parts, n = ndi.label(labels[box] == number)
-        mask = parts == np.bincount(parts.ravel())[1:].argmax() + 1 if n > 1 else parts > 0
-        filled = ndi.binary_fill_holes(mask)
-        whole[box][filled & ((labels[box] == 0) | (labels[box] == number))] = new
+        filled = ndi.binary_fill_holes(largest[box] == number)
+        whole[box][filled & ((largest[box] == 0) | (largest[box] == number))] = new
     return whole

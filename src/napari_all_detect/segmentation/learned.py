@@ -9,18 +9,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_all_detect.engines import Mapper
+from napari_all_detect.segmentation.classical import found_diameter
 from napari_all_detect.segmentation.instances import enlarge, part
 from napari_all_detect.segmentation.light import empty_field, relative_light
-from napari_all_detect.segmentation.scale import estimate_diameter
+from napari_all_detect.segmentation.scale import typical_diameter
 from napari_all_detect.unet import EMPTY_FIELD, STRIDE
 
 __all__ = ["segment_learned"]
 
-FIRST_LOOKS = (2.0, 1.0)
-"""Diameters that are tried first, over what the chromatin says: lobed nuclei make it too small, clumps too large."""
-
 LIKE_SIZE = (0.72, 1.3)
 """Cells whose diameter, as found, differs from the one assumed by no more are not looked at again."""
+
+CLEAR = 0.8
+"""Less depth than this may mean that lobes were taken for cells: a look from afar is cheap."""
 
 SURE = 0.75
 """Less depth than this betrays cells that were taken for parts of larger ones."""
@@ -56,7 +57,7 @@ def segment_learned(rgb: NDArray[np.uint8], diameter: float | None, mapper: Mapp
     light = relative_light(rgb, empty_field(rgb), EMPTY_FIELD)
     if diameter is not None:
         look = _look(light, diameter, mapper)
-    elif (estimate := estimate_diameter(rgb)) is not None:
+    elif (estimate := found_diameter(rgb)) is not None:
         look = _best_look(light, estimate, mapper)
     else:
         return np.zeros(shape, np.int32), np.zeros(shape, np.int32)
@@ -74,12 +75,8 @@ class _Look:
 
     @cached_property
     def found(self) -> float:
-        """Diameter of the cell at the middle of all cells' area: fragments count for little."""
-        area = np.sort(np.bincount(self.pieces.ravel())[1:])
-        if len(area) == 0:
-            return self.assumed
-        middle = area[np.searchsorted(np.cumsum(area), area.sum() / 2)]
-        return float(2 * np.sqrt(middle / np.pi)) * self.assumed / self.diameter
+        """Diameter of the cells that are found, in pixels of the plane."""
+        return (typical_diameter(self.pieces) or self.diameter) * self.assumed / self.diameter
 
     @cached_property
     def depth(self) -> float:
@@ -94,8 +91,10 @@ class _Look:
 
 def _best_look(light: NDArray[np.uint8], estimate: float, mapper: Mapper) -> _Look:
     """Look at the scales at which cells may be, and settle where the network is surest of what it sees."""
-    far, near = (_look(light, factor * estimate, mapper) for factor in FIRST_LOOKS)
-    best = near if near.depth > far.depth + BLUR or not far.depth else far
+    best = _look(light, estimate, mapper)
+    if best.depth < CLEAR:
+        far = _look(light, 2 * estimate, mapper)
+        best = far if far.depth > best.depth - BLUR else best
     for _ in range(MORE_LOOKS):
         if not LIKE_SIZE[0] <= best.found / best.assumed <= LIKE_SIZE[1]:
             other, least = _look(light, best.found, mapper), best.depth - BLUR

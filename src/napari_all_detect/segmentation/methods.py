@@ -102,6 +102,10 @@ def _registered(entry: EntryPoint) -> Method:
             found = find(rgb, diameter)
         except Exception as error:
             raise AllDetectError(f"segmentation {entry.name!r} failed: {type(error).__name__}: {error}") from error
+        if isinstance(found, tuple) and len(found) != 2:
+            raise InputError(
+                f"segmentation {entry.name!r} returned {len(found)} arrays; expected cells, or cells and nuclei"
+            )
         cells, nuclei = found if isinstance(found, tuple) else (found, None)
         shape = rgb.shape[:2]
         return _checked(cells, shape, entry.name), None if nuclei is None else _checked(nuclei, shape, entry.name)
@@ -116,4 +120,7 @@ def _checked(labels: NDArray[np.integer], shape: tuple[int, ...], name: str) -> 
             f"segmentation {name!r} returned {labels.dtype} of shape {labels.shape}; expected whole numbers of shape "
             f"{shape}, 0 for background"
         )
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    if low < 0 or high > np.iinfo(np.int32).max:
+        raise InputError(f"segmentation {name!r} returned labels from {low} to {high}; expected 0 to 2147483647")
     return labels.astype(np.int32)

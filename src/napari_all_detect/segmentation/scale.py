@@ -8,7 +8,15 @@ from skimage.filters import threshold_multiotsu
 
 from napari_all_detect.segmentation.light import chromatin, empty_field
 
-__all__ = ["WHITE_CELL_UM", "WHOLE_TO_NUCLEUS", "estimate_diameter", "inscribed_radius", "seed_level", "wide_regions"]
+__all__ = [
+    "WHITE_CELL_UM",
+    "WHOLE_TO_NUCLEUS",
+    "estimate_diameter",
+    "inscribed_radius",
+    "seed_level",
+    "typical_diameter",
+    "wide_regions",
+]
 
 WHITE_CELL_UM = 12.0
 """Typical diameter of a white cell on a smear: lymphocytes 8 to 12 um, blasts and granulocytes 10 to 18 um."""
@@ -38,6 +46,14 @@ def estimate_diameter(rgb: NDArray[np.uint8]) -> float | None:
     stain = ndi.gaussian_filter(chromatin(small, empty_field(rgb)), 1.0)
     seeds = wide_regions(ndi.binary_fill_holes(stain > seed_level(stain)), LEAST_NUCLEUS_RADIUS_PX)
     return 2 * WHOLE_TO_NUCLEUS * factor * inscribed_radius(seeds) if seeds.any() else None
+
+
+def typical_diameter(labels: NDArray[np.int32]) -> float | None:
+    """Return the diameter of the cell at the middle of all cells' area, in pixels: fragments count for little."""
+    area = np.sort(np.bincount(labels.ravel())[1:])
+    if not area.any():
+        return None
+    return float(2 * np.sqrt(area[np.searchsorted(np.cumsum(area), area.sum() / 2)] / np.pi))
 
 
 def seed_level(stain: NDArray[np.float32]) -> float:

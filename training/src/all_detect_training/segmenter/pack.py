@@ -149,7 +149,7 @@ def _card(manifest: SegmenterManifest) -> str:
 def _figures(metrics: Mapping[str, Any]) -> list[str]:
     """Return a table of Dice and one of boxes, as far as there are any."""
     masks = [(name, m) for name, m in metrics.items() if "cell" in m]
-    boxes = [(name, m) for name, m in metrics.items() if m.get("found") is not None]
+    boxes = [(name, m) for name, m in metrics.items() if "found" in m]
     lines = []
     if masks:
         lines += ["| masks | images | whole cell, Dice | worst tenth | nucleus, Dice |", "|---|---:|---:|---:|---:|"]
@@ -161,6 +161,10 @@ def _figures(metrics: Mapping[str, Any]) -> list[str]:
         lines.append("")
     if boxes:
         lines += ["| boxes | images | cells found (IoU 0.5) | false cells an image |", "|---|---:|---:|---:|"]
-        lines += [f"| {name} | {m['images']} | {m['found']:.3f} | {m['false_per_image']:.3f} |" for name, m in boxes]
+        lines += [
+            f"| {name} | {m['images']} | {'n/a' if m['found'] is None else format(m['found'], '.3f')} | "
+            f"{m['false_per_image']:.3f} |"
+            for name, m in boxes
+        ]
         lines.append("")
     return lines or ["Nothing was held out.", ""]
