@@ -83,7 +83,8 @@ def found_diameter(rgb: NDArray[np.uint8]) -> float | None:
         return None
     pieces = _find(rgb, assumed)[0]
     found = typical_diameter(pieces)
-    return found * rgb.shape[0] / pieces.shape[0] if found else assumed
+    # Without a cell, what chromatin there is may be platelets: seen from afar, red cells are no white ones.
+    return found * rgb.shape[0] / pieces.shape[0] if found else 2 * assumed
 
 
 def _find(rgb: NDArray[np.uint8], diameter: float) -> tuple[Labels, Floats]:

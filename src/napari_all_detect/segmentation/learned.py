@@ -29,7 +29,8 @@ SURE = 0.75
 BLUR = 0.05
 """By so much the depth differs between scales that are both right."""
 
-MORE_LOOKS = 3
+MORE_LOOKS, CLOSEST = 3, 2
+"""How often cells are looked at again, and how much narrower than estimated they may be taken to be then."""
 
 TILE_PX = 1024
 MARGIN_PX = 64
@@ -97,12 +98,12 @@ def _best_look(light: NDArray[np.uint8], estimate: float, mapper: Mapper) -> _Lo
         best = far if far.depth > best.depth - BLUR else best
     for _ in range(MORE_LOOKS):
         if not LIKE_SIZE[0] <= best.found / best.assumed <= LIKE_SIZE[1]:
-            other, least = _look(light, best.found, mapper), best.depth - BLUR
-        elif best.depth < SURE:
+            other, least = _look(light, max(best.found, estimate / CLOSEST), mapper), best.depth - BLUR
+        elif 0 < best.depth < SURE and best.assumed > estimate / CLOSEST:
             other, least = _look(light, best.assumed / 2, mapper), best.depth + BLUR
         else:
             break
-        if best.depth and other.depth < least:
+        if other.depth < least:
             break
         best = other
     return best
