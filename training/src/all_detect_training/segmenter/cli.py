@@ -85,11 +85,11 @@ def _add_data(parser: argparse.ArgumentParser, at_least: Any, required: bool) ->
 def _train(args: argparse.Namespace) -> None:
     """Train, measure on what was held out, and write the bundle that says so."""
     check_name(args.name, args.version)
-    check_out(args.out)
     params = replace(SegmenterParams(), steps=args.steps, n_scenes=args.scenes, seed=args.seed)
     masked, held_masked = _parted(_read(args.masks, read_masked), args.hold_out)
     boxed, held_boxed = _parted(_read(args.boxes, read_boxed), args.hold_out)
     smears = _read(args.smears, read_smears)
+    check_out(args.out)
     scenes = compose(
         params.n_scenes,
         _joined(masked),
