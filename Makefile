@@ -35,7 +35,7 @@ cells: $(VENV)/dev.stamp
 	$(BIN)/all-detect-train segmenter --masks $(DATA)/wbc_masks/set1_120px --masks $(DATA)/wbc_masks/set2_300px \
 		--boxes $(DATA)/bccd --smears $(DATA)/taleqani --hold-out 3 --out $(CELLS) --version 1.0.0
 
-# The shipped bundle of five CNNs, from the data: make lite DATA=/path/to/data (half an hour on two cores; an interrupted one goes on)
+# The shipped bundle of five CNNs, from the data: make lite DATA=/path/to/data (an interrupted one goes on)
 LITE := src/napari_all_detect/bundle/builtin/lite
 lite: $(VENV)/dev.stamp
 	$(BIN)/all-detect-train fit --preset lite --smears $(DATA)/taleqani --classes Benign=Hem,Early=ALL,Pre=ALL,Pro=ALL \

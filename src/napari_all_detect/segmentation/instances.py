@@ -4,11 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage as ndi
-from skimage.feature import peak_local_max
 from skimage.filters import gaussian
-from skimage.segmentation import expand_labels, watershed
+from skimage.segmentation import expand_labels
 
-from napari_all_detect.segmentation.necks import join_broad_necks
+from napari_all_detect.segmentation.necks import cut_at_necks
 
 __all__ = ["enlarge", "expected_share", "in_one_piece", "keep_only", "part"]
 
@@ -48,16 +47,7 @@ def part(maps: Maps, diameter: float) -> Labels:
     """
     inside = maps[..., 0] >= HALF
     core = gaussian(maps[..., 2], 0.04 * diameter, preserve_range=True).astype(np.float32) / 255
-    peaks = peak_local_max(
-        core,
-        min_distance=max(1, round(0.15 * diameter)),
-        threshold_abs=LEAST_CORE,
-        labels=ndi.label(inside)[0],
-        exclude_border=False,
-    )
-    markers = np.zeros(inside.shape, np.int32)
-    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    pieces = join_broad_necks(watershed(-core, markers, mask=inside), core, NECK)
+    pieces = cut_at_necks(inside, core, min_distance=0.15 * diameter, neck_share=NECK, least_depth=LEAST_CORE)
     return _only_cells(pieces, maps[..., 1] >= HALF, LEAST_AREA * np.pi / 4 * diameter**2)
 
 

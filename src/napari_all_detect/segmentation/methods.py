@@ -91,7 +91,10 @@ def _of_bundle(name: str, device: str) -> Method:
 
 
 def _registered(entry: EntryPoint) -> Method:
-    """Wrap somebody else's method, so that what it returns is checked."""
+    """Wrap somebody else's method, so that what it returns is checked.
+
+    Any exception of it is caught: no other package's fault may end a run over many images.
+    """
     try:
         find = entry.load()
     except Exception as error:

@@ -1,11 +1,57 @@
-"""Pieces of a clump that are one cell after all: lobes, dents and bumps."""
+"""Clumps cut at their necks, but for the broad ones: lobes, dents and bumps are one cell."""
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
+from skimage.feature import peak_local_max
+from skimage.segmentation import watershed
 
-__all__ = ["join_broad_necks"]
+__all__ = ["cut_at_necks", "depth_within", "join_broad_necks"]
 
 Labels = NDArray[np.int32]
+
+
+def cut_at_necks(
+    mask: NDArray[np.bool_],
+    depth: NDArray[np.floating],
+    *,
+    min_distance: float,
+    neck_share: float,
+    least_depth: float | None = None,
+) -> Labels:
+    """Cut a mask into pieces around its deepest points.
+
+    Parameters
+    ----------
+    mask : (H, W) bool
+    depth : (H, W) float
+        How deep a pixel lies in what it is part of.
+    min_distance : float
+        Between deepest points, in pixels.
+    neck_share : float
+        See `join_broad_necks`.
+    least_depth : float, optional
+        Regions that get no deeper are dropped.
+
+    Returns
+    -------
+    pieces : (H, W) int32
+        Numbers from 1 on, not all of them in use.
+    """
+    regions = ndi.label(mask)[0]
+    distance = max(1, round(min_distance))
+    peaks = peak_local_max(
+        depth, min_distance=distance, threshold_abs=least_depth, labels=regions, exclude_border=False
+    )
+    markers = np.zeros(mask.shape, np.int32)
+    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    return join_broad_necks(watershed(-depth, markers, mask=mask), depth, neck_share)
+
+
+def depth_within(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return distances to the background; the world beyond the border is more of the same."""
+    padded = ndi.distance_transform_edt(np.pad(mask, 1, mode="edge"))
+    return np.asarray(padded[1:-1, 1:-1], np.float64)
 
 
 def join_broad_necks(pieces: Labels, depth: NDArray[np.floating], neck_share: float) -> Labels:

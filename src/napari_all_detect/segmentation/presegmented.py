@@ -3,12 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
-from skimage.feature import peak_local_max
-from skimage.segmentation import watershed
 
 from napari_all_detect.segmentation.instances import in_one_piece
 from napari_all_detect.segmentation.light import BLACK
-from napari_all_detect.segmentation.necks import join_broad_necks
+from napari_all_detect.segmentation.necks import cut_at_necks, depth_within
 from napari_all_detect.segmentation.scale import inscribed_radius
 
 __all__ = ["cells_on_black", "on_white"]
@@ -47,18 +45,7 @@ def on_white(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _parted(mask: NDArray[np.bool_], diameter: float) -> Labels:
     """Cut clumps at their waists; drop pieces too small for a white cell."""
-    depth = ndi.gaussian_filter(_depth(mask), 0.05 * diameter)
-    peaks = peak_local_max(
-        depth, min_distance=max(1, round(0.3 * diameter)), labels=ndi.label(mask)[0], exclude_border=False
-    )
-    markers = np.zeros(mask.shape, np.int32)
-    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    pieces = join_broad_necks(watershed(-depth, markers, mask=mask), depth, LOBE_NECK)
+    depth = ndi.gaussian_filter(depth_within(mask), 0.05 * diameter)
+    pieces = cut_at_necks(mask, depth, min_distance=0.3 * diameter, neck_share=LOBE_NECK)
     large = np.bincount(pieces.ravel()) >= LEAST_AREA * np.pi / 4 * diameter**2
     return in_one_piece(np.where(large[pieces], pieces, 0))
-
-
-def _depth(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return distances to the background; the world beyond the border is more of the same."""
-    padded = ndi.distance_transform_edt(np.pad(mask, 1, mode="edge"))
-    return np.asarray(padded[1:-1, 1:-1], np.float64)
