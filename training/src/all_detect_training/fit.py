@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from all_detect_training.augment import augment, random_transforms
+from all_detect_training.compiling import compile_network
 from all_detect_training.dataset import Cells
 from all_detect_training.metrics import member_figures
 from all_detect_training.presets import FitParams, MemberSpec
@@ -68,7 +69,8 @@ def fit_member(
     network = _build(spec, params, weights)
     step = params.step_epochs * spec.stretch * updates
     rate = triangular2_schedule(params.lowest_rate, params.highest_rate, step)
-    network.compile(
+    compile_network(
+        network,
         keras.optimizers.Adamax(rate, beta_1=0.9, beta_2=0.999),
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=params.label_smoothing),
     )

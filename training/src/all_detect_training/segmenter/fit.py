@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from all_detect_training.compiling import compile_network
 from all_detect_training.segmenter.scenes import Scenes
 from all_detect_training.segmenter.stains import as_seen, restain
 from all_detect_training.weights import round_to_half
@@ -53,7 +54,7 @@ def fit_segmenter(scenes: Scenes, params: SegmenterParams) -> Any:
     rng = np.random.default_rng(params.seed)
     network = build_unet(params.widths, (params.patch_px, params.patch_px))
     optimizer = keras.optimizers.AdamW(params.learning_rate, weight_decay=params.weight_decay)
-    network.compile(optimizer, _loss)
+    compile_network(network, optimizer, _loss)
     losses = []
     for step in range(params.steps):
         optimizer.learning_rate = params.learning_rate * _rate(step, params.steps)
