@@ -12,7 +12,8 @@ from PIL import Image
 from scipy import ndimage as ndi
 
 from all_detect_training.segmenter import masks
-from all_detect_training.segmenter.masks import DrawnImage, hold_out, read_boxed, read_boxes, read_masked
+from all_detect_training.segmenter.boxes import read_boxes
+from all_detect_training.segmenter.masks import DrawnImage, hold_out, read_boxed, read_masked
 from napari_all_detect import draw_smear
 from napari_all_detect.errors import InputError
 from napari_all_detect.samples import Smear

@@ -12,8 +12,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from all_detect_training.segmenter import measure
+from all_detect_training.segmenter.boxes import box_iou
 from all_detect_training.segmenter.masks import Box, DrawnImage, read_masked
-from all_detect_training.segmenter.measure import box_figures, box_iou, dice, mask_figures
+from all_detect_training.segmenter.measure import box_figures, dice, mask_figures
 from napari_all_detect import SegmentationParams, draw_smear
 
 SHAPE = (40, 50)

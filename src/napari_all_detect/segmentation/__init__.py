@@ -4,7 +4,6 @@ from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.segmentation import relabel_sequential
 
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import SegmentationParams
@@ -98,7 +97,6 @@ def segment_cells(
         cells, found = method(rgb, diameter)
     else:
         found = method(on_white(rgb), diameter)[1] if nuclei else None
-    cells = np.asarray(relabel_sequential(cells)[0], np.int32)
     if not nuclei:
         return cells
     return cells, None if found is None else np.where(found > 0, cells, 0)

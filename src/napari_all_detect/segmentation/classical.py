@@ -11,9 +11,10 @@ from PIL import Image
 from scipy import ndimage as ndi
 from skimage.filters import threshold_otsu
 
+from napari_all_detect.segmentation.depth import depth_within
 from napari_all_detect.segmentation.instances import enlarge, expected_share, keep_only
 from napari_all_detect.segmentation.light import CHROMATIN, empty_field
-from napari_all_detect.segmentation.necks import cut_at_necks, depth_within
+from napari_all_detect.segmentation.necks import cut_at_necks
 from napari_all_detect.segmentation.scale import estimate_diameter, seed_level, typical_diameter, wide_regions
 
 __all__ = ["found_diameter", "segment_classical"]
@@ -121,12 +122,17 @@ def _beyond_red_cells(absorbed: Floats, far: Mask) -> Floats:
     """Return each pixel's distance from the line on which slide and red cells lie, in absorbed light; (h, w)."""
     plain = absorbed[far]
     plain = plain[:: max(1, len(plain) // 20_000)]
-    amount = np.linalg.norm(plain, axis=1)
+    amount = _length(plain)
     red = plain[amount >= np.percentile(amount, 75)].mean(axis=0) if len(plain) > 100 else np.zeros(3, np.float32)
     thickest = float(np.linalg.norm(red)) + 1e-6
     direction = red / thickest
     along = np.clip(absorbed @ direction, 0, 1.15 * thickest)
-    return np.asarray(np.linalg.norm(absorbed - along[..., None] * direction, axis=-1), np.float32)
+    return _length(absorbed - along[..., None] * direction)
+
+
+def _length(vectors: Floats) -> Floats:
+    """Return lengths along the last axis, without an array of squares."""
+    return np.asarray(np.sqrt(np.einsum("...c,...c->...", vectors, vectors)), np.float32)
 
 
 def _level(white: Floats, near: Mask, far: Mask) -> float:
@@ -142,7 +148,7 @@ def _percentile(values: Floats, share: float) -> float:
 
 def _part(cells: Mask, seeds: Mask, diameter: float) -> Labels:
     """Cut clumps at their waists, and drop what has too little nucleus."""
-    depth = ndi.gaussian_filter(depth_within(cells).astype(np.float32), 0.05 * diameter)
+    depth = ndi.gaussian_filter(depth_within(cells), 0.05 * diameter)
     pieces = cut_at_necks(cells, depth, min_distance=0.3 * diameter, neck_share=NECK)
     chromatin_px = np.bincount(pieces[seeds], minlength=pieces.max() + 1)
     return keep_only(pieces, chromatin_px >= LEAST_AREA * np.pi / 4 * diameter**2 * expected_share(pieces))

@@ -26,7 +26,11 @@ LEAST_AREA = 0.12
 LEAST_NUCLEUS = 0.08
 """A white cell's nucleus takes at least this share of it."""
 
+GROWN = 2
+"""Pixels of the maps by which labels overlap the outlines that are found at the plane's resolution."""
+
 Labels = NDArray[np.int32]
+Window = tuple[slice, ...]
 Maps = NDArray[np.uint8]
 
 
@@ -93,11 +97,10 @@ def enlarge(pieces: Labels, maps: Maps, shape: tuple[int, int]) -> tuple[Labels,
         np.asarray(Image.fromarray(maps[..., i]).resize(size, Image.Resampling.BILINEAR)) >= HALF for i in (0, 1)
     )
     scale = np.array(shape) / pieces.shape
-    grown = expand_labels(pieces, 2).astype(np.int32)
     labels, share = np.zeros(shape, np.int32), np.zeros(shape, np.uint8)
-    for number, box in enumerate(ndi.find_objects(grown), start=1):
+    for number, box in enumerate(ndi.find_objects(pieces), start=1):
         if box is not None:
-            window, member = _membership(grown, number, box, scale, shape)
+            window, member = _membership(pieces, number, box, scale, shape)
             if not member.size:
                 continue
             wins = inside[window] & (member > share[window])
@@ -108,14 +111,14 @@ def enlarge(pieces: Labels, maps: Maps, shape: tuple[int, int]) -> tuple[Labels,
 
 
 def _membership(
-    labels: Labels, number: int, box: tuple[slice, slice], scale: NDArray[np.float64], shape: tuple[int, int]
-) -> tuple[tuple[slice, slice], NDArray[np.uint8]]:
+    labels: Labels, number: int, box: Window, scale: NDArray[np.float64], shape: tuple[int, int]
+) -> tuple[Window, NDArray[np.uint8]]:
     """Return where one label's surroundings lie in the plane, and how much of it each pixel there is (0 to 255)."""
-    small = [slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(box, labels.shape, strict=True)]
+    small = _widened(box, GROWN + 1, labels.shape)
     rows, columns = (
         slice(int(np.ceil(s.start * f)), min(n, round(s.stop * f))) for s, f, n in zip(small, scale, shape, strict=True)
     )
-    own = Image.fromarray(np.where(labels[small[0], small[1]] == number, 255, 0).astype(np.uint8))
+    own = Image.fromarray(np.where(_grown(labels, small) == number, 255, 0).astype(np.uint8))
     (fy, fx), (y0, x0) = scale, (small[0].start, small[1].start)
     ends = min(columns.stop / fx - x0, own.width), min(rows.stop / fy - y0, own.height)
     corners = max(columns.start / fx - x0, 0), max(rows.start / fy - y0, 0), *ends
@@ -123,6 +126,19 @@ def _membership(
     if min(size) <= 0:
         return (rows, columns), np.zeros((0, 0), np.uint8)
     return (rows, columns), np.asarray(own.resize(size, Image.Resampling.BILINEAR, box=corners))
+
+
+def _grown(labels: Labels, window: Window) -> Labels:
+    """Return a window of the labels, each a little larger: what lies beside it takes part."""
+    around = _widened(window, GROWN, labels.shape)
+    grown = expand_labels(labels[around], GROWN)
+    return np.asarray(
+        grown[tuple(slice(s.start - a.start, s.stop - a.start) for s, a in zip(window, around, strict=True))]
+    )
+
+
+def _widened(window: Window, margin: int, shape: tuple[int, ...]) -> Window:
+    return tuple(slice(max(0, s.start - margin), min(n, s.stop + margin)) for s, n in zip(window, shape, strict=True))
 
 
 def in_one_piece(labels: Labels) -> Labels:

@@ -15,10 +15,12 @@ from importlib.metadata import EntryPoint, entry_points
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.segmentation import relabel_sequential
 
 from napari_all_detect.bundle import load_segmenter
 from napari_all_detect.errors import AllDetectError, BundleError, InputError, ParameterError
 from napari_all_detect.segmentation.classical import segment_classical
+from napari_all_detect.segmentation.instances import in_one_piece
 from napari_all_detect.segmentation.learned import segment_learned
 
 __all__ = ["GROUP", "Method", "describe_method", "method_names", "open_method"]
@@ -111,7 +113,8 @@ def _registered(entry: EntryPoint) -> Method:
             )
         cells, nuclei = found if isinstance(found, tuple) else (found, None)
         shape = rgb.shape[:2]
-        return _checked(cells, shape, entry.name), None if nuclei is None else _checked(nuclei, shape, entry.name)
+        sequential = np.asarray(relabel_sequential(_checked(cells, shape, entry.name))[0], np.int32)
+        return in_one_piece(sequential), None if nuclei is None else _checked(nuclei, shape, entry.name)
 
     return method
 

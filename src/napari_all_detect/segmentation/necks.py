@@ -6,7 +6,7 @@ from scipy import ndimage as ndi
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
-__all__ = ["cut_at_necks", "depth_within", "join_broad_necks"]
+__all__ = ["cut_at_necks", "join_broad_necks"]
 
 Labels = NDArray[np.int32]
 
@@ -46,12 +46,6 @@ def cut_at_necks(
     markers = np.zeros(mask.shape, np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     return join_broad_necks(watershed(-depth, markers, mask=mask), depth, neck_share)
-
-
-def depth_within(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return distances to the background; the world beyond the border is more of the same."""
-    padded = ndi.distance_transform_edt(np.pad(mask, 1, mode="edge"))
-    return np.asarray(padded[1:-1, 1:-1], np.float64)
 
 
 def join_broad_necks(pieces: Labels, depth: NDArray[np.floating], neck_share: float) -> Labels:

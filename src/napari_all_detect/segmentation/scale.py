@@ -6,6 +6,7 @@ from PIL import Image
 from scipy import ndimage as ndi
 from skimage.filters import threshold_multiotsu
 
+from napari_all_detect.segmentation.depth import region_radii
 from napari_all_detect.segmentation.light import chromatin, empty_field
 
 __all__ = [
@@ -44,8 +45,8 @@ def estimate_diameter(rgb: NDArray[np.uint8]) -> float | None:
     factor = 2 if min(rgb.shape[:2]) >= 64 else 1
     small = np.asarray(Image.fromarray(rgb).reduce(factor))
     stain = ndi.gaussian_filter(chromatin(small, empty_field(rgb)), 1.0)
-    seeds = wide_regions(ndi.binary_fill_holes(stain > seed_level(stain)), LEAST_NUCLEUS_RADIUS_PX)
-    return 2 * WHOLE_TO_NUCLEUS * factor * inscribed_radius(seeds) if seeds.any() else None
+    radius = inscribed_radius(ndi.binary_fill_holes(stain > seed_level(stain)), LEAST_NUCLEUS_RADIUS_PX)
+    return None if radius is None else 2 * WHOLE_TO_NUCLEUS * factor * radius
 
 
 def typical_diameter(labels: NDArray[np.int32]) -> float | None:
@@ -66,21 +67,22 @@ def seed_level(stain: NDArray[np.float32]) -> float:
     return float(np.clip(level, *SEED_RANGE))
 
 
-def inscribed_radius(mask: Mask) -> float:
-    """Return the median, weighted by area, of the radii of the largest circles that fit in the regions, in pixels."""
-    regions, n = ndi.label(mask)
-    radii = np.zeros(n + 1)
-    np.maximum.at(radii, regions[mask], ndi.distance_transform_edt(mask)[mask])
-    radii = radii[1:]
-    order = np.argsort(radii)
-    area = np.cumsum(np.bincount(regions.ravel())[1:][order])
-    return float(radii[order][np.searchsorted(area, area[-1] / 2)])
+def inscribed_radius(mask: Mask, least: float = 0.0) -> float | None:
+    """Return the median, weighted by area, of the radii of the largest circles that fit in the regions, in pixels.
+
+    Regions that can't hold a circle of the least radius don't count; None where none can.
+    """
+    regions, radii = region_radii(mask, least)
+    area = np.bincount(regions.ravel())
+    numbers = np.argsort(radii)
+    numbers = numbers[radii[numbers] >= max(least, 1)]
+    if not len(numbers):
+        return None
+    total = np.cumsum(area[numbers])
+    return float(radii[numbers][np.searchsorted(total, total[-1] / 2)])
 
 
 def wide_regions(mask: Mask, radius: float) -> Mask:
     """Drop the regions in which no circle of this radius fits: platelets and stain dirt."""
-    regions, n = ndi.label(mask)
-    wide = np.zeros(n + 1, bool)
-    wide[regions[ndi.distance_transform_edt(mask) >= radius]] = True
-    wide[0] = False
-    return np.asarray(wide[regions], bool)
+    regions, radii = region_radii(mask, radius)
+    return np.asarray((radii >= max(radius, 1))[regions], bool)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from all_detect_training.segmenter.fit import SegmenterParams, fit_segmenter
-from all_detect_training.segmenter.masks import DrawnImage, hold_out, read_boxed, read_masked, read_smears
+from all_detect_training.segmenter.masks import DrawnImage, hold_out, read_boxed, read_masked
 from all_detect_training.segmenter.measure import box_figures, mask_figures
 from all_detect_training.segmenter.pack import check_name, check_out, pack_segmenter
 from all_detect_training.segmenter.scenes import compose
+from all_detect_training.segmenter.sure import read_smears, with_sure_cells
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import SegmentationParams
 
@@ -93,7 +94,7 @@ def _train(args: argparse.Namespace) -> None:
     scenes = compose(
         params.n_scenes,
         _joined(masked),
-        _joined(boxed) + _joined(smears),
+        with_sure_cells(_joined(boxed)) + _joined(smears),
         cell_diameter_px=params.cell_diameter_px,
         seed=params.seed,
     )

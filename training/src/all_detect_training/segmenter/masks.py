@@ -3,22 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage as ndi
-from skimage.measure import regionprops
 
+from all_detect_training.segmenter.boxes import WHITE_CELL, Box, read_boxes
 from napari_all_detect.errors import InputError
-from napari_all_detect.params import SegmentationParams
-from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.segmentation.light import chromatin, empty_field
 from napari_all_detect.segmentation.scale import seed_level, wide_regions
 from napari_all_detect.sources import find_images, open_planes
 
-__all__ = ["Box", "DrawnImage", "hold_out", "read_boxed", "read_boxes", "read_masked", "read_smears"]
+__all__ = ["DrawnImage", "hold_out", "read_boxed", "read_masked", "read_rgb"]
 
 NUCLEUS, CELL = 191, 64
 """Levels of a mask above which a pixel is nucleus, or at least cell: 255 is nucleus, 128 cytoplasm, 0 the rest."""
@@ -32,15 +29,6 @@ BOX_TO_DIAMETER = 0.97
 
 UNDRAWN_RADIUS, UNDRAWN_REACH = 0.1, 0.3
 """Over a cell's diameter: radius of chromatin that betrays a white cell that nobody drew, and how far that reaches."""
-
-LEAST_SOLIDITY = 0.93
-FAR_FROM_CELLS = 0.3
-"""Over a cell's diameter: what is further than this from all that was found is no cell."""
-
-WHITE_CELL = "WBC"
-
-Box = tuple[int, int, int, int]
-"""First row, first column, row after the last, column after the last."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +86,7 @@ def read_masked(folder: Path) -> list[DrawnImage]:
         masks = [other for other in _files(folder, "_mask") if other.stem == name]
         if not masks:
             raise InputError(f"{path}: no mask beside it; expected {name}.png")
-        rgb, mask = _rgb(path), _grey(masks[0])
+        rgb, mask = read_rgb(path), _grey(masks[0])
         if mask.shape != rgb.shape[:2]:
             raise InputError(f"{masks[0]}: its shape is {mask.shape}, the image's {rgb.shape[:2]}; expected the same")
         drawn.append(_masked(path.stem.removesuffix("_image"), rgb, mask))
@@ -117,7 +105,7 @@ def read_boxed(folder: Path) -> list[DrawnImage]:
     """
     drawn = []
     for file in find_images([folder]):
-        rgb = _rgb(file.path)
+        rgb = read_rgb(file.path)
         boxes = read_boxes(file.path)
         known = np.ones(rgb.shape[:2], bool)
         for y0, x0, y1, x1 in boxes:
@@ -136,56 +124,6 @@ def read_boxed(folder: Path) -> list[DrawnImage]:
     return [image if image.diameter_px > 0 else replace(image, diameter_px=typical) for image in drawn]
 
 
-def read_boxes(image: Path) -> list[Box]:
-    """Read the boxes of the white cells of an image."""
-    path = image.with_suffix(".xml")
-    try:
-        objects = ElementTree.parse(path).iter("object")
-        sides = ("ymin", "xmin", "ymax", "xmax")
-        return [
-            (box[0], box[1], box[2], box[3])
-            for o in objects
-            if o.findtext("name") == WHITE_CELL
-            for box in [[int(o.findtext(f"bndbox/{side}", "")) for side in sides]]
-        ]
-    except (OSError, ElementTree.ParseError, ValueError) as error:
-        raise InputError(f"{path}: no boxes can be read ({error}); expected Pascal VOC") from error
-
-
-def read_smears(folder: Path, at_most: int = 240) -> list[DrawnImage]:
-    """Read smears in which nobody drew: cells that the classical method is sure of, and what is far from any.
-
-    Sure are whole cells of common size without dents. What lies between is unknown, and so is a corner with a scale
-    bar: nothing there is far from what looks like one.
-    """
-    files = find_images([folder])
-    step = max(1, len(files) // at_most)
-    found = [_surely_found(file.path.stem, _rgb(file.path)) for file in files[::step]]
-    return [image for image in found if image is not None]
-
-
-def _surely_found(name: str, rgb: NDArray[np.uint8]) -> DrawnImage | None:
-    cells, nuclei = segment_cells(rgb, SegmentationParams(method="classical"), nuclei=True)
-    if nuclei is None or not cells.any():
-        return None
-    regions = regionprops(cells)
-    typical = float(np.median([region.area for region in regions]))
-    height, width = cells.shape
-    sure = [
-        region.label
-        for region in regions
-        if region.solidity > LEAST_SOLIDITY
-        and 0.5 < region.area / typical < 2
-        and min(region.bbox[:2]) > 0
-        and region.bbox[2] < height
-        and region.bbox[3] < width
-    ]
-    diameter = 2 * float(np.sqrt(typical / np.pi))
-    kept = np.isin(cells, sure)
-    far = ndi.distance_transform_edt(cells == 0) > FAR_FROM_CELLS * diameter
-    return DrawnImage(name, rgb, np.where(kept, cells, 0), kept & (nuclei > 0), kept | far, diameter)
-
-
 def hold_out(images: Sequence[DrawnImage], every: int) -> tuple[list[DrawnImage], list[DrawnImage]]:
     """Part images into those to train on and every `every`-th, which is held out; 0 holds none out."""
     held = {i for i in range(len(images)) if every and i % every == every - 1}
@@ -196,7 +134,8 @@ def _files(folder: Path, ending: str) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.stem.endswith(ending)) if folder.is_dir() else []
 
 
-def _rgb(path: Path) -> NDArray[np.uint8]:
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Read an image's only or first plane; (H, W, 3) uint8."""
     return open_planes(find_images([path])[0])[0].read().rgb
 
 

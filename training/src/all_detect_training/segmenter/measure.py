@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from all_detect_training.segmenter.masks import Box, DrawnImage
+from all_detect_training.segmenter.boxes import box_iou
+from all_detect_training.segmenter.masks import DrawnImage
 from napari_all_detect.params import SegmentationParams
 from napari_all_detect.segmentation import segment_cells
 
-__all__ = ["box_figures", "box_iou", "dice", "mask_figures"]
+__all__ = ["box_figures", "dice", "mask_figures"]
 
 FOUND_IOU = 0.5
 FALSE_IOU = 0.1
@@ -25,13 +26,6 @@ def dice(one: Mask, other: Mask) -> float:
     """Return twice the overlap over the sum of both; 1 where both are empty."""
     total = np.count_nonzero(one) + np.count_nonzero(other)
     return 2 * np.count_nonzero(one & other) / total if total else 1.0
-
-
-def box_iou(one: Box, other: Box) -> float:
-    """Return the intersection of two boxes over their union."""
-    (a0, b0, a1, b1), (c0, d0, c1, d1) = one, other
-    shared = max(0, min(a1, c1) - max(a0, c0)) * max(0, min(b1, d1) - max(b0, d0))
-    return shared / ((a1 - a0) * (b1 - b0) + (c1 - c0) * (d1 - d0) - shared)
 
 
 def mask_figures(images: Sequence[DrawnImage], params: SegmentationParams) -> dict[str, Any]:
