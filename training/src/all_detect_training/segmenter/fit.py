@@ -1,6 +1,8 @@
 """Train the U-Net on composed scenes."""
 
 import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +39,10 @@ class SegmenterParams:
 
     widths: tuple[int, ...] = (24, 48, 96, 128)
     cell_diameter_px: float = 40.0
-    n_scenes: int = 8000
+    n_scenes: int = 12000
     patch_px: int = 96
     batch_size: int = 16
-    steps: int = 5000
+    steps: int = 10000
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
     seed: int = 2021
@@ -51,14 +53,13 @@ def fit_segmenter(scenes: Scenes, params: SegmenterParams) -> Any:
     import keras
 
     keras.utils.set_random_seed(params.seed)
-    rng = np.random.default_rng(params.seed)
     network = build_unet(params.widths, (params.patch_px, params.patch_px))
     optimizer = keras.optimizers.AdamW(params.learning_rate, weight_decay=params.weight_decay)
     compile_network(network, optimizer, _loss)
     losses = []
-    for step in range(params.steps):
+    for step, batch in enumerate(_batches(scenes, params)):
         optimizer.learning_rate = params.learning_rate * _rate(step, params.steps)
-        losses.append(float(network.train_on_batch(*_batch(scenes, params, rng))))
+        losses.append(float(network.train_on_batch(*batch)))
         network.reset_metrics()
         if (step + 1) % LOG_EVERY == 0:
             log.info("step %d of %d: loss %.4f", step + 1, params.steps, np.mean(losses[-LOG_EVERY:]))
@@ -71,6 +72,16 @@ def fit_segmenter(scenes: Scenes, params: SegmenterParams) -> Any:
 def _rate(step: int, steps: int) -> float:
     warm = min(1.0, (step + 1) / 100)
     return float(warm * 0.5 * (1 + np.cos(np.pi * step / steps)))
+
+
+def _batches(scenes: Scenes, params: SegmenterParams) -> Iterator[tuple[Any, Any]]:
+    """Yield a batch for each step; the next one is made while the network learns from this one."""
+    rng = np.random.default_rng(params.seed)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(_batch, scenes, params, rng)
+        for _ in range(params.steps):
+            batch, coming = coming.result(), pool.submit(_batch, scenes, params, rng)
+            yield batch
 
 
 def _batch(scenes: Scenes, params: SegmenterParams, rng: np.random.Generator) -> tuple[Any, Any]:

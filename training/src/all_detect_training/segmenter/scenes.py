@@ -29,6 +29,12 @@ SCALE_SPREAD = 0.25
 MASKED, PARTLY, BLANK = 0.4, 0.32, 0.04
 """Shares of the scenes that start from images with masks, partly known ones, and nothing; the others are drawn."""
 
+AT_CELLS, AT_CELLS_PARTLY = 0.9, 0.6
+"""Shares of the scenes that are cut out around a cell; what partly known images teach best is what is none."""
+
+NO_WHITE_CELLS = 0.15
+"""Share of the drawn smears that hold red cells and platelets alone."""
+
 BURNT_IN = 0.08
 """Share of the scenes that get a scale bar or a text."""
 
@@ -121,13 +127,13 @@ def _scene(
     """Compose one scene."""
     dice = rng.random()
     if dice < MASKED and masked:
-        scene, more = _window(_scaled(rng, masked, diameter), rng), rng.choice([0, 1, 2], p=[0.5, 0.3, 0.2])
+        scene, more = _window(_scaled(rng, masked, diameter), rng, AT_CELLS), rng.choice([0, 1, 2], p=[0.5, 0.3, 0.2])
     elif dice < MASKED + PARTLY and partly:
-        scene, more = _window(_scaled(rng, partly, diameter), rng), rng.choice([0, 1, 2, 3])
+        scene, more = _window(_scaled(rng, partly, diameter), rng, AT_CELLS_PARTLY), rng.choice([0, 1, 2, 3])
     elif dice > 1 - BLANK:
         scene, more = _blank(rng, diameter), rng.choice([0, 1, 3])
     else:
-        scene, more = _window(_any_of(smears, rng), rng), rng.choice([0, 1, 2], p=[0.6, 0.2, 0.2])
+        scene, more = _window(_any_of(smears, rng), rng, AT_CELLS), rng.choice([0, 1, 2], p=[0.6, 0.2, 0.2])
     for _ in range(int(more) if masked else 0):
         donor = _any_of(masked, rng)
         cell = cut_out(donor, scene.diameter_px / donor.diameter_px * np.exp(rng.normal(0, 0.15)), rng)
@@ -147,11 +153,11 @@ def _any_of(images: Sequence[DrawnImage], rng: np.random.Generator) -> DrawnImag
     return images[int(rng.integers(len(images)))]
 
 
-def _window(image: DrawnImage, rng: np.random.Generator) -> DrawnImage:
-    """Cut a scene out, mostly around a cell; where the image ends, it goes on mirrored."""
+def _window(image: DrawnImage, rng: np.random.Generator, at_cells: float) -> DrawnImage:
+    """Cut a scene out, a share of them around a cell; where the image ends, it goes on mirrored."""
     height, width = image.cells.shape
     y, x = rng.uniform(0, height), rng.uniform(0, width)
-    if image.cells.any() and rng.random() < 0.9:
+    if image.cells.any() and rng.random() < at_cells:
         rows, columns = np.nonzero(image.cells)
         pick = rng.integers(len(rows))
         y, x = np.array([rows[pick], columns[pick]]) + rng.normal(0, SCENE_PX / 6, 2)
@@ -175,7 +181,7 @@ def _drawn_smear(rng: np.random.Generator, diameter: float) -> DrawnImage:
     diameter *= float(np.exp(rng.normal(0, SCALE_SPREAD)))
     smear = draw_smear(
         (SMEAR_PX, SMEAR_PX),
-        n_cells=int(rng.integers(4, 14)),
+        n_cells=0 if rng.random() < NO_WHITE_CELLS else int(rng.integers(4, 14)),
         fraction_all=float(rng.choice([0, 0.5, 1])),
         cell_diameter_px=diameter,
         stain=_random_stain(rng),
