@@ -7,12 +7,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from tqdm import tqdm
 
 from napari_all_detect import __version__
 from napari_all_detect.batch import BatchProgress, BatchSummary, Failure, score_batch, segment_batch
-from napari_all_detect.errors import AllDetectError, ParameterError
-from napari_all_detect.params import OutputParams, Params, ScoreParams, SegmentationParams
+from napari_all_detect.errors import AllDetectError, InputError, ParameterError
+from napari_all_detect.params import ExplainParams, OutputParams, Params, ScoreParams, SegmentationParams
+from napari_all_detect.sources import Plane, find_images, open_planes
 
 __all__ = ["main"]
 
@@ -68,6 +70,14 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--nuclei", action="store_true", help="Write <image>_nuclei.tif too")
     segment.add_argument("--overwrite", action="store_true", help="Replace label images that are there")
     segment.set_defaults(run=_segment)
+
+    explain = commands.add_parser("explain", help="draw where the networks see signs of ALL in a cell")
+    explain.add_argument("image", metavar="IMAGE", help="an image that `score` takes")
+    explain.add_argument("--out", required=True, type=Path, metavar="PNG", help="Image to write")
+    _add_params(explain, ExplainParams)
+    _add_params(explain, ScoreParams)
+    _add_params(explain, SegmentationParams)
+    explain.set_defaults(run=_explain)
 
     bundles = commands.add_parser("bundles", help="list, show, verify or install model bundles")
     actions = bundles.add_subparsers(metavar="ACTION", required=True)
@@ -200,6 +210,47 @@ def _segment(arguments: argparse.Namespace) -> int:
     print(f"{summary.cells} cells in {summary.planes} images")
     _print_end(summary)
     return summary.exit_status
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from napari_all_detect.explain import grad_cam
+    from napari_all_detect.export.heatmaps import write_heatmaps
+    from napari_all_detect.pipeline import PlaneInput, open_scorer, score_plane
+    from napari_all_detect.sources.labels import find_labels, read_labels
+
+    params = _params(ScoreParams, arguments, segmentation=_params(SegmentationParams, arguments))
+    which = _params(ExplainParams, arguments)
+    plane = _one_plane(arguments.image, which.plane)
+    labels = read_labels(find_labels(Path(which.labels), plane)) if which.labels else None
+    scorer = open_scorer(params)
+    scored = score_plane(scorer, PlaneInput(plane.read(), plane.image, plane.plane, labels, plane.pixel_size_um))
+    rows = scored.table[scored.table["label"] == which.label]
+    if rows.empty:
+        there = scored.table["label"]
+        raise InputError(
+            f"{arguments.image}: no cell {which.label}; "
+            + (f"{len(there)} cells are there, numbered from {there.min()} to {there.max()}" if len(there) else "none")
+        )
+    cell, crops = rows.iloc[0], scored.crops[rows.index]
+    maps = grad_cam(scorer.bundle, crops, scorer.weights, device=params.device)
+    titles = [f"{name} {cell[f'p_all_{name}']:.2f}" for name in scorer.members]
+    summary = f"cell {which.label}: {cell['call']}, P(ALL) {cell['p_all']:.2f}"
+    heat = np.concatenate([maps.members[0], maps.ensemble])
+    write_heatmaps(arguments.out, crops[0], summary, heat, [*titles, f"ensemble {cell['p_all']:.2f}"])
+    print(f"{summary}; {arguments.out}")
+    print(RESEARCH_USE)
+    return 0
+
+
+def _one_plane(image: str, name: str | None) -> Plane:
+    """Return the plane of that name, or the only one of an image."""
+    planes = [plane for file in find_images([image]) for plane in open_planes(file)]
+    chosen = [plane for plane in planes if name is None or plane.plane == name]
+    if len(chosen) != 1:
+        names = ", ".join(plane.plane for plane in planes[:8]) + (" ..." if len(planes) > 8 else "")
+        given = "--plane is not given" if name is None else f"--plane is {name}"
+        raise ParameterError(f"{image}: {given}; expected one image, and one of its planes: {names}")
+    return chosen[0]
 
 
 def _print_end(summary: BatchSummary) -> None:

@@ -11,13 +11,15 @@ from typing import Any
 
 from napari_all_detect.errors import ParameterError
 
-__all__ = ["OutputParams", "Rescale", "ScoreParams", "SegmentationParams"]
+__all__ = ["ExplainParams", "OutputParams", "Rescale", "ScoreParams", "SegmentationParams"]
 
 Rescale = str | float
 """`auto`, `none` or a factor."""
 
 WEIGHTINGS = ("kappa", "accuracy", "auc", "f1", "equal")
 FORMATS = ("csv", "parquet")
+LARGEST_LABEL = 2**22 - 1
+"""Measuring takes memory for each number up to the largest: about 200 MB at this one."""
 
 
 def option(default: Any, tooltip: str, **form: Any) -> Any:
@@ -46,7 +48,7 @@ def check_value(name: str, value: Any, form: Any) -> None:
     # `not <=` also refuses NaN.
     if not isinstance(value, Real) or not form["min"] <= value <= form["max"]:
         words = "".join(f"{word}, " for word in form.get("words", ()))
-        raise ParameterError(f"{name} is {value!r}; expected {words}{form['min']:g} to {form['max']:g}")
+        raise ParameterError(f"{name} is {value!r}; expected {words}{form['min']:.10g} to {form['max']:.10g}")
     if form.get("step") == 1 and not isinstance(value, Integral):
         raise ParameterError(f"{name} is {value!r}; expected a whole number")
 
@@ -141,3 +143,18 @@ class OutputParams(Params):
         super().__post_init__()
         for name in self.formats:
             check_value("format", name, {"choices": FORMATS})
+
+
+@dataclass(frozen=True)
+class ExplainParams(Params):
+    """Which cell is explained."""
+
+    label: int = option(
+        1, "Number of the cell: column `label` of cells.csv", min=1, max=LARGEST_LABEL, step=1, metavar="N"
+    )
+    plane: str | None = option(
+        None, "Which plane of the image: column `plane` of cells.csv; needed where there are several", metavar="NAME"
+    )
+    labels: str | None = option(
+        None, "Label image to use instead of finding cells, or a folder with <image>_labels.tif", metavar="PATH"
+    )

@@ -15,14 +15,11 @@ from napari_all_detect.crops import center_crop, crop_scale
 from napari_all_detect.engines import Engine, Progress, open_engine
 from napari_all_detect.ensemble import combine, member_weights
 from napari_all_detect.errors import BundleError, InputError
-from napari_all_detect.params import ScoreParams
+from napari_all_detect.params import LARGEST_LABEL, ScoreParams
 from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.sources import RgbPlane, as_rgb
 
 __all__ = ["PlaneInput", "ScoredImage", "Scorer", "open_scorer", "score_image", "score_plane"]
-
-LARGEST_LABEL = 2**22 - 1
-"""Measuring takes memory for each number up to the largest: about 200 MB at this one."""
 
 LARGEST_RESCALED_PX = 2**28
 """A plane enlarged beyond this is a wrong pixel size, or labels that are not of cells; it takes 3 GB or more."""

@@ -527,3 +527,26 @@ def test_the_console_script(run: Run, image: Path, tmp_path: Path, duo_bundle: P
     assert "Traceback" not in done.stderr
     assert "empty.png failed (open): " in done.stderr
     assert (tmp_path / "there/cells.csv").read_bytes() == (tmp_path / "here/cells.csv").read_bytes()
+
+
+def test_explaining_a_cell(run: Run, image: Path, out: Path, duo_bundle: Path, tmp_path: Path) -> None:
+    run("score", image, "--out", out, "--bundle", duo_bundle)
+    second = cells_of(out).iloc[1]
+    ran = run("explain", image, "--label", 2, "--out", tmp_path / "heat.png", "--bundle", duo_bundle)
+    assert ran.status == 0
+    assert ran.out[0] == f"cell 2: {second['call']}, P(ALL) {float(second['p_all']):.2f}; {tmp_path / 'heat.png'}"
+    assert ran.out[1] == RESEARCH_USE
+    with Image.open(tmp_path / "heat.png") as drawn:
+        assert drawn.size[0] > 4 * 224  # the cell, two members, the ensemble
+
+
+def test_explaining_what_is_not_there(run: Run, image: Path, out: Path, duo_bundle: Path, tmp_path: Path) -> None:
+    heat = tmp_path / "heat.png"
+    ran = run("explain", image, "--label", 99, "--out", heat, "--bundle", duo_bundle)
+    assert_refused(ran, 1, "no cell 99", "numbered from 1 to")
+    tifffile.imwrite(tmp_path / "two.tif", np.zeros((2, 20, 20, 3), np.uint8), photometric="rgb")
+    ran = run("explain", tmp_path / "two.tif", "--out", heat, "--bundle", duo_bundle)
+    assert_refused(ran, 2, "one of its planes: p0, p1")
+    ran = run("explain", tmp_path / "two.tif", "--plane", "p7", "--out", heat, "--bundle", duo_bundle)
+    assert_refused(ran, 2, "p7", "p0, p1")
+    assert not heat.exists()

@@ -19,8 +19,15 @@ NETWORKS = {"tensorflow", "keras", "jax", "torch", "openvino"}
 SLOW = {"skimage", "pandas", "zarr", "scipy", "dask"}
 
 STAGES = {"sources", "segmentation", "crops", "bundle", "ensemble", "engines", "trust", "table", "explain", "export"}
-DATA_SHARED = {("engines", "bundle"), ("segmentation", "bundle"), ("segmentation", "engines")}
-"""Stages that know the other's data types. Cells are found by a network that a bundle holds and an engine runs."""
+DATA_SHARED = {
+    ("engines", "bundle"),
+    ("segmentation", "bundle"),
+    ("segmentation", "engines"),
+    ("explain", "bundle"),
+    ("explain", "engines"),
+}
+"""Stages that know the other's data types. Cells are found, and scores explained, by networks that a bundle holds and
+an engine builds."""
 
 
 def loaded_after(code: str) -> set[str]:

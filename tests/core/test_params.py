@@ -5,15 +5,25 @@ from typing import Any
 import pytest
 
 from napari_all_detect.errors import AllDetectError, ParameterError
-from napari_all_detect.params import FORMATS, WEIGHTINGS, OutputParams, Params, ScoreParams, SegmentationParams
+from napari_all_detect.params import (
+    FORMATS,
+    LARGEST_LABEL,
+    WEIGHTINGS,
+    ExplainParams,
+    OutputParams,
+    Params,
+    ScoreParams,
+    SegmentationParams,
+)
 
-ALL_PARAMS = (SegmentationParams, ScoreParams, OutputParams)
+ALL_PARAMS = (SegmentationParams, ScoreParams, OutputParams, ExplainParams)
 RANGES = [
     (SegmentationParams, "cell_diameter_px", 8, 2000),
     (ScoreParams, "threshold", 0.0, 1.0),
     (ScoreParams, "pixel_size_um", 0.001, 100.0),
     (ScoreParams, "rescale", 0.01, 100.0),
     (ScoreParams, "batch_size", 1, 4096),
+    (ExplainParams, "label", 1, LARGEST_LABEL),
 ]
 CHOICES = [("weighting", WEIGHTINGS), ("engine", ("auto", "keras")), ("device", ("auto", "cpu", "gpu"))]
 
@@ -42,7 +52,7 @@ def test_ranges_hold_their_ends(kind: type[Params], name: str, low: float, high:
 @pytest.mark.parametrize("beyond", ["below", "above", "nan", "-inf", "inf"])
 def test_outside_a_range_is_refused(kind: type[Params], name: str, low: float, high: float, beyond: str) -> None:
     value = {"below": math.nextafter(low, -math.inf), "above": math.nextafter(high, math.inf)}.get(beyond)
-    with pytest.raises(ParameterError, match=rf"^{name} is .*; expected (none, auto, )?{low:g} to {high:g}$"):
+    with pytest.raises(ParameterError, match=rf"^{name} is .*; expected (none, auto, )?{low:.10g} to {high:.10g}$"):
         kind(**{name: float(beyond) if value is None else value})
 
 
