@@ -90,10 +90,20 @@ class ScoreParams(Params):
     )
     threshold: float | None = option(
         None,
-        "A cell is called ALL from this probability on. Default: the bundle's own",
+        "A cell is called ALL from this probability on, and none uncertain unless an error rate is given. Default: the "
+        "bundle's own",
         min=0.0,
         max=1.0,
         metavar="P",
+    )
+    error_rate: Rescale | None = option(
+        None,
+        "Cells are called uncertain where a call would be wrong for more than this share of ALL, or of Hem, cells like "
+        "those the bundle was calibrated on; `none` calls every cell. Default: the bundle's own",
+        min=0.001,
+        max=0.5,
+        words=("none",),
+        metavar="none|RATE",
     )
     pixel_size_um: float | None = option(
         None,

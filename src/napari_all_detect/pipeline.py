@@ -94,10 +94,20 @@ class Scorer:
         return _weights(self.bundle, self.params)
 
     @property
+    def weighting(self) -> str:
+        """What weighs the members' votes."""
+        return self.params.weighting or self.bundle.manifest.ensemble.weighting
+
+    @property
     def threshold(self) -> float:
         """Probability from which a cell is called ALL."""
         own = self.bundle.manifest.ensemble.threshold
         return own if self.params.threshold is None else self.params.threshold
+
+    @cached_property
+    def bounds(self) -> trust.Bounds | None:
+        """Between which probabilities a call is uncertain; None if every cell is called."""
+        return _bounds(self.bundle, self.params)
 
 
 def open_scorer(params: ScoreParams) -> Scorer:
@@ -106,12 +116,14 @@ def open_scorer(params: ScoreParams) -> Scorer:
     Raises
     ------
     BundleError
-        If the bundle is unknown or damaged, or no member weighs anything.
+        If the bundle is unknown or damaged, no member weighs anything, or an error rate is asked for of a bundle that
+        was not calibrated.
     MissingDependencyError
         If a GPU is asked for and none can be used.
     """
     bundle = load_bundle(params.bundle)
     _weights(bundle, params)
+    _bounds(bundle, params)
     return Scorer(params, bundle, open_engine(bundle, params))
 
 
@@ -144,7 +156,7 @@ def score_plane(scorer: Scorer, given: PlaneInput, progress: Progress | None = N
     _check_rescaled(labels.shape, scale)
     crops = center_crop(rgb, labels, manifest.crop.size, scale)
     probabilities = scorer.engine.predict(crops, progress)
-    columns = geometry | _scores(scorer, probabilities) | _trust(scorer, geometry, labels.shape, scale)
+    columns = geometry | _scores(scorer, probabilities) | _trust(scorer, geometry, crops, labels.shape, scale)
     names = {"image": given.image, "plane": given.plane}
     cells = table.typed(
         table.cell_columns(scorer.members), columns | names | {"bundle": scorer.bundle.label}, len(crops)
@@ -227,32 +239,62 @@ def _weights(bundle: Bundle, params: ScoreParams) -> NDArray[np.float64]:
     return weights
 
 
+def _bounds(bundle: Bundle, params: ScoreParams) -> trust.Bounds | None:
+    """Return the bounds of the uncertain calls at the rates asked for, the bundle's own unless a threshold is given."""
+    ensemble, rate = bundle.manifest.ensemble, params.error_rate
+    conformal = ensemble.conformal
+    if rate == "none" or (rate is None and (conformal is None or params.threshold is not None)):
+        return None
+    bounds = None if conformal is None else conformal.bounds.get(params.weighting or ensemble.weighting)
+    if conformal is None or bounds is None:
+        raise BundleError(
+            f"bundle {bundle.label} is not calibrated, so no error rate can be kept to; leave it out, or take another "
+            "bundle or weighting"
+        )
+    of_all, of_hem = (conformal.error_rate_all, conformal.error_rate_hem) if rate is None else (rate, rate)
+    return trust.Bounds(
+        trust.looked_up(conformal.rates, bounds.least_all, float(of_all), 0.0),
+        trust.looked_up(conformal.rates, bounds.most_hem, float(of_hem), 1.0),
+    )
+
+
 def _scores(scorer: Scorer, probabilities: NDArray[np.float32]) -> dict[str, Any]:
     """Return the columns of the scores."""
     combined = combine(probabilities, scorer.weights)
+    temperature = scorer.bundle.manifest.ensemble.temperatures.get(scorer.weighting, 1.0)
+    p_hem, p_all = (trust.calibrate(p, temperature) for p in combined.T)
     members = {f"p_all_{name}": probabilities[:, k, 1] for k, name in enumerate(scorer.members)}
     return {
-        "p_all": combined[:, 1],
-        "p_hem": combined[:, 0],
-        "call": trust.calls(combined[:, 1], scorer.threshold),
+        "p_all": p_all,
+        "p_hem": p_hem,
+        "call": trust.calls(p_all, scorer.threshold, scorer.bounds),
         "spread": trust.spread(probabilities),
         "votes_all": trust.votes_all(probabilities, scorer.threshold),
         **members,
     }
 
 
-def _trust(scorer: Scorer, geometry: dict[str, Any], shape: Sequence[int], scale: float) -> dict[str, list[str]]:
-    """Return the column of the flags."""
-    crop = scorer.bundle.manifest.crop
+def _trust(
+    scorer: Scorer, geometry: dict[str, Any], crops: NDArray[np.uint8], shape: Sequence[int], scale: float
+) -> dict[str, Any]:
+    """Return the columns of the domain and of the flags."""
+    manifest = scorer.bundle.manifest
     flags = trust.flag_cells(
         np.stack([geometry[f"bbox_{side}"] for side in ("y0", "x0", "y1", "x1")], axis=1),
         geometry["diameter_px"],
+        geometry["solidity"],
+        crops,
         (shape[0], shape[1]),
         scale=scale,
-        crop_size=crop.size,
-        bundle_diameter_px=crop.cell_diameter_px,
+        bundle_diameter_px=manifest.crop.cell_diameter_px,
     )
-    return {"flags": trust.join_flags(flags, len(geometry["label"]))}
+    domain, columns = manifest.domain, dict[str, Any]()
+    if domain is not None:
+        features = trust.colour_features(crops)
+        distance = trust.domain_distance(features, domain.mean, domain.covariance, domain.threshold)
+        columns = {"domain_distance": distance, "in_domain": distance <= 1}
+        flags |= {"out_of_domain": distance > 1, "blurred": trust.sharpness(crops) < domain.least_sharpness}
+    return {**columns, "flags": trust.join_flags(flags, len(crops))}
 
 
 def _check_rescaled(shape: Sequence[int], scale: float) -> None:

@@ -57,8 +57,13 @@ SCORES = (
     Column("votes_all", "int64", "", "Members that call the cell ALL"),
 )
 TRUST = (
-    Column("domain_distance", "float32", "", "Distance from the training cells; empty without domain statistics"),
-    Column("in_domain", "boolean", "", "Whether that is near enough to trust the score; empty likewise"),
+    Column(
+        "domain_distance",
+        "float32",
+        "",
+        "Distance from the training cells' colours; 1 is where in_domain ends; empty if the bundle has no domain",
+    ),
+    Column("in_domain", "boolean", "", "Whether domain_distance is 1 at most; empty likewise"),
     Column("flags", "str", "", "Reasons for doubt, joined by ;"),
     Column("bundle", "str", "", "Bundle that scored: name-version"),
 )

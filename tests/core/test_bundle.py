@@ -72,6 +72,24 @@ def facts(name: str = "tiny", version: str = "1.0", **changes: Any) -> dict[str,
     } | changes
 
 
+DOMAIN = {
+    "mean": [100.0] * 6,
+    "covariance": [[9.0 if i == j else 0.5 for j in range(6)] for i in range(6)],
+    "threshold": 2.0,
+    "false_alarm_rate": 0.02,
+    "least_sharpness": 0.4,
+    "n": 50,
+}
+CONFORMAL = {
+    "error_rate_all": 0.05,
+    "error_rate_hem": 0.1,
+    "n_all": 60,
+    "n_hem": 70,
+    "rates": [0.05, 0.1],
+    "bounds": {"f1": {"least_all": [0.2, 0.3], "most_hem": [0.8, 0.7]}},
+}
+
+
 def write_facts(folder: Path, data: dict[str, Any]) -> None:
     (folder / "bundle.json").write_text(json.dumps(data), encoding="utf-8")
 
@@ -342,6 +360,15 @@ def with_member(**changes: Any) -> dict[str, Any]:
         (with_member(input_size=70, architecture="xception"), "members[0]: input_size is 70; xception needs 71"),
         (with_member(weights_file="members/x.pkl"), "members[0].weights_file: 'members/x.pkl' is not a weights file"),
         (with_member(code="import os"), "members[0].code: unknown key"),
+        ({"domain": DOMAIN | {"mean": [1.0] * 5}}, "domain.mean: "),
+        ({"domain": DOMAIN | {"novelty": 1}}, "domain.novelty: unknown key"),
+        ({"domain": DOMAIN | {"threshold": 0}}, "domain.threshold: Input should be greater than 0"),
+        ({"domain": DOMAIN | {"covariance": [[1.0] * 6] * 6}}, "domain: covariance is not symmetric with positive"),
+        ({"ensemble": {"temperatures": {"mood": 1.0}}}, "ensemble.temperatures"),
+        ({"ensemble": {"temperatures": {"f1": 0}}}, "ensemble.temperatures.f1: Input should be greater than 0"),
+        ({"ensemble": {"conformal": CONFORMAL | {"rates": [0.1, 0.05]}}}, "ensemble.conformal: rates are not in asc"),
+        ({"ensemble": {"conformal": CONFORMAL | {"rates": [0.1]}}}, "ensemble.conformal: bounds of f1 are not one for"),
+        ({"ensemble": {"conformal": CONFORMAL | {"n_all": 0}}}, "ensemble.conformal.n_all: Input should be greater"),
         (with_member(temperature=0), "members[0].temperature: Input should be greater than 0, not 0"),
     ],
 )
@@ -356,6 +383,18 @@ def test_a_key_that_is_missing(folder: Path, key: str) -> None:
     del data[key]
     write_facts(folder, data)
     assert f"bundle.json: {key}: Field required" in refusal(folder)
+
+
+def test_what_says_how_far_scores_can_be_trusted_is_optional(folder: Path) -> None:
+    bare = facts()
+    del bare["domain"], bare["ensemble"]["conformal"]
+    write_facts(folder, bare)
+    manifest = load_bundle(folder).manifest
+    assert (manifest.domain, manifest.ensemble.conformal, manifest.ensemble.temperatures) == (None, None, {})
+    write_facts(folder, bare | {"domain": DOMAIN, "ensemble": {"temperatures": {"f1": 2.0}, "conformal": CONFORMAL}})
+    manifest = load_bundle(folder).manifest
+    assert json.loads(manifest.domain.model_dump_json()) == DOMAIN
+    assert json.loads(manifest.ensemble.conformal.model_dump_json()) == CONFORMAL
 
 
 def test_many_faults_are_counted(folder: Path) -> None:

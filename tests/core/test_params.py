@@ -20,6 +20,7 @@ ALL_PARAMS = (SegmentationParams, ScoreParams, OutputParams, ExplainParams)
 RANGES = [
     (SegmentationParams, "cell_diameter_px", 8, 2000),
     (ScoreParams, "threshold", 0.0, 1.0),
+    (ScoreParams, "error_rate", 0.001, 0.5),
     (ScoreParams, "pixel_size_um", 0.001, 100.0),
     (ScoreParams, "rescale", 0.01, 100.0),
     (ScoreParams, "batch_size", 1, 4096),
@@ -52,11 +53,11 @@ def test_ranges_hold_their_ends(kind: type[Params], name: str, low: float, high:
 @pytest.mark.parametrize("beyond", ["below", "above", "nan", "-inf", "inf"])
 def test_outside_a_range_is_refused(kind: type[Params], name: str, low: float, high: float, beyond: str) -> None:
     value = {"below": math.nextafter(low, -math.inf), "above": math.nextafter(high, math.inf)}.get(beyond)
-    with pytest.raises(ParameterError, match=rf"^{name} is .*; expected (none, auto, )?{low:.10g} to {high:.10g}$"):
+    with pytest.raises(ParameterError, match=rf"^{name} is .*; expected (none, )?(auto, )?{low:.10g} to {high:.10g}$"):
         kind(**{name: float(beyond) if value is None else value})
 
 
-@pytest.mark.parametrize("name", ["weighting", "threshold", "pixel_size_um"])
+@pytest.mark.parametrize("name", ["weighting", "threshold", "error_rate", "pixel_size_um"])
 def test_none_leaves_it_to_the_bundle_or_the_file(name: str) -> None:
     assert getattr(ScoreParams(**{name: None}), name) is None
     assert SegmentationParams(cell_diameter_px=None).cell_diameter_px is None

@@ -337,13 +337,16 @@ def test_enlarging_beyond_what_a_computer_holds_is_refused(score: Score, options
 
 
 def test_flags(score: Score, rgb: Pixels) -> None:
+    rgb = rgb // 2
     labels = np.zeros(rgb.shape[:2], int)
     labels[0:30, 40:70] = 1  # at the upper border
     labels[60:90, 60:90] = 2
     labels[95:103, 100:108] = 3  # 9 px wide
     labels[100:130, 110:160] = 4  # 50 px wide in crops of 40
     flags = score(rgb, labels).table["flags"].tolist()
-    assert flags == ["touches_border", "", "scale_mismatch", "larger_than_crop"]
+    assert flags == ["touches_border", "", "fragment;scale_mismatch", "larger_than_crop"]
+    rgb[62:70, 62:80] = 255
+    assert score(rgb, labels).table["flags"][1] == "overexposed"
 
 
 def test_twice_the_same_bytes(score: Score, rgb: Pixels) -> None:

@@ -19,9 +19,16 @@ from all_detect_training.splits import split_contiguous
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.bundle.manifest import Validation
 from napari_all_detect.errors import BundleError, InputError, OutputError
+from napari_all_detect.params import WEIGHTINGS
 
 ABOUT = About(name="tiny", version="1.2.3", dataset_name="Drawn smears", dataset_citation="Nobody 2026")
 MakeRun = Callable[[Mapping[str, NDArray[np.floating]]], Path]
+
+
+@pytest.fixture(autouse=True)
+def uncalibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures by hand are those of the predictions as they are."""
+    monkeypatch.setattr("all_detect_training.trusting.fit_temperature", lambda *_: 1.0)
 
 
 def split_of(cells: Cells) -> NDArray[np.str_]:
@@ -183,7 +190,8 @@ def test_intervals_of_a_folder_come_from_the_same_resamples(tiny: FitParams, fol
     cells = Cells(np.zeros((n, 1, 1, 3), np.uint8), is_all, images, np.ones(n, np.float32))
     p_all = (np.random.default_rng(0).random(n) * 0.9 + 0.1 * is_all).astype(np.float32)
     run = Run(Path(), {}, tiny, cells, np.full(n, "test"), p_all[:, None])
-    metrics = held_out_figures(run, {"vgg16": Validation(accuracy=0.9, auc=0.9, f1=0.9, kappa=0.8, n=9)})
+    validation = {"vgg16": Validation(accuracy=0.9, auc=0.9, f1=0.9, kappa=0.8, n=9)}
+    metrics = held_out_figures(run, validation, dict.fromkeys(WEIGHTINGS, 1.0), 0.5)
     settings = metrics["interval"]
 
     def interval(names: NDArray[np.str_], truth: NDArray[np.bool_], scores: NDArray[np.floating]) -> Any:

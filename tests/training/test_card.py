@@ -81,7 +81,8 @@ def test_the_card_says_what_matters(manifest: Manifest) -> None:
         "weak label",
         "Patients are unknown",
         "Part of what is learned may be the slide",
-        "not calibrated yet",
+        "How far a score can be trusted",
+        "split-conformal",
         "Drawn smears\nNobody's 2026",
         "lower right 32 x 32 px",
         "the first 60% of the images train, the next 15% validate, the last 25% test",
@@ -100,9 +101,25 @@ def test_notes_on_the_data_stand_as_they_are_under_training_data(manifest: Manif
     assert "--data-notes" not in model_card(manifest)
 
 
-def test_a_calibrated_bundle_is_not_called_uncalibrated(manifest: Manifest) -> None:
-    members = tuple(m.model_copy(update={"temperature": 1.4}) for m in manifest.members)
-    assert "calibrated" not in model_card(manifest.model_copy(update={"members": members}))
+def test_an_uncalibrated_bundle_says_so(manifest: Manifest) -> None:
+    assert "not calibrated" not in model_card(manifest)
+    members = tuple(m.model_copy(update={"temperature": 1.0}) for m in manifest.members)
+    assert "not calibrated" in model_card(manifest.model_copy(update={"members": members}))
+
+
+def test_trust_is_the_bundles(manifest: Manifest) -> None:
+    rows, figures = tables(model_card(manifest)), manifest.metrics["trust"]
+    for member in manifest.members:
+        f = figures["calibration"][member.name]
+        shown_figures = [
+            f"{member.temperature:.3f}",
+            *(f"{f[side][key]:.3f}" for key in ("calibration_error", "log_loss") for side in ("before", "after")),
+        ]
+        assert [rows[member.name][i : i + 5] for i in range(len(rows[member.name]))].count(shown_figures) == 1
+    own = figures["calls"]["own"]
+    n_all = sum(own["ALL"].values())
+    row = rows["0.05 / 0.05 (the bundle's own)"]
+    assert (row[0], row[2]) == (f"{own['ALL']['Hem'] / n_all:.1%}", f"{own['ALL']['uncertain'] / n_all:.1%}")
 
 
 def test_a_figure_that_is_not_defined_is_no_number(manifest: Manifest) -> None:

@@ -2,8 +2,9 @@
 
 from datetime import date
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
+import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, from_json
 
@@ -12,7 +13,10 @@ from napari_all_detect.networks import ARCHITECTURES
 
 __all__ = [
     "AnyManifest",
+    "ClassBounds",
+    "Conformal",
     "Crop",
+    "Domain",
     "Ensemble",
     "Manifest",
     "Member",
@@ -26,6 +30,10 @@ __all__ = [
 ]
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Six = Annotated[tuple[float, ...], Field(min_length=6, max_length=6)]
+Weighting = Literal["kappa", "accuracy", "auc", "f1", "equal"]
+WeightingKey = Annotated[str, Field(pattern=f"^({'|'.join(get_args(Weighting))})$")]
 
 
 def stays_inside(path: str) -> bool:
@@ -112,12 +120,59 @@ class Crop(Model):
     cell_diameter_px: Annotated[float, Field(gt=0)]
 
 
+class ClassBounds(Model):
+    """Of one weighting: p_all that an ALL cell falls below, and a Hem cell exceeds, at each of the rates at most."""
+
+    least_all: tuple[Share, ...]
+    most_hem: tuple[Share, ...]
+
+
+class Conformal(Model):
+    """Split-conformal prediction, each class by itself: where a call is uncertain."""
+
+    error_rate_all: Rate
+    error_rate_hem: Rate
+    n_all: Annotated[int, Field(ge=1)]
+    n_hem: Annotated[int, Field(ge=1)]
+    rates: Annotated[tuple[Rate, ...], Field(min_length=1)]
+    bounds: dict[WeightingKey, ClassBounds]
+
+    @model_validator(mode="after")
+    def _a_bound_for_each_rate(self) -> "Conformal":
+        if list(self.rates) != sorted(set(self.rates)):
+            raise ValueError("rates are not in ascending order")
+        for name, bounds in self.bounds.items():
+            if not len(bounds.least_all) == len(bounds.most_hem) == len(self.rates):
+                raise ValueError(f"bounds of {name} are not one for each of {len(self.rates)} rates")
+        return self
+
+
 class Ensemble(Model):
     """How the members' votes become one."""
 
-    weighting: Literal["kappa", "accuracy", "auc", "f1", "equal"] = "kappa"
+    weighting: Weighting = "kappa"
     threshold: Share = 0.5
-    conformal: dict[str, Any] | None = None
+    temperatures: dict[WeightingKey, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Of the combined vote, for each weighting; 1 where it is missing."""
+    conformal: Conformal | None = None
+
+
+class Domain(Model):
+    """What the training cells look like: their colours (`napari_all_detect.trust.domain`) and their sharpness."""
+
+    mean: Six
+    covariance: Annotated[tuple[Six, ...], Field(min_length=6, max_length=6)]
+    threshold: Annotated[float, Field(gt=0)]
+    false_alarm_rate: Rate
+    least_sharpness: Annotated[float, Field(ge=0)]
+    n: Annotated[int, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _positive_definite(self) -> "Domain":
+        covariance = np.array(self.covariance)
+        if not np.array_equal(covariance, covariance.T) or np.linalg.eigvalsh(covariance).min() <= 0:
+            raise ValueError("covariance is not symmetric with positive eigenvalues")
+        return self
 
 
 class Network(WeightsFile):
@@ -150,7 +205,7 @@ class Manifest(Facts):
     crop: Crop
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
     ensemble: Ensemble
-    domain: dict[str, Any] | None = None
+    domain: Domain | None = None
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Manifest":

@@ -2,21 +2,23 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from all_detect_training.card import model_card
-from all_detect_training.held_out import DIGITS, THRESHOLD, held_out_figures
+from all_detect_training.held_out import DIGITS, held_out_figures
 from all_detect_training.metrics import member_figures
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.runs import Run, load_run
+from all_detect_training.trusting import TrustTargets, fit_trust, member_temperatures, trust_figures
 from napari_all_detect.bundle.manifest import Manifest, Validation, validated
 from napari_all_detect.bundle.verified import file_digest
 from napari_all_detect.errors import OutputError
 from napari_all_detect.networks import ARCHITECTURES
+from napari_all_detect.trust import calibrate
 
 __all__ = ["About", "export_bundle"]
 
@@ -54,7 +56,7 @@ class About:
     data_notes: str = ""
 
 
-def export_bundle(run: Path, out: Path, about: About) -> Manifest:
+def export_bundle(run: Path, out: Path, about: About, targets: TrustTargets | None = None) -> Manifest:
     """Write a bundle folder: `bundle.json`, `members/<architecture>.weights.h5` and `MODEL_CARD.md`.
 
     The same run gives the same bytes: the date is the run's.
@@ -66,6 +68,8 @@ def export_bundle(run: Path, out: Path, about: About) -> Manifest:
     out : Path
         A new or an empty folder.
     about : About
+    targets : TrustTargets, optional
+        At which rates of error cells are called uncertain, and so on.
 
     Returns
     -------
@@ -83,7 +87,7 @@ def export_bundle(run: Path, out: Path, about: About) -> Manifest:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} exists already; name a new or an empty folder")
-    manifest = _manifest(load_run(run), about)
+    manifest = _manifest(load_run(run), about, targets or TrustTargets())
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
     card = model_card(manifest, about.data_notes)
     try:
@@ -97,9 +101,14 @@ def export_bundle(run: Path, out: Path, about: About) -> Manifest:
     return manifest
 
 
-def _manifest(run: Run, about: About) -> Manifest:
+def _manifest(raw: Run, about: About, targets: TrustTargets) -> Manifest:
     """Compose what `bundle.json` holds."""
+    temperatures = member_temperatures(raw)
+    run = replace(raw, p_all=np.stack([calibrate(p, t) for p, t in zip(raw.p_all.T, temperatures, strict=True)], 1))
     validation = _validation(run)
+    trusted = fit_trust(run, list(validation.values()), targets)
+    threshold = trusted.ensemble.threshold
+    metrics = held_out_figures(run, validation, trusted.ensemble.temperatures, threshold)
     content = {
         "schema_version": 1,
         "name": about.name,
@@ -111,10 +120,14 @@ def _manifest(run: Run, about: About) -> Manifest:
         "research_use_only": True,
         "classes": ("Hem", "ALL"),
         "crop": {"size": run.params.crop_size, "cell_diameter_px": _training_diameter_px(run)},
-        "members": [_member(run, spec, validation[spec.architecture]) for spec in run.params.members],
-        "ensemble": {"weighting": "kappa", "threshold": THRESHOLD},
+        "members": [
+            _member(run, spec, temperature, validation[spec.architecture])
+            for spec, temperature in zip(run.params.members, temperatures, strict=True)
+        ],
+        "ensemble": trusted.ensemble.model_dump(),
+        "domain": None if trusted.domain is None else trusted.domain.model_dump(),
         "training": _training(run, about),
-        "metrics": held_out_figures(run, validation),
+        "metrics": metrics | {"trust": trust_figures(raw, run, list(validation.values()), trusted)},
     }
     return validated(Manifest, json.dumps(content).encode(), str(run.folder))
 
@@ -128,14 +141,14 @@ def _description(params: FitParams) -> str:
 def _validation(run: Run) -> dict[str, Validation]:
     """Return each member's figures on the validation cells."""
     side = run.split == "validation"
-    figures = (member_figures(run.cells.is_all[side], p[side], THRESHOLD) for p in run.p_all.T)
+    figures = (member_figures(run.cells.is_all[side], p[side]) for p in run.p_all.T)
     return {
         spec.architecture: Validation(**{k: round(v, DIGITS) for k, v in f.items()}, n=int(side.sum()))
         for spec, f in zip(run.params.members, figures, strict=True)
     }
 
 
-def _member(run: Run, spec: MemberSpec, validation: Validation) -> dict[str, Any]:
+def _member(run: Run, spec: MemberSpec, temperature: float, validation: Validation) -> dict[str, Any]:
     weights_file = f"members/{spec.architecture}.weights.h5"
     return {
         "name": spec.architecture,
@@ -145,6 +158,7 @@ def _member(run: Run, spec: MemberSpec, validation: Validation) -> dict[str, Any
         "preprocessing": ARCHITECTURES[spec.architecture].preprocessing,
         "weights_file": weights_file,
         "sha256": file_digest(run.folder / weights_file),
+        "temperature": temperature,
         "validation": validation.model_dump(),
     }
 

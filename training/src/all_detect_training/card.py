@@ -76,6 +76,7 @@ def model_card(manifest: Manifest, data_notes: str = "") -> str:
         _training(manifest),
         _held_out(manifest),
         _confusion(manifest),
+        _trust(manifest),
         _computed(manifest),
         LIMITS + _calibration(manifest),
         _reproduce(manifest, bool(data_notes)),
@@ -213,6 +214,70 @@ def _confusion(manifest: Manifest) -> str:
     hem = ", ".join(k for k, v in manifest.training["dataset"]["classes"].items() if v == "Hem")
     parts += [f"AUC of each ALL folder against {hem}:", _table(["folder", "cells", "images"], rows)]
     return "\n\n".join(parts) + "\n"
+
+
+def _trust(manifest: Manifest) -> str:
+    """Say how true the probabilities are, what is called uncertain, and what lies out of the domain."""
+    figures = manifest.metrics.get("trust")
+    return "" if figures is None else "\n\n".join([*_calibrated(manifest, figures), *_called(manifest, figures)]) + "\n"
+
+
+def _calibrated(manifest: Manifest, figures: Mapping[str, Any]) -> list[str]:
+    temperatures = {m.architecture: m.temperature for m in manifest.members}
+    temperatures["ensemble"] = manifest.ensemble.temperatures[manifest.ensemble.weighting]
+    rows = [
+        [
+            name,
+            f"{temperatures[name]:.3f}",
+            *(f"{f[side][key]:.3f}" for key in ("calibration_error", "log_loss") for side in ("before", "after")),
+        ]
+        for name, f in figures["calibration"].items()
+    ]
+    head = ["", "temperature", "calibration error before", "after", "log loss before", "after"]
+    diagram = [
+        [f"{row['n']}", f"{row['p_all']:.3f}", f"{row['share_all']:.3f}"]
+        for row in figures["calibration"]["ensemble"]["after"]["reliability"]
+    ]
+    return [
+        "## How far a score can be trusted",
+        "Temperatures were fitted on the validation cells; these are the test cells. Calibration error: the mean gap "
+        "between the probability given and the share of ALL cells, over 15 bins. All of it as if both classes were "
+        "equally frequent, as in training: where ALL is rarer, fewer cells of a given probability are ALL.",
+        _table(head, rows),
+        "The ensemble's reliability after calibration, bin by bin:",
+        _table(["cells", "mean probability", "share of ALL"], diagram),
+    ]
+
+
+def _called(manifest: Manifest, figures: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            f"{row['error_rate_all']:g} / {row['error_rate_hem']:g}" + (" (the bundle's own)" if i == 0 else ""),
+            *(_share_of(row[name], call) for name, call in (("ALL", "Hem"), ("Hem", "ALL"))),
+            *(_share_of(row[name], "uncertain") for name in ("ALL", "Hem")),
+        ]
+        for i, row in enumerate([figures["calls"]["own"], *figures["calls"]["by_rate"]])
+    ]
+    head = ["error rate kept to, ALL / Hem", "ALL called Hem", "Hem called ALL", "ALL uncertain", "Hem uncertain"]
+    parts = [
+        "A call is `uncertain` where either class is possible at the error rate kept to (split-conformal, each class "
+        "by itself, on the validation cells). On the test cells:",
+        _table(head, rows),
+    ]
+    domain, of_test = manifest.domain, figures["domain"]
+    if domain is not None and of_test is not None:
+        parts += [
+            f"The domain is that of the colours of {domain.n} training cells; its border leaves out "
+            f"{domain.false_alarm_rate:.0%} of the validation cells at most. Of {of_test['cells']} test cells "
+            f"{of_test['in_domain'] / of_test['cells']:.1%} are in it, and {of_test['blurred'] / of_test['cells']:.1%} "
+            "are flagged as blurred."
+        ]
+    return parts
+
+
+def _share_of(counts: Mapping[str, int], call: str) -> str:
+    n = sum(counts.values())
+    return f"{counts[call] / n:.1%}" if n else "n/a"
 
 
 def _computed(manifest: Manifest) -> str:

@@ -2,11 +2,12 @@
 
 import argparse
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from all_detect_training.presets import PRESETS, FitParams
 from all_detect_training.runs import open_cells, plan_run
 from all_detect_training.segmenter.cli import add_measure, add_segmenter
 from all_detect_training.splits import split_contiguous
+from all_detect_training.trusting import TrustTargets
 from napari_all_detect.errors import AllDetectError, InputError
 
 __all__ = ["main"]
@@ -71,11 +73,15 @@ def _export(args: argparse.Namespace) -> None:
             values["data_notes"] = args.data_notes.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{args.data_notes}: can't be read as UTF-8 text ({error})") from error
-    manifest = export_bundle(args.run, args.out, About(**values))
+    targets = TrustTargets(**{f.name: getattr(args, f.name) for f in fields(TrustTargets)})
+    manifest = export_bundle(args.run, args.out, About(**values), targets)
     figure = manifest.metrics["ensembles"]["kappa"]["cell"]["auc"]
+    calibration = manifest.metrics["trust"]["calibration"]["ensemble"]
     sys.stdout.write(
         f"{args.out}: {manifest.name} {manifest.version}, {len(manifest.members)} members; WEN-kappa on "
-        f"{manifest.metrics['cells']} test cells: AUC {figure['value']:.3f}\n"
+        f"{manifest.metrics['cells']} test cells: AUC {figure['value']:.3f}, calibration error "
+        f"{calibration['before']['calibration_error']:.3f} before and {calibration['after']['calibration_error']:.3f} "
+        "after\n"
     )
 
 
@@ -185,6 +191,15 @@ def _add_export(export: argparse.ArgumentParser) -> None:
     }
     for flag, text in texts.items():
         export.add_argument(flag, metavar="TEXT", help=text)
+    rates = {
+        "--error-rate-all": "share of ALL cells that may be called Hem; what can't be told apart so well is uncertain",
+        "--error-rate-hem": "share of Hem cells that may be called ALL, likewise",
+        "--sensitivity": "set the threshold so that this share of ALL cells is called ALL, instead of at 0.5",
+        "--false-alarm-rate": "share of cells like the training cells that may be out of domain",
+    }
+    for (flag, text), target in zip(rates.items(), fields(TrustTargets), strict=True):
+        shown = "" if target.default is None else " (default: %(default)s)"
+        export.add_argument(flag, type=_share, default=target.default, metavar="SHARE", help=text + shown)
     export.add_argument("--data-notes", type=Path, metavar="FILE", help="Markdown on the data, for the model card")
 
 
@@ -194,6 +209,16 @@ def _classes(text: str) -> dict[str, str]:
     if any(not sub or "/" in sub or name not in ("ALL", "Hem") for sub, _, name in pairs):
         raise argparse.ArgumentTypeError(f"{text!r}; expected folders and ALL or Hem, such as Benign=Hem,Early=ALL")
     return {sub: name for sub, _, name in pairs}
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number between 0 and 1")
+    return value
 
 
 def _at_least(least: int) -> Any:

@@ -1,6 +1,6 @@
 """How well the members and every ensemble of them do on the test images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,14 @@ from napari_all_detect.bundle.manifest import Validation
 from napari_all_detect.ensemble import combine, member_weights
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import WEIGHTINGS
+from napari_all_detect.trust import calibrate
 
-__all__ = ["DIGITS", "THRESHOLD", "held_out_figures"]
+__all__ = ["DIGITS", "ensemble_p_all", "held_out_figures"]
 
 Bools = NDArray[np.bool_]
 Counts = NDArray[np.int64]
 Floats = NDArray[np.floating]
 
-THRESHOLD = 0.5
 LEVEL = 0.95
 RESAMPLES = 1000
 RESAMPLING_SEED = 0
@@ -28,14 +28,21 @@ DIGITS = 6
 """Figures are written with so many decimals."""
 
 
-def held_out_figures(run: Run, validation: Mapping[str, Validation]) -> dict[str, Any]:
+def held_out_figures(
+    run: Run, validation: Mapping[str, Validation], temperatures: Mapping[str, float], threshold: float
+) -> dict[str, Any]:
     """Measure every member and every ensemble on the test images.
 
     Parameters
     ----------
     run : Run
+        Its predictions are the calibrated ones.
     validation : mapping of str to Validation
         Each member's figures on the validation cells, which weigh its votes.
+    temperatures : mapping of str to float
+        Of the combined vote, for each weighting.
+    threshold : float
+        From which a cell, or an image by the mean of its cells, is called ALL.
 
     Returns
     -------
@@ -47,26 +54,33 @@ def held_out_figures(run: Run, validation: Mapping[str, Validation]) -> dict[str
     test = run.split == "test"
     cells, p_all = run.cells[test], run.p_all[test].astype(np.float64)
     times = _resamples(len(np.unique(cells.image)))
-    ensembles = {w: _ensemble_p_all(p_all, list(validation.values()), w) for w in WEIGHTINGS}
+    figures = list(validation.values())
+    ensembles = {w: calibrate(ensemble_p_all(p_all, figures, w), temperatures[w]) for w in WEIGHTINGS}
     return {
         "split": "test",
         "cells": len(cells),
         "images": times.shape[1],
-        "threshold": THRESHOLD,
+        "threshold": threshold,
         "interval": {
             "level": LEVEL,
             "method": "percentile bootstrap over images",
             "resamples": RESAMPLES,
             "seed": RESAMPLING_SEED,
         },
-        "members": {name: _row(cells, p_all[:, k], times) for k, name in enumerate(validation)},
-        "ensembles": {name: _row(cells, p, times) for name, p in ensembles.items()},
-        "kappa_detail": _detail(cells, ensembles["kappa"], times),
+        "members": {name: _row(cells, p_all[:, k], times, threshold) for k, name in enumerate(validation)},
+        "ensembles": {name: _row(cells, p, times, threshold) for name, p in ensembles.items()},
+        "kappa_detail": _detail(cells, ensembles["kappa"], times, threshold),
     }
 
 
-def _ensemble_p_all(p_all: Floats, validation: list[Validation], weighting: str) -> NDArray[np.float32]:
-    """Return P(ALL) of the members' weighted votes."""
+def ensemble_p_all(p_all: Floats, validation: Sequence[Validation], weighting: str) -> NDArray[np.float32]:
+    """Return P(ALL) of the members' weighted votes, (N, M) -> (N,), at temperature 1.
+
+    Raises
+    ------
+    InputError
+        If no member weighs anything.
+    """
     weights = member_weights(validation, weighting)
     if weights.sum() == 0:
         raise InputError(
@@ -82,19 +96,19 @@ def _resamples(n_images: int) -> Counts:
     return np.stack([np.ones(n_images, np.int64), *(np.bincount(d, minlength=n_images) for d in draws)])
 
 
-def _row(cells: Cells, p_all: Floats, times: Counts) -> dict[str, Any]:
+def _row(cells: Cells, p_all: Floats, times: Counts, threshold: float) -> dict[str, Any]:
     """Return the figures of one classifier for cells and for images."""
     images, index = np.unique(cells.image, return_inverse=True)
     is_all, score = image_means(cells.image, cells.is_all) > 0.5, image_means(cells.image, p_all)
     return {
-        "cell": _figures(cells.is_all, p_all, index, times),
-        "image": _figures(is_all, score, np.arange(len(images)), times),
+        "cell": _figures(cells.is_all, p_all, index, times, threshold),
+        "image": _figures(is_all, score, np.arange(len(images)), times, threshold),
     }
 
 
-def _figures(is_all: Bools, p_all: Floats, image: NDArray[np.intp], times: Counts) -> dict[str, Any]:
+def _figures(is_all: Bools, p_all: Floats, image: NDArray[np.intp], times: Counts, threshold: float) -> dict[str, Any]:
     """Return AUC and the figures of the calls, each with its interval."""
-    calls = _call_figures(times @ _confusion_by_image(is_all, p_all, image, times.shape[1]))
+    calls = _call_figures(times @ _confusion_by_image(is_all, p_all >= np.float32(threshold), image, times.shape[1]))
     values = {"auc": _auc(is_all, p_all, times[:, image]), **calls}
     return {name: _with_interval(v) for name, v in values.items()}
 
@@ -116,9 +130,9 @@ def _auc(is_all: Bools, p_all: Floats, times: Counts) -> NDArray[np.float64]:
     return share
 
 
-def _confusion_by_image(is_all: Bools, p_all: Floats, image: NDArray[np.intp], n_images: int) -> Counts:
+def _confusion_by_image(is_all: Bools, called: Bools, image: NDArray[np.intp], n_images: int) -> Counts:
     """Count for each image Hem called Hem, Hem called ALL, ALL called Hem and ALL called ALL; (n_images, 4)."""
-    outcome = 2 * is_all + (p_all >= THRESHOLD)
+    outcome = 2 * is_all + called
     return np.bincount(4 * image + outcome, minlength=4 * n_images).reshape(n_images, 4)
 
 
@@ -147,7 +161,7 @@ def _with_interval(values: NDArray[np.float64]) -> dict[str, float | None]:
     return {name: round(float(v), DIGITS) if np.isfinite(v) else None for name, v in named.items()}
 
 
-def _detail(cells: Cells, p_all: Floats, times: Counts) -> dict[str, Any]:
+def _detail(cells: Cells, p_all: Floats, times: Counts, threshold: float) -> dict[str, Any]:
     """Return the confusion matrices, and the AUC of every ALL folder against all Hem cells."""
     images, index = np.unique(cells.image, return_inverse=True)
     is_all, score = image_means(cells.image, cells.is_all) > 0.5, image_means(cells.image, p_all)
@@ -163,13 +177,13 @@ def _detail(cells: Cells, p_all: Floats, times: Counts) -> dict[str, Any]:
     return {
         "confusion": {
             "order": "rows: true Hem, ALL; columns: called Hem, ALL",
-            "cell": _confusion(cells.is_all, p_all),
-            "image": _confusion(is_all, score),
+            "cell": _confusion(cells.is_all, p_all >= np.float32(threshold)),
+            "image": _confusion(is_all, score >= np.float32(threshold)),
         },
         "auc_by_folder": by_folder,
     }
 
 
-def _confusion(is_all: Bools, p_all: Floats) -> list[list[int]]:
-    counts: list[list[int]] = np.bincount(2 * is_all + (p_all >= THRESHOLD), minlength=4).reshape(2, 2).tolist()
+def _confusion(is_all: Bools, called: Bools) -> list[list[int]]:
+    counts: list[list[int]] = np.bincount(2 * is_all + called, minlength=4).reshape(2, 2).tolist()
     return counts

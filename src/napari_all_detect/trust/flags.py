@@ -1,14 +1,11 @@
-"""How far a score can be trusted: agreement of the members, and flags on cells that are not what they were taught.
-
-Calibration, the distance from the training domain and conformal calls are read from the bundle once it carries them.
-"""
+"""Flags on cells that are not what the members were taught."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FLAGS", "calls", "flag_cells", "join_flags", "spread", "votes_all"]
+__all__ = ["FLAGS", "flag_cells", "join_flags"]
 
 FLAGS = (
     "touches_border",
@@ -24,36 +21,33 @@ FLAGS = (
 SCALE_MISMATCH = 2.0
 """A cell whose diameter, after rescaling, differs from the training cells' median by more than this factor."""
 
+FRAGMENT = 0.6
+"""A cell narrower than this share of the median, about a third of its area, is a piece of one."""
 
-def calls(p_all: NDArray[np.floating], threshold: float) -> NDArray[np.str_]:
-    """Return `ALL` where p_all reaches the threshold, else `Hem`; (N,) str.
+MERGED = 1.3
+MERGED_SOLIDITY = 0.92
+"""Two discs that touch are 1.41 times as wide as one and fill 0.88 of their hull, a bit more where they overlap; wider
+and hollower than these is more than one cell."""
 
-    >>> calls(np.array([0.2, 0.5, 0.9]), 0.5).tolist()
-    ['Hem', 'ALL', 'ALL']
-    """
-    return np.where(p_all >= np.float32(threshold), "ALL", "Hem")
+LARGEST_ONE = 1.75
+"""Whatever its shape, what has three times the area is more than one cell."""
 
-
-def spread(probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the standard deviation of the members' p_all; (N, M, 2) -> (N,) float32, in 0 to 0.5."""
-    return np.asarray(probabilities[..., 1].std(axis=1, dtype=np.float64), np.float32)
-
-
-def votes_all(probabilities: NDArray[np.floating], threshold: float) -> NDArray[np.int64]:
-    """Return how many members call a cell ALL; (N, M, 2) -> (N,) int64."""
-    return np.asarray((probabilities[..., 1] >= np.float32(threshold)).sum(axis=1), np.int64)
+CLIPPED_LEVEL = 250
+CLIPPED_SHARE = 0.1
+"""A cell is overexposed if more than this share of its pixels is as bright in all three channels."""
 
 
 def flag_cells(
     boxes: NDArray[np.integer],
     diameters_px: NDArray[np.floating],
+    solidity: NDArray[np.floating],
+    crops: NDArray[np.uint8],
     shape: tuple[int, int],
     *,
     scale: float,
-    crop_size: int,
     bundle_diameter_px: float,
 ) -> dict[str, NDArray[np.bool_]]:
-    """Flag the cells by their geometry.
+    """Flag the cells by their geometry and their pixels.
 
     Parameters
     ----------
@@ -61,12 +55,13 @@ def flag_cells(
         y0, x0, y1, x1 of each cell; the ends are exclusive.
     diameters_px : (N,) float
         Of the circle of the same area.
+    solidity : (N,) float
+        Share of its convex hull that a cell fills.
+    crops : (N, s, s, 3) uint8
     shape : (int, int)
         Height and width of the plane.
     scale : float
         By which the plane was rescaled before cropping.
-    crop_size : int
-        Side of a crop in pixels.
     bundle_diameter_px : float
         Median diameter of the training cells.
 
@@ -74,15 +69,26 @@ def flag_cells(
     -------
     flags : dict of str to (N,) bool
         `touches_border`: part of the cell may be missing. `larger_than_crop`: the networks saw part of it.
-        `scale_mismatch`: less than half or more than twice as wide as the training cells.
+        `fragment`: narrower than 0.6 times the training cells. `merged`: more than one cell, by its width and shape.
+        `overexposed`: a tenth of it has lost its colour. `scale_mismatch`: less than half or more than twice as wide
+        as the training cells.
     """
     y0, x0, y1, x1 = boxes.T
     ratio = diameters_px * scale / bundle_diameter_px
     return {
         "touches_border": (y0 == 0) | (x0 == 0) | (y1 == shape[0]) | (x1 == shape[1]),
-        "larger_than_crop": np.maximum(y1 - y0, x1 - x0) * scale > crop_size,
+        "larger_than_crop": np.maximum(y1 - y0, x1 - x0) * scale > crops.shape[1],
+        "fragment": ratio < FRAGMENT,
+        "merged": (ratio > LARGEST_ONE) | ((ratio > MERGED) & (solidity < MERGED_SOLIDITY)),
+        "overexposed": _clipped_share(crops) > CLIPPED_SHARE,
         "scale_mismatch": (ratio < 1 / SCALE_MISMATCH) | (ratio > SCALE_MISMATCH),
     }
+
+
+def _clipped_share(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the share of each cell's pixels that are white."""
+    white = (crops.min(axis=-1) >= CLIPPED_LEVEL).sum(axis=(1, 2))
+    return np.asarray(white / np.maximum(crops.any(axis=-1).sum(axis=(1, 2)), 1))
 
 
 def join_flags(flags: dict[str, NDArray[np.bool_]], n: int) -> list[str]:

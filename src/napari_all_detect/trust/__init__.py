@@ -1,0 +1,33 @@
+"""How far a score can be trusted.
+
+Calibrated probabilities, calls that may be `uncertain`, the distance from the training cells, and flags. docs/trust.md
+has the formulas in one place.
+"""
+
+from napari_all_detect.trust.calls import (
+    Bounds,
+    calibrate,
+    calls,
+    log_odds,
+    looked_up,
+    spread,
+    votes_all,
+)
+from napari_all_detect.trust.domain import colour_features, domain_distance, sharpness
+from napari_all_detect.trust.flags import FLAGS, flag_cells, join_flags
+
+__all__ = [
+    "FLAGS",
+    "Bounds",
+    "calibrate",
+    "calls",
+    "colour_features",
+    "domain_distance",
+    "flag_cells",
+    "join_flags",
+    "log_odds",
+    "looked_up",
+    "sharpness",
+    "spread",
+    "votes_all",
+]

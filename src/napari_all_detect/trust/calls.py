@@ -1,0 +1,99 @@
+"""From the members' votes to calibrated probabilities and calls at a stated rate of errors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Bounds", "calibrate", "calls", "log_odds", "looked_up", "spread", "votes_all"]
+
+LEAST_PROBABILITY = 1e-7
+"""Below it, and above 1 minus it, float32 can't tell log-odds apart."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Which classes a probability leaves possible: split-conformal prediction, each class by itself.
+
+    Attributes
+    ----------
+    least_all : float
+        A cell can be ALL from this p_all on.
+    most_hem : float
+        A cell can be Hem up to this p_all.
+    """
+
+    least_all: float
+    most_hem: float
+
+
+def log_odds(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return log(p / (1 - p)), finite for 0 and 1 too."""
+    p = np.asarray(p, np.float64).clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return np.asarray(np.log(p) - np.log1p(-p))
+
+
+def calibrate(p_all: NDArray[np.floating], temperature: float) -> NDArray[np.float32]:
+    """Divide the log-odds by a temperature (Guo et al. 2017): above 1 doubts more, below 1 less.
+
+    The order of cells, and on which side of 0.5 each is, stay the same.
+
+    >>> calibrate(np.array([0.1, 0.5, 0.9]), 2.0).round(3).tolist()
+    [0.25, 0.5, 0.75]
+    """
+    if temperature == 1.0:
+        return np.asarray(p_all, np.float32)
+    return np.asarray(1 / (1 + np.exp(-log_odds(p_all) / temperature)), np.float32)
+
+
+def calls(p_all: NDArray[np.floating], threshold: float, bounds: Bounds | None = None) -> NDArray[np.str_]:
+    """Call each cell `ALL`, `Hem` or `uncertain`.
+
+    Parameters
+    ----------
+    p_all : (N,) float
+    threshold : float
+        `ALL` from this probability on, else `Hem`, where the bounds don't decide.
+    bounds : Bounds, optional
+        `uncertain` where both classes are possible; where one is, the cell is called that.
+
+    Returns
+    -------
+    calls : (N,) str
+
+    Examples
+    --------
+    >>> calls(np.array([0.2, 0.5, 0.9]), 0.5).tolist()
+    ['Hem', 'ALL', 'ALL']
+    >>> calls(np.array([0.2, 0.5, 0.9]), 0.5, Bounds(least_all=0.4, most_hem=0.7)).tolist()
+    ['Hem', 'uncertain', 'ALL']
+    """
+    p_all = np.asarray(p_all, np.float32)
+    called = np.where(p_all >= np.float32(threshold), "ALL", "Hem").astype("<U9")
+    if bounds is not None:
+        all_possible, hem_possible = p_all >= np.float32(bounds.least_all), p_all <= np.float32(bounds.most_hem)
+        called[all_possible & ~hem_possible] = "ALL"
+        called[hem_possible & ~all_possible] = "Hem"
+        called[all_possible & hem_possible] = "uncertain"
+    return called
+
+
+def looked_up(rates: Sequence[float], values: Sequence[float], rate: float, otherwise: float) -> float:
+    """Return the value of the largest rate that is not above the wanted one, or `otherwise` if there is none.
+
+    >>> looked_up([0.01, 0.05], [0.2, 0.4], 0.03, 0.0)
+    0.2
+    """
+    allowed = [value for r, value in zip(rates, values, strict=True) if r <= rate]
+    return allowed[-1] if allowed else otherwise
+
+
+def spread(probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the standard deviation of the members' p_all; (N, M, 2) -> (N,) float32, in 0 to 0.5."""
+    return np.asarray(probabilities[..., 1].std(axis=1, dtype=np.float64), np.float32)
+
+
+def votes_all(probabilities: NDArray[np.floating], threshold: float) -> NDArray[np.int64]:
+    """Return how many members call a cell ALL; (N, M, 2) -> (N,) int64."""
+    return np.asarray((probabilities[..., 1] >= np.float32(threshold)).sum(axis=1), np.int64)

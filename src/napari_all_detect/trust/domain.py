@@ -1,0 +1,96 @@
+"""How far a cell's colours are from those of the training cells, and how sharp it is.
+
+Of what was tried, colours told other stains and microscopes apart best: see docs/trust.md.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage as ndi
+
+__all__ = ["colour_features", "domain_distance", "sharpness"]
+
+EDGE_PX = 2
+"""Sharpness is measured so far inside a cell, where its cut edge has no part."""
+
+LEAST_CONTRAST = 1.0
+"""Grey levels added to the contrast that sharpness is relative to: what is flat is not sharp."""
+
+
+def colour_features(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the mean and the standard deviation of red, green and blue in each cell.
+
+    Parameters
+    ----------
+    crops : (N, s, s, 3) uint8
+        Cells on black; black pixels are no part of a cell.
+
+    Returns
+    -------
+    features : (N, 6) float64
+        In grey levels, 0 to 255. All 0 for a crop that is black.
+    """
+    inside = crops.any(axis=-1)
+    n = np.maximum(inside.sum(axis=(1, 2)), 1)[:, None]
+    # Whole numbers sum up exactly, in whatever order.
+    total = crops.sum(axis=(1, 2), dtype=np.int64)
+    squares = np.einsum("nyxc,nyxc->nc", crops, crops, dtype=np.int64)
+    mean = total / n
+    return np.concatenate([mean, np.sqrt((squares / n - mean**2).clip(0))], axis=1)
+
+
+def domain_distance(
+    features: NDArray[np.floating], mean: ArrayLike, covariance: ArrayLike, threshold: float
+) -> NDArray[np.float32]:
+    """Return how far cells are from the training cells, relative to where their domain ends.
+
+    d = sqrt((x - mean)^T covariance^-1 (x - mean) / 6) / threshold: Mahalanobis distance per feature.
+
+    Parameters
+    ----------
+    features : (N, 6) float
+        Of `colour_features`.
+    mean, covariance : (6,) and (6, 6) float
+        Of the training cells.
+    threshold : float
+        The distance that is to become 1.
+
+    Returns
+    -------
+    distance : (N,) float32
+        Up to 1: in domain.
+
+    Examples
+    --------
+    >>> domain_distance(np.array([[3.0, 0, 0, 0, 0, 0]]), np.zeros(6), np.eye(6) * 1.5, 2.0)
+    array([0.5], dtype=float32)
+    """
+    away = features - np.asarray(mean, np.float64)
+    # Sums over six terms written out: their order, and so the last bit, does not depend on the number of cells.
+    weighed = sum(away[:, i, None] * row for i, row in enumerate(np.linalg.inv(np.asarray(covariance, np.float64))))
+    squared = sum(away[:, i] * weighed[:, i] for i in range(away.shape[1]))
+    return np.asarray(np.sqrt(np.maximum(squared, 0.0) / away.shape[1]) / threshold, np.float32)
+
+
+def sharpness(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return how much neighbouring pixels differ in each cell, relative to its contrast.
+
+    The standard deviation of the Laplacian of grey over that of grey, both inside the cell.
+
+    Parameters
+    ----------
+    crops : (N, s, s, 3) uint8
+
+    Returns
+    -------
+    sharpness : (N,) float32
+        NaN for a cell too small or thin to have an inside.
+    """
+    return np.array([_sharpness_of(crop) for crop in crops], np.float32)
+
+
+def _sharpness_of(crop: NDArray[np.uint8]) -> float:
+    inside = ndi.binary_erosion(crop.any(axis=-1), iterations=EDGE_PX)
+    if inside.sum() < 9:
+        return float("nan")
+    grey = crop.mean(axis=-1)
+    return float(ndi.laplace(grey)[inside].std() / (grey[inside].std() + LEAST_CONTRAST))

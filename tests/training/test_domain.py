@@ -1,0 +1,67 @@
+import logging
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from all_detect_training.domain import fit_domain
+from napari_all_detect.trust import colour_features, domain_distance, sharpness
+
+SIDE = 32
+Crops = NDArray[np.uint8]
+
+
+def stained(n: int, rng: np.random.Generator, colour: tuple[int, int, int] = (150, 100, 190)) -> Crops:
+    """Discs of about one colour, with grain."""
+    y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    tint = np.array(colour) + rng.normal(0, 8, (n, 1, 1, 3)) + rng.normal(0, 12, (n, SIDE, SIDE, 3))
+    return np.where((y**2 + x**2 < 100)[None, ..., None], tint.clip(1, 255), 0).astype(np.uint8)
+
+
+def in_domain(domain: object, crops: Crops) -> float:
+    features = colour_features(crops)
+    return float((domain_distance(features, domain.mean, domain.covariance, domain.threshold) <= 1).mean())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.1])
+def test_cells_alike_are_in_and_other_stains_are_out(rate: float) -> None:
+    rng = np.random.default_rng(0)
+    domain = fit_domain(stained(600, rng), stained(500, rng), rate)
+    assert domain is not None
+    assert 1 - in_domain(domain, stained(2000, rng)) == pytest.approx(rate, abs=0.6 * rate)
+    assert in_domain(domain, stained(100, rng, (200, 150, 120))) == 0
+    assert in_domain(domain, stained(100, rng, (80, 40, 90))) == 0
+    assert (domain.n, domain.false_alarm_rate) == (600, rate)
+
+
+def test_dirt_among_the_training_cells_does_not_widen_the_domain() -> None:
+    rng = np.random.default_rng(1)
+    dirty = np.concatenate([stained(500, rng), stained(80, rng, (240, 230, 60))])
+    clean, spoiled = (fit_domain(crops, stained(500, rng), 0.02) for crops in (dirty[:500], dirty))
+    assert clean is not None
+    assert spoiled is not None
+    np.testing.assert_allclose(spoiled.mean, clean.mean, atol=2)
+    assert in_domain(spoiled, stained(100, rng, (190, 140, 150))) < 0.05
+
+
+def test_five_in_a_hundred_training_cells_are_less_sharp() -> None:
+    rng = np.random.default_rng(2)
+    crops = stained(400, rng)
+    domain = fit_domain(crops, crops[:50], 0.02)
+    assert domain is not None
+    assert (sharpness(crops) < domain.least_sharpness).mean() == pytest.approx(0.05, abs=0.005)
+
+
+def test_black_crops_have_a_domain_of_their_own() -> None:
+    domain = fit_domain(np.zeros((30, SIDE, SIDE, 3), np.uint8), np.zeros((30, SIDE, SIDE, 3), np.uint8), 0.02)
+    assert domain is not None
+    assert in_domain(domain, np.zeros((3, SIDE, SIDE, 3), np.uint8)) == 1
+    assert in_domain(domain, stained(3, np.random.default_rng(0))) == 0
+
+
+def test_too_few_cells_give_no_domain_and_say_so(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(3)
+    with caplog.at_level(logging.WARNING):
+        assert fit_domain(stained(19, rng), stained(30, rng), 0.02) is None
+        assert fit_domain(stained(30, rng), stained(19, rng), 0.02) is None
+    assert "19 training and 30 validation cells" in caplog.text

@@ -1,0 +1,175 @@
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from all_detect_training.bundling import About, export_bundle
+from all_detect_training.calibration import RATES, bounds_at, fit_temperature
+from all_detect_training.cli import main
+from all_detect_training.dataset import Cells
+from all_detect_training.presets import FitParams
+from all_detect_training.runs import write_record
+from all_detect_training.splits import split_contiguous
+from all_detect_training.trusting import TrustTargets
+from napari_all_detect.bundle.manifest import Manifest
+from napari_all_detect.ensemble import combine, member_weights
+from napari_all_detect.errors import InputError
+from napari_all_detect.trust import calibrate, calls, colour_features, domain_distance
+
+ABOUT = About(name="trusted", version="1")
+MEMBERS = {"vgg16": 0.9, "mobilenet": 0.6}
+TEMPERATURES = {"vgg16": 3.0, "mobilenet": 0.5}
+
+
+@pytest.fixture
+def cells() -> Cells:
+    """Ninety images of nine cells in each class, purple with grain."""
+    rng = np.random.default_rng(0)
+    image = np.repeat([f"{sub}/{i:03d}" for sub in ("all", "hem") for i in range(90)], 9)
+    n = len(image)
+    crops = np.zeros((n, 48, 48, 3), np.uint8)
+    tint = rng.normal((150, 100, 190), 6, (n, 1, 1, 3)) + rng.normal(0, 10, (n, 24, 24, 3))
+    crops[:, 12:36, 12:36] = tint.clip(1, 255).astype(np.uint8)
+    return Cells(crops, np.char.startswith(image, "all"), image, np.full(n, 27.0, np.float32))
+
+
+@pytest.fixture
+def p_all(cells: Cells) -> dict[str, NDArray[np.float32]]:
+    """Members that are right about their log-odds but for a temperature of their own."""
+    rng = np.random.default_rng(1)
+    sign = np.where(cells.is_all, 1, -1)
+    # Of classes at +-d with unit noise the log-odds are 2 d x.
+    odds = {name: 2 * d * (sign * d + rng.normal(0, 1, len(cells))) for name, d in MEMBERS.items()}
+    return {name: (1 / (1 + np.exp(-o * TEMPERATURES[name]))).astype(np.float32) for name, o in odds.items()}
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny: FitParams, cells: Cells, p_all: dict[str, NDArray[np.float32]]) -> Path:
+    folder = tmp_path / "run"
+    (folder / "members").mkdir(parents=True)
+    params = replace(tiny, train_share=0.3, validation_share=0.3)
+    data = {"kind": "cells", "classes": {"all": "ALL", "hem": "Hem"}, "mask_corner_px": 0, "images": 180}
+    plan = {"preset": "tiny", "params": asdict(params), "data": data, "trunks": dict.fromkeys(p_all, "random")}
+    write_record(folder, json.loads(json.dumps(plan)), cells)
+    cells.save(folder / "cells.npz")
+    for name, p in p_all.items():
+        np.save(folder / f"{name}.npy", p)
+        (folder / "members" / f"{name}.weights.h5").write_bytes(name.encode())
+    return folder
+
+
+Export = Callable[..., Manifest]
+
+
+@pytest.fixture
+def export(run: Path, tmp_path: Path) -> Export:
+    def with_targets(**targets: Any) -> Manifest:
+        return export_bundle(run, tmp_path / "bundle", ABOUT, TrustTargets(**targets))
+
+    return with_targets
+
+
+def sides(cells: Cells) -> NDArray[np.str_]:
+    return split_contiguous(cells.image, 0.3, 0.3)
+
+
+def ensemble_p_all(
+    manifest: Manifest, p_all: dict[str, NDArray[np.float32]], weighting: str = "kappa"
+) -> NDArray[np.float32]:
+    """Score as the pipeline does: members at their temperature, Eq. 2, the ensemble's temperature."""
+    votes = np.stack([calibrate(p_all[m.name], m.temperature) for m in manifest.members], axis=1)
+    weights = member_weights([m.validation for m in manifest.members], weighting)
+    combined = combine(np.stack([1 - votes, votes], axis=-1), weights)[:, 1]
+    return calibrate(combined, manifest.ensemble.temperatures[weighting])
+
+
+def test_members_temperatures_are_found(export: Export) -> None:
+    found = {m.name: m.temperature for m in export().members}
+    assert found == pytest.approx(TEMPERATURES, rel=0.3)
+
+
+def test_the_ensembles_temperature_is_the_best_for_each_weighting(
+    export: Export, cells: Cells, p_all: dict[str, NDArray[np.float32]]
+) -> None:
+    manifest, side = export(), sides(cells) == "validation"
+    assert set(manifest.ensemble.temperatures) == {"kappa", "accuracy", "auc", "f1", "equal"}
+    for weighting in manifest.ensemble.temperatures:
+        calibrated = ensemble_p_all(manifest, p_all, weighting)[side]
+        assert fit_temperature(cells.is_all[side], calibrated) == pytest.approx(1, rel=1e-3)
+
+
+def test_bounds_are_those_of_the_validation_cells(
+    export: Export, cells: Cells, p_all: dict[str, NDArray[np.float32]]
+) -> None:
+    manifest, side = export(error_rate_all=0.02), sides(cells) == "validation"
+    conformal = manifest.ensemble.conformal
+    assert conformal is not None
+    assert (conformal.error_rate_all, conformal.error_rate_hem) == (0.02, 0.05)
+    assert (conformal.n_all, conformal.n_hem) == (27 * 9, 27 * 9)
+    calibrated = ensemble_p_all(manifest, p_all)[side]
+    for i, rate in enumerate(RATES):
+        expected = bounds_at(cells.is_all[side], calibrated, rate)
+        assert conformal.bounds["kappa"].least_all[i] == pytest.approx(expected.least_all, abs=1e-6)
+        assert conformal.bounds["kappa"].most_hem[i] == pytest.approx(expected.most_hem, abs=1e-6)
+
+
+def test_figures_on_test_cells(export: Export, cells: Cells, p_all: dict[str, NDArray[np.float32]]) -> None:
+    manifest, test = export(), sides(cells) == "test"
+    figures, truth = manifest.metrics["trust"], cells.is_all[test]
+    for name in MEMBERS:
+        before, after = (figures["calibration"][name][side] for side in ("before", "after"))
+        assert after["calibration_error"] < before["calibration_error"]
+        assert after["log_loss"] < before["log_loss"]
+    conformal = manifest.ensemble.conformal
+    assert conformal is not None
+    i = conformal.rates.index(0.05)
+    low, high = (getattr(conformal.bounds["kappa"], name)[i] for name in ("least_all", "most_hem"))
+    p = ensemble_p_all(manifest, p_all)[test]
+    assert low < high
+    called = np.where((p >= low) & (p <= high), "uncertain", np.where(p > high, "ALL", "Hem"))
+    own = figures["calls"]["own"]
+    for name, there in (("ALL", truth), ("Hem", ~truth)):
+        assert own[name] == {call: int((called[there] == call).sum()) for call in ("ALL", "Hem", "uncertain")}
+    domain = manifest.domain
+    assert domain is not None
+    distance = domain_distance(colour_features(cells.crops[test]), domain.mean, domain.covariance, domain.threshold)
+    assert figures["domain"]["in_domain"] == (distance <= 1).sum() > 0.94 * test.sum()
+
+
+def test_a_threshold_for_a_wanted_sensitivity(
+    export: Export, cells: Cells, p_all: dict[str, NDArray[np.float32]]
+) -> None:
+    manifest = export(sensitivity=0.98)
+    p, is_all, split = ensemble_p_all(manifest, p_all), cells.is_all, sides(cells)
+    threshold = manifest.ensemble.threshold
+    assert threshold < 0.5
+    called = calls(p, threshold) == "ALL"
+    assert 0.98 <= called[is_all & (split == "validation")].mean() < 0.99
+    metrics = manifest.metrics
+    assert metrics["threshold"] == threshold
+    measured = metrics["ensembles"]["kappa"]["cell"]["sensitivity"]["value"]
+    assert measured == pytest.approx(called[is_all & (split == "test")].mean(), abs=1e-6)
+
+
+def test_a_rate_that_no_bundle_holds_is_refused(export: Export) -> None:
+    with pytest.raises(InputError, match=r"an error rate of 0.001; expected 0.005 at least"):
+        export(error_rate_hem=0.001)
+
+
+def test_targets_from_the_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["export", str(run), "--out", str(tmp_path / "b"), "--name", "b", "--version", "1"]
+    assert main([*words, "--error-rate-all", "0.01", "--sensitivity", "0.9", "--false-alarm-rate", "0.1"]) == 0
+    facts = json.loads((tmp_path / "b" / "bundle.json").read_text())
+    assert facts["ensemble"]["conformal"]["error_rate_all"] == 0.01
+    assert facts["ensemble"]["threshold"] != 0.5
+    assert facts["domain"]["false_alarm_rate"] == 0.1
+    assert "calibration error" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        main([*words, "--error-rate-hem", "1.5"])
+    assert caught.value.code == 2
+    assert "expected a number between 0 and 1" in capsys.readouterr().err

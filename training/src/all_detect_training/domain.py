@@ -1,0 +1,84 @@
+"""What the training cells look like, for a bundle to know what it was not trained on."""
+
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_all_detect.bundle.manifest import Domain
+from napari_all_detect.trust import colour_features, domain_distance, sharpness
+
+__all__ = ["fit_domain"]
+
+log = logging.getLogger(__name__)
+
+TRIMMED_SHARE = 0.25
+"""Of the training cells, the strangest: pieces, dirt and cells at the border, which would widen the domain."""
+
+TRIMMING_ROUNDS = 3
+SHRINKAGE = 0.05
+"""Weight of the variances alone in the covariance, so that it can be inverted whatever the cells."""
+
+LEAST_VARIANCE = 0.25
+"""Square grey levels: what rounding to whole grey levels leaves, about."""
+
+BLURRED_SHARE = 0.05
+"""Of the training cells, those less sharp than the bundle's limit."""
+
+LEAST_CELLS = 20
+DIGITS = 6
+
+
+def fit_domain(training: NDArray[np.uint8], validation: NDArray[np.uint8], false_alarm_rate: float) -> Domain | None:
+    """Measure the colours of training cells, and set the border so that few validation cells lie beyond it.
+
+    Mean and covariance are those of the three quarters of the training cells that are nearest to them, found by
+    repetition (concentration steps as in Rousseeuw's minimum covariance determinant), the covariance shrunk towards
+    its diagonal.
+
+    Parameters
+    ----------
+    training, validation : (N, s, s, 3) uint8
+        Crops.
+    false_alarm_rate : float
+        Share of the validation cells, at most, that may lie beyond the border.
+
+    Returns
+    -------
+    domain : Domain or None
+        None, which is logged, if there are fewer than 20 cells of either.
+    """
+    if min(len(training), len(validation)) < LEAST_CELLS:
+        log.warning(
+            "%d training and %d validation cells: fewer than %d do not show what the training domain is",
+            *(len(training), len(validation), LEAST_CELLS),
+        )
+        return None
+    features = colour_features(training)
+    kept = np.ones(len(features), bool)
+    for _ in range(TRIMMING_ROUNDS):
+        mean, covariance = _moments(features[kept])
+        distance = domain_distance(features, mean, covariance, 1.0)
+        kept = distance <= np.quantile(distance, 1 - TRIMMED_SHARE)
+    mean, covariance = (np.round(values, DIGITS) for values in _moments(features[kept]))
+    distance = np.sort(domain_distance(colour_features(validation), mean, covariance, 1.0))
+    within = min(int(np.ceil((1 - false_alarm_rate) * (len(distance) + 1))), len(distance))
+    sharp = sharpness(training)
+    sharp = sharp[np.isfinite(sharp)]
+    return Domain(
+        mean=tuple(mean.tolist()),
+        covariance=tuple(tuple(row) for row in covariance.tolist()),
+        # Rounded up, so that the cell at the border stays in.
+        threshold=float(np.ceil(distance[within - 1] * 10**DIGITS) / 10**DIGITS) or 1.0,
+        false_alarm_rate=false_alarm_rate,
+        least_sharpness=round(float(np.quantile(sharp, BLURRED_SHARE)), DIGITS) if len(sharp) else 0.0,
+        n=len(training),
+    )
+
+
+def _moments(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean and the shrunk covariance."""
+    covariance = np.cov(features.T)
+    diagonal = np.diag(np.diag(covariance))
+    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * diagonal + LEAST_VARIANCE * np.eye(len(covariance))
+    return features.mean(axis=0), shrunk

@@ -1,0 +1,194 @@
+"""What a bundle needs to say how far its scores can be trusted: fitted on validation cells, measured on test cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from all_detect_training.calibration import (
+    RATES,
+    bounds_at,
+    calibration_error,
+    fit_temperature,
+    log_loss,
+    reliability,
+)
+from all_detect_training.domain import fit_domain
+from all_detect_training.held_out import DIGITS, ensemble_p_all
+from all_detect_training.runs import Run
+from napari_all_detect.bundle.manifest import Conformal, Domain, Ensemble, Validation
+from napari_all_detect.errors import InputError
+from napari_all_detect.params import WEIGHTINGS
+from napari_all_detect.trust import (
+    Bounds,
+    calibrate,
+    calls,
+    colour_features,
+    domain_distance,
+    looked_up,
+    sharpness,
+)
+
+__all__ = ["TrustTargets", "Trusted", "fit_trust", "member_temperatures", "trust_figures"]
+
+WEIGHTING = "kappa"
+
+
+@dataclass(frozen=True)
+class TrustTargets:
+    """What a bundle is to keep to.
+
+    Attributes
+    ----------
+    error_rate_all, error_rate_hem : float
+        Share of ALL cells that may be called Hem, and of Hem cells that may be called ALL; the rest is `uncertain`
+        where it must.
+    sensitivity : float or None
+        The threshold is the highest at which this share of ALL cells is called ALL; None leaves it at 0.5.
+    false_alarm_rate : float
+        Share of the validation cells that may be out of domain.
+    """
+
+    error_rate_all: float = 0.05
+    error_rate_hem: float = 0.05
+    sensitivity: float | None = None
+    false_alarm_rate: float = 0.02
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """The parts of a manifest that say how far scores can be trusted."""
+
+    ensemble: Ensemble
+    domain: Domain | None
+
+
+def member_temperatures(run: Run) -> list[float]:
+    """Return each member's temperature, fitted on the validation cells."""
+    side = run.split == "validation"
+    return [round(fit_temperature(run.cells.is_all[side], p[side]), DIGITS) for p in run.p_all.T]
+
+
+def fit_trust(run: Run, validation: Sequence[Validation], targets: TrustTargets) -> Trusted:
+    """Fit temperatures, bounds, threshold and domain.
+
+    Parameters
+    ----------
+    run : Run
+        Its predictions are those of the calibrated members.
+    validation : sequence of Validation
+        The members' figures.
+    targets : TrustTargets
+
+    Raises
+    ------
+    InputError
+        If no member weighs anything, or a rate is lower than the least that a bundle holds.
+    """
+    least = min(targets.error_rate_all, targets.error_rate_hem)
+    if least < RATES[0]:
+        raise InputError(f"an error rate of {least:g}; expected {RATES[0]:g} at least")
+    side = run.split == "validation"
+    is_all = run.cells.is_all[side]
+    votes = {w: ensemble_p_all(run.p_all[side], validation, w) for w in WEIGHTINGS}
+    temperatures = {w: round(fit_temperature(is_all, p), DIGITS) for w, p in votes.items()}
+    p_all = {w: calibrate(p, temperatures[w]) for w, p in votes.items()}
+    threshold = 0.5
+    if targets.sensitivity is not None:
+        threshold = bounds_at(is_all, p_all[WEIGHTING], 1 - targets.sensitivity).least_all
+    conformal = Conformal(
+        error_rate_all=targets.error_rate_all,
+        error_rate_hem=targets.error_rate_hem,
+        n_all=int(is_all.sum()),
+        n_hem=int((~is_all).sum()),
+        rates=RATES,
+        bounds={w: _class_bounds(is_all, p) for w, p in p_all.items()},
+    )
+    ensemble = Ensemble(weighting=WEIGHTING, threshold=threshold, temperatures=temperatures, conformal=conformal)
+    crops = run.cells.crops
+    return Trusted(ensemble, fit_domain(crops[run.split == "train"], crops[side], targets.false_alarm_rate))
+
+
+def _class_bounds(is_all: NDArray[np.bool_], p_all: NDArray[np.float32]) -> Any:
+    """Return the bounds at every rate."""
+    found = [bounds_at(is_all, p_all, rate) for rate in RATES]
+    return {"least_all": tuple(b.least_all for b in found), "most_hem": tuple(b.most_hem for b in found)}
+
+
+def trust_figures(raw: Run, run: Run, validation: Sequence[Validation], trusted: Trusted) -> dict[str, Any]:
+    """Measure on test cells what was promised on validation cells.
+
+    Parameters
+    ----------
+    raw, run : Run
+        With the predictions before and after the members' calibration.
+    validation : sequence of Validation
+    trusted : Trusted
+
+    Returns
+    -------
+    figures : dict
+        `calibration`: expected calibration error, log loss and reliability diagram of members and ensemble, before and
+        after; `calls`: what became of the cells of each class; `domain`: how many are in it.
+    """
+    test = run.split == "test"
+    is_all, ensemble = run.cells.is_all[test], trusted.ensemble
+    names = [member.architecture for member in run.params.members]
+    before = dict(zip(names, raw.p_all[test].T, strict=True))
+    after = dict(zip(names, run.p_all[test].T, strict=True))
+    before["ensemble"] = ensemble_p_all(raw.p_all[test], validation, WEIGHTING)
+    combined = ensemble_p_all(run.p_all[test], validation, WEIGHTING)
+    after["ensemble"] = calibrate(combined, ensemble.temperatures[WEIGHTING])
+    return {
+        "calibration": {
+            name: {"before": _probability_figures(is_all, p), "after": _probability_figures(is_all, after[name])}
+            for name, p in before.items()
+        },
+        "calls": _call_counts(is_all, after["ensemble"], ensemble),
+        "domain": None if trusted.domain is None else _domain_figures(run.cells.crops[test], trusted.domain),
+    }
+
+
+def _probability_figures(is_all: NDArray[np.bool_], p_all: NDArray[np.floating]) -> dict[str, Any]:
+    diagram = reliability(is_all, p_all)
+    rounded = [{name: round(value, DIGITS) for name, value in row.items()} for row in diagram]
+    return {
+        "calibration_error": round(calibration_error(diagram), DIGITS),
+        "log_loss": round(log_loss(is_all, p_all), DIGITS),
+        "reliability": rounded,
+    }
+
+
+def _call_counts(is_all: NDArray[np.bool_], p_all: NDArray[np.float32], ensemble: Ensemble) -> dict[str, Any]:
+    """Count the calls of each class at every rate of error, the same for both classes, and at the bundle's own."""
+    conformal = ensemble.conformal
+    if conformal is None:
+        return {}
+    bounds = conformal.bounds[WEIGHTING]
+    rows = []
+    pairs = [(conformal.error_rate_all, conformal.error_rate_hem), *((rate, rate) for rate in conformal.rates)]
+    for of_all, of_hem in pairs:
+        called = calls(
+            p_all,
+            ensemble.threshold,
+            Bounds(
+                looked_up(conformal.rates, bounds.least_all, of_all, 0.0),
+                looked_up(conformal.rates, bounds.most_hem, of_hem, 1.0),
+            ),
+        )
+        row: dict[str, Any] = {"error_rate_all": of_all, "error_rate_hem": of_hem}
+        for name, there in (("ALL", is_all), ("Hem", ~is_all)):
+            row[name] = {call: int((called[there] == call).sum()) for call in ("ALL", "Hem", "uncertain")}
+        rows.append(row)
+    return {"own": rows[0], "by_rate": rows[1:]}
+
+
+def _domain_figures(crops: NDArray[np.uint8], domain: Domain) -> dict[str, Any]:
+    distance = domain_distance(colour_features(crops), domain.mean, domain.covariance, domain.threshold)
+    return {
+        "cells": len(crops),
+        "in_domain": int((distance <= 1).sum()),
+        "blurred": int((sharpness(crops) < domain.least_sharpness).sum()),
+    }
