@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from napari_all_detect.errors import AllDetectError, InputError, OutputError
 from napari_all_detect.export.csv import write_csv
+from napari_all_detect.export.formats import check_formats
+from napari_all_detect.export.geojson import write_geojson
 from napari_all_detect.export.labels import write_labels
-from napari_all_detect.export.parquet import check_parquet
+from napari_all_detect.export.ome_zarr import write_ome_zarr
 from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
 from napari_all_detect.pipeline import PlaneInput, ScoredImage, Scorer, open_scorer, score_plane
 from napari_all_detect.results import Failure, ResultsFolder, check_folder, prepare_folder
@@ -128,8 +130,7 @@ def score_batch(
     params, output, progress = params or ScoreParams(), output or OutputParams(), progress or BatchProgress()
     folder, began = Path(out), time.perf_counter()
     sheet = read_sample_sheet(Path(output.samples)) if output.samples else None
-    if "parquet" in output.formats:
-        check_parquet()
+    check_formats(output.formats)
     check_folder(folder, output.overwrite, [Path(p) for p in (*inputs, output.labels, output.samples) if p])
     scorer = open_scorer(params)
     if output.labels is None:
@@ -150,7 +151,7 @@ def score_batch(
             if isinstance(scored, Failure):
                 _fail(results, progress, scored)
             else:
-                write_labels(scored.labels, folder / "labels" / names[plane.image, plane.plane])
+                _write_images(folder, names[plane.image, plane.plane], plane, scored, output.formats)
                 results.add_plane(scored.table, scored.summary)
             progress.plane()
         results.finish()
@@ -258,6 +259,18 @@ def _score_one(scorer: Scorer, plane: Plane, output: OutputParams, progress: Bat
         return score_plane(scorer, given, progress.cells)
     except AllDetectError as error:
         return Failure(_name(plane), stage, str(error))
+
+
+def _write_images(folder: Path, name: str, plane: Plane, scored: ScoredImage, formats: Sequence[str]) -> None:
+    """Write a plane's labels, and what else is a file for each plane."""
+    write_labels(scored.labels, folder / "labels" / name)
+    stem = name.removesuffix("_labels.tif")
+    if "geojson" in formats:
+        write_geojson(scored.table, scored.labels, folder / "geojson" / f"{stem}.geojson", scored.nuclei)
+    if "ome-zarr" in formats:
+        size = scored.summary["pixel_size_um"].iloc[0]
+        path = folder / "ome-zarr" / f"{stem}.zarr"
+        write_ome_zarr(plane.read().rgb, scored.labels, scored.table, path, None if np.isnan(size) else float(size))
 
 
 def _segment_one(

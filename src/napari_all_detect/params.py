@@ -17,7 +17,9 @@ Rescale = str | float
 """`auto`, `none` or a factor."""
 
 WEIGHTINGS = ("kappa", "accuracy", "auc", "f1", "equal")
-FORMATS = ("csv", "parquet")
+FORMATS = ("csv", "parquet", "h5ad", "geojson", "ome-zarr")
+"""Each is a module of `export`; what it writes is said there."""
+
 LARGEST_LABEL = 2**22 - 1
 """Measuring takes memory for each number up to the largest: about 200 MB at this one."""
 
@@ -143,9 +145,10 @@ class OutputParams(Params):
     )
     formats: tuple[str, ...] = option(
         ("csv",),
-        "Formats of the cell table, joined by commas; csv is always written",
+        "What to write, joined by commas: csv (always written), parquet, h5ad (AnnData), geojson (QuPath), ome-zarr "
+        "(image, labels and feature table)",
         flag="format",
-        metavar="csv,parquet",
+        metavar=",".join(FORMATS),
     )
     overwrite: bool = option(False, "Replace the results that the output folder holds")
 

@@ -1,6 +1,7 @@
 """The output folder of `score`: what lies in it, refused when it holds results, filled plane by plane."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +12,16 @@ import pandas as pd
 from napari_all_detect import table
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.csv import csv_text, write_csv
+from napari_all_detect.export.h5ad import write_h5ad
 from napari_all_detect.export.parquet import write_parquet
 
 __all__ = ["FAILURE_COLUMNS", "Failure", "ResultsFolder", "check_folder", "prepare_folder"]
 
-RESULTS = (
-    "cells.csv",
-    "cells.parquet",
-    "images.csv",
-    "samples.csv",
-    "failures.csv",
-    "run.json",
-    "labels",
-)
+TABLES = ("cells.csv", "cells.parquet", "cells.h5ad", "images.csv", "samples.csv", "failures.csv", "run.json")
+FOLDERS = {"labels": "*_labels.tif", "geojson": "*.geojson", "ome-zarr": "*.zarr"}
+"""Folders of results, and the names of what we write into them."""
+
+RESULTS = (*TABLES, *FOLDERS)
 FAILURE_COLUMNS = (
     table.Column("input", "str", "", "The path or image that failed"),
     table.Column("stage", "str", "", "What was tried: open, read, labels, score"),
@@ -78,8 +76,8 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _held(folder):
             results = folder / name
-            for file in results.rglob("*_labels.tif") if results.is_dir() else [results]:
-                file.unlink()
+            for path in list(results.rglob(FOLDERS[name])) if results.is_dir() else [results]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     except OSError as error:
         raise OutputError(
             f"{folder} can't be written to ({error.strerror}); name a folder that you may write to"
@@ -142,6 +140,8 @@ class ResultsFolder:
         """Write the formats that can't grow."""
         if "parquet" in self.formats:
             write_parquet(self.cells, self.folder / "cells.parquet")
+        if "h5ad" in self.formats:
+            write_h5ad(self.cells, self.folder / "cells.h5ad")
 
     def _start(self, name: str, empty: pd.DataFrame) -> None:
         write_csv(empty, self.folder / name)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +27,7 @@ from napari_all_detect.cli import main
 from napari_all_detect.engines import open_mapper
 from napari_all_detect.errors import BundleError, InputError, MissingDependencyError, OutputError
 from napari_all_detect.export.csv import csv_text
-from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
+from napari_all_detect.params import FORMATS, OutputParams, ScoreParams, SegmentationParams
 from napari_all_detect.pipeline import score_image
 from napari_all_detect.segmentation import methods, open_method, segment_cells
 
@@ -348,6 +349,25 @@ def test_parquet_holds_the_same_cells(good: Path, tmp_path: Path, params: ScoreP
     cells = pd.read_parquet(tmp_path / "cells.parquet")
     assert csv_text(cells) == (tmp_path / "cells.csv").read_text()
     assert cells["p_all"].dtype == np.float32
+
+
+def test_every_format_holds_the_same_cells(good: Path, tmp_path: Path, params: ScoreParams) -> None:
+    anndata, ngio = pytest.importorskip("anndata"), pytest.importorskip("ngio")
+    score_batch([good], tmp_path, params, OutputParams(formats=FORMATS))
+    cells = table(tmp_path / "cells.csv")
+    adata = anndata.read_h5ad(tmp_path / "cells.h5ad")
+    assert adata.obs["p_all"].tolist() == cells["p_all"].astype(np.float32).tolist()
+    for (image, plane), name in zip(PLANES, ["a", "b", "stack_p0", "stack_p1", "store"], strict=True):
+        own = cells[(cells["image"] == image) & (cells["plane"] == plane)]
+        features = json.loads((tmp_path / f"geojson/{name}.geojson").read_text())["features"]
+        assert [feature["name"] for feature in map(itemgetter("properties"), features)] == own["label"].astype(
+            str
+        ).tolist()
+        assert all("nucleusGeometry" in feature for feature in features)
+        container = ngio.open_ome_zarr_container(tmp_path / f"ome-zarr/{name}.zarr")
+        labels = tifffile.imread(tmp_path / f"labels/{name}_labels.tif")
+        np.testing.assert_array_equal(container.get_label("all_detect").get_as_numpy(), labels)
+        assert container.get_feature_table("all_detect").dataframe["call"].tolist() == own["call"].tolist()
 
 
 def test_parquet_without_pyarrow_is_refused_before_anything_is_deleted(

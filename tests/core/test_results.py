@@ -8,10 +8,8 @@ import pytest
 
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.csv import csv_text
-from napari_all_detect.results import RESULTS, Failure, ResultsFolder, check_folder, prepare_folder
+from napari_all_detect.results import RESULTS, TABLES, Failure, ResultsFolder, check_folder, prepare_folder
 from napari_all_detect.table import IMAGE_COLUMNS, cell_columns, empty_cells, image_row, typed
-
-TABLES = [name for name in RESULTS if "." in name]
 
 
 def plane(image: str, n: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -47,8 +45,15 @@ def test_a_folder_with_other_files_is_taken(tmp_path: Path) -> None:
 
 
 def test_overwriting_removes_results_and_leaves_all_else(tmp_path: Path) -> None:
-    ours = [*TABLES, "labels/a_labels.tif", "labels/day1/b_labels.tif"]
-    foreign = ["notes.txt", "cells.xlsx", "labels/hand_drawn.tif", "labels/day1/readme.txt", "old/cells.csv"]
+    ours = [*TABLES, "labels/a_labels.tif", "labels/day1/b_labels.tif", "geojson/a.geojson", "ome-zarr/d/a.zarr/0/c"]
+    foreign = [
+        "notes.txt",
+        "cells.xlsx",
+        "labels/hand_drawn.tif",
+        "labels/day1/readme.txt",
+        "old/cells.csv",
+        "ome-zarr/a",
+    ]
     for name in ours + foreign:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

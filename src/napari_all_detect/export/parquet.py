@@ -14,7 +14,7 @@ def check_parquet() -> None:
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:
-        raise MissingDependencyError("Parquet needs pyarrow: pip install 'napari-all-detect[parquet]'") from error
+        raise MissingDependencyError("parquet needs pyarrow: pip install 'napari-all-detect[parquet]'") from error
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:

@@ -1,0 +1,108 @@
+"""GeoJSON, as QuPath imports it: each cell an object with its outline, call and measurements."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
+from skimage.measure import find_contours
+
+from napari_all_detect.export.colours import CALL_COLOURS
+
+__all__ = ["geojson_text", "write_geojson"]
+
+Rings = list[list[list[float]]]
+
+
+def write_geojson(
+    cells: pd.DataFrame, labels: NDArray[np.integer], path: Path, nuclei: NDArray[np.integer] | None = None
+) -> None:
+    """Write the cells of one plane as UTF-8 GeoJSON; see `geojson_text`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(geojson_text(cells, labels, nuclei), encoding="utf-8", newline="")
+
+
+def geojson_text(cells: pd.DataFrame, labels: NDArray[np.integer], nuclei: NDArray[np.integer] | None = None) -> str:
+    """Return the cells of one plane as a GeoJSON FeatureCollection.
+
+    Coordinates are QuPath's: pixels, x before y, from the outer corner of the first pixel, so that they are larger by
+    a half than the centroids in the table. Each cell is an object of type `cell`, its call the classification, the
+    numbers of its row the measurements (those that are missing are left out), its nucleus a geometry of its own.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        The plane's rows of `cells.csv`.
+    labels : (H, W) integer
+        The cells' numbers, as in the column `label`.
+    nuclei : (H, W) integer, optional
+        The same numbers where the nuclei are.
+
+    Examples
+    --------
+    >>> labels = np.zeros((8, 8), int)
+    >>> labels[2:5, 3:7] = 1
+    >>> text = geojson_text(pd.DataFrame({"label": [1], "call": ["ALL"], "p_all": [0.75]}), labels)
+    >>> json.loads(text)["features"][0]["properties"]["measurements"]
+    {'label': 1, 'p_all': 0.75}
+    """
+    numeric = cells.select_dtypes("number").columns
+    boxes = find_objects(labels)
+    features = []
+    for i, number in enumerate(cells["label"]):
+        box = boxes[number - 1]
+        feature = {"type": "Feature", "geometry": _geometry(labels, number, box)}
+        if nuclei is not None and (nuclei[box] == number).any():
+            feature["nucleusGeometry"] = _geometry(nuclei, number, box)
+        call = str(cells["call"].iloc[i])
+        feature["properties"] = {
+            "objectType": "cell",
+            "name": str(number),
+            "classification": {"name": call, "color": list(CALL_COLOURS[call])},
+            "measurements": {name: _number(cells[name].iloc[i]) for name in numeric if pd.notna(cells[name].iloc[i])},
+        }
+        features.append(feature)
+    return json.dumps({"type": "FeatureCollection", "features": features}, separators=(",", ":")) + "\n"
+
+
+def _number(value: Any) -> int | float:
+    """Return a number that JSON writes with the digits of its own type."""
+    return float(str(value)) if isinstance(value, np.floating) else int(value) if value == int(value) else float(value)
+
+
+def _geometry(labels: NDArray[np.integer], number: int, box: tuple[slice, slice]) -> dict[str, Any]:
+    """Return the outline of a label, through the middles of its pixels' outer edges; its parts and holes too."""
+    inside = np.pad(labels[box] == number, 1)
+    y0, x0 = box[0].start, box[1].start
+    outer: list[Rings] = []
+    holes: Rings = []
+    # Pixels that touch by a corner only are parts of their own: a ring never meets itself.
+    for contour in find_contours(inside.astype(np.float32), 0.5, fully_connected="low"):
+        y, x = contour.T
+        # One pixel of padding, and half a pixel from a pixel's centre to its corner.
+        ring = np.stack([x + x0 - 0.5, y + y0 - 0.5], axis=1).tolist()
+        if _signed_area(contour) < 0:
+            holes.append(ring)
+        else:
+            outer.append([ring])
+    for hole in holes:
+        _around(hole, outer).append(hole)
+    if len(outer) == 1:
+        return {"type": "Polygon", "coordinates": outer[0]}
+    return {"type": "MultiPolygon", "coordinates": outer}
+
+
+def _signed_area(contour: NDArray[np.floating]) -> float:
+    y, x = contour.T
+    return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2)
+
+
+def _around(hole: list[list[float]], outer: list[Rings]) -> Rings:
+    """Return the smallest part that a hole lies in."""
+    from skimage.measure import points_in_poly
+
+    within = [part for part in outer if points_in_poly([hole[0]], part[0])[0]]
+    return min(within, key=lambda part: abs(_signed_area(np.asarray(part[0]))))

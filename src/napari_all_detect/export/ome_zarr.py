@@ -1,0 +1,188 @@
+"""OME-Zarr: labels in the colours of their probability, and a feature table that ngio and Fractal read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from napari_all_detect.errors import MissingDependencyError
+from napari_all_detect.export.colours import probability_colours
+
+if TYPE_CHECKING:
+    from ngio import Label
+
+__all__ = ["NAME", "LabelledPlane", "add_labels", "check_ome_zarr", "write_ome_zarr"]
+
+NAME = "all_detect"
+"""Name of the label image and of the table in a container."""
+
+PROPERTIES = ("p_all", "call", "spread", "flags")
+"""Columns that the label image carries for each cell, too."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledPlane:
+    """What is written of one plane of a container.
+
+    Attributes
+    ----------
+    place : mapping of str to int
+        Where the plane lies on the axes other than c, y and x: `{"t": 0, "z": 3}`.
+    labels : (H, W) integer
+        The cells' numbers, as in the column `label`.
+    cells : DataFrame
+        The plane's rows of `cells.csv`.
+    """
+
+    place: Mapping[str, int]
+    labels: NDArray[np.integer]
+    cells: pd.DataFrame
+
+
+def check_ome_zarr() -> None:
+    """Raise MissingDependencyError where OME-Zarr can't be written."""
+    try:
+        import ngio  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError("ome-zarr needs ngio: pip install 'napari-all-detect[ome-zarr]'") from error
+
+
+def write_ome_zarr(
+    rgb: NDArray[np.uint8],
+    labels: NDArray[np.integer],
+    cells: pd.DataFrame,
+    path: Path,
+    pixel_size_um: float | None = None,
+) -> None:
+    """Write a plane as an OME-Zarr 0.5 image of its own, with its labels and table in it.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+    labels : (H, W) integer
+    cells : DataFrame
+        The plane's rows of `cells.csv`.
+    path : Path
+        The container, a folder; it must not exist.
+    pixel_size_um : float, optional
+        Without it the axes have no unit.
+
+    Raises
+    ------
+    MissingDependencyError
+        If `ngio` is not installed.
+    """
+    check_ome_zarr()
+    from ngio import create_ome_zarr_from_array
+
+    container = create_ome_zarr_from_array(
+        path,
+        np.ascontiguousarray(np.moveaxis(rgb, 2, 0)),
+        pixelsize=pixel_size_um or 1.0,
+        axes_names=["c", "y", "x"],
+        channels_meta=["red", "green", "blue"],
+        ngff_version="0.5",
+        consolidation_mode="auto",
+    )
+    container.set_channel_colors(["FF0000", "00FF00", "0000FF"])
+    container.set_channel_windows([(0, 255)] * 3, [(0, 255)] * 3)
+    add_labels(path, [LabelledPlane({}, labels, cells)])
+    if pixel_size_um is None:
+        _forget_unit(path, ["", f"labels/{NAME}"])
+
+
+def add_labels(store: Path, planes: Iterable[LabelledPlane], level: str | None = None) -> None:
+    """Write labels and table into an OME-Zarr image, in place of those that an earlier run wrote.
+
+    A label image has one number for one object, so the numbers of each plane go on from those of the plane before. The
+    table has them as its index; its columns are those of `cells.csv`, whose `label` is now `label_in_plane`.
+
+    Parameters
+    ----------
+    store : Path
+        An OME-Zarr 0.4 or 0.5 image that may be written to.
+    planes : iterable of LabelledPlane
+        Taken one at a time.
+    level : str, optional
+        Path of the resolution level that the labels belong to; the finest one if not given.
+
+    Raises
+    ------
+    MissingDependencyError
+        If `ngio` is not installed.
+    """
+    check_ome_zarr()
+    from ngio import open_ome_zarr_container
+    from ngio.tables import FeatureTable
+
+    container = open_ome_zarr_container(store)
+    image = container.get_image(path=level) if level else container.get_image()
+    label = container.derive_label(NAME, ref_image=image, dtype="uint32", overwrite=True)
+    tables = [_set_plane(label, plane, before) for plane, before in _with_sums(planes)]
+    label.consolidate(mode="auto")
+    table = pd.concat(tables, ignore_index=True)
+    container.add_table(NAME, FeatureTable(_plain(table), reference_label=NAME), backend="parquet", overwrite=True)
+    # Last: ngio drops colours and properties when it writes metadata.
+    _colour(store, table)
+
+
+def _with_sums(planes: Iterable[LabelledPlane]) -> Iterable[tuple[LabelledPlane, int]]:
+    """Yield each plane with the largest number used before it."""
+    before = 0
+    for plane in planes:
+        yield plane, before
+        before += int(plane.labels.max(initial=0))
+
+
+def _set_plane(label: Label, plane: LabelledPlane, before: int) -> pd.DataFrame:
+    """Write one plane's labels; return its rows under the numbers that they have now."""
+    numbers = np.where(plane.labels > 0, plane.labels.astype(np.int64) + before, 0).astype(np.uint32)
+    place: dict[str, Any] = dict(plane.place)
+    label.set_array(numbers, axes_order=["y", "x"], **place)
+    cells = plane.cells.rename(columns={"label": "label_in_plane"})
+    cells.insert(0, "label", plane.cells["label"] + before)
+    return cells
+
+
+def _plain(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with NumPy's own types: missing counts and truths become NaN."""
+    nullable = [name for name in cells if str(cells[name].dtype) in ("Int64", "boolean")]
+    return cells.astype(dict.fromkeys(nullable, "float32"))
+
+
+def _colour(store: Path, cells: pd.DataFrame) -> None:
+    """Add colours and properties by P(ALL) to the label image's metadata."""
+    import zarr
+
+    group = zarr.open_group(store, path=f"labels/{NAME}", mode="r+")
+    rgba = np.pad(probability_colours(cells["p_all"]), ((0, 0), (0, 1)), constant_values=255)
+    numbers = cells["label"].tolist()
+    of_label = {
+        "colors": [{"label-value": n, "rgba": colour} for n, colour in zip(numbers, rgba.tolist(), strict=True)],
+        "properties": [
+            {"label-value": n, **facts}
+            for n, facts in zip(numbers, cells[list(PROPERTIES)].to_dict("records"), strict=True)
+        ],
+    }
+    attributes: dict[str, Any] = group.attrs.asdict()
+    inner = attributes.get("ome", attributes)  # 0.5 keeps them under a key of their own
+    inner["image-label"] = inner.get("image-label", {}) | of_label
+    group.attrs.put(attributes)
+
+
+def _forget_unit(store: Path, groups: Iterable[str]) -> None:
+    """Take the unit away from axes that are counted in pixels; ngio always writes one."""
+    import zarr
+
+    for path in groups:
+        group = zarr.open_group(store, path=path, mode="r+")
+        attributes: dict[str, Any] = group.attrs.asdict()
+        for axis in attributes["ome"]["multiscales"][0]["axes"]:
+            axis.pop("unit", None)
+        group.attrs.put(attributes)

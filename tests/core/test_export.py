@@ -1,0 +1,258 @@
+"""Each format, read back by a reader of its own."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import geojson
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from numpy.typing import NDArray
+
+from napari_all_detect.errors import MissingDependencyError
+from napari_all_detect.export.colours import CALL_COLOURS, probability_colours
+from napari_all_detect.export.formats import check_formats
+from napari_all_detect.export.geojson import geojson_text, write_geojson
+from napari_all_detect.export.h5ad import SHAPES, write_h5ad
+from napari_all_detect.export.ome_zarr import NAME, LabelledPlane, add_labels, write_ome_zarr
+from napari_all_detect.params import FORMATS, SegmentationParams
+from napari_all_detect.segmentation import segment_cells
+from napari_all_detect.sources import find_images, open_planes
+from napari_all_detect.table import cell_columns, empty_cells, geometry, typed
+
+MEMBERS = ["vgg16", "mobilenet"]
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int32]
+
+
+@pytest.fixture(scope="module")
+def rgb(smear: Callable[..., Pixels]) -> Pixels:
+    return smear(3, (256, 256), 12)
+
+
+@pytest.fixture(scope="module")
+def found(rgb: Pixels) -> tuple[Labels, Labels | None]:
+    return segment_cells(rgb, SegmentationParams(method="classical"), nuclei=True)
+
+
+@pytest.fixture(scope="module")
+def labels(found: tuple[Labels, Labels]) -> Labels:
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def nuclei(found: tuple[Labels, Labels]) -> Labels:
+    return found[1]
+
+
+def table_of(labels: Labels, nuclei: Labels | None = None, pixel_size_um: float | None = None) -> pd.DataFrame:
+    """Make the rows of a plane, with scores that differ."""
+    columns = geometry(labels, pixel_size_um, nuclei)
+    n = len(columns["label"])
+    p_all = np.random.default_rng(0).random((n, 3)).astype(np.float32)
+    columns |= {"image": "a.png", "plane": "0", "votes_all": 1, "spread": p_all.std(axis=1), "bundle": "b-1"}
+    columns |= {"p_all": p_all[:, 0], "p_hem": 1 - p_all[:, 0], "call": np.where(p_all[:, 0] < 0.5, "Hem", "ALL")}
+    columns |= {f"p_all_{name}": p_all[:, k + 1] for k, name in enumerate(MEMBERS)}
+    return typed(cell_columns(MEMBERS), columns, n)
+
+
+@pytest.fixture(scope="module")
+def cells(labels: Labels, nuclei: Labels) -> pd.DataFrame:
+    return table_of(labels, nuclei, 0.25)
+
+
+def test_colours_run_from_hem_to_all_in_256_steps() -> None:
+    many = probability_colours(np.linspace(0, 1, 100_000, dtype=np.float32))
+    assert len(np.unique(many, axis=0)) <= 256
+    assert tuple(many[0]) == CALL_COLOURS["Hem"]
+    assert tuple(many[-1]) == CALL_COLOURS["ALL"]
+    assert (np.diff(many[:, 0].astype(int)) >= 0).all()  # ever redder
+
+
+class TestGeojson:
+    def test_outlines_lie_where_the_cells_lie(self, cells: pd.DataFrame, labels: Labels, nuclei: Labels) -> None:
+        features = json.loads(geojson_text(cells, labels, nuclei))["features"]
+        assert len(features) == len(cells) > 4
+        for feature, (_, row) in zip(features, cells.iterrows(), strict=True):
+            cell, nucleus = (shapely.geometry.shape(feature[name]) for name in ("geometry", "nucleusGeometry"))
+            assert cell.is_valid
+            assert nucleus.is_valid
+            # The path through the middles of edges cuts an eighth off each corner, four more outer than inner ones.
+            assert cell.area == row["area_px"] - 0.5
+            assert cell.exterior.is_ccw
+            assert cell.bounds == (row["bbox_x0"], row["bbox_y0"], row["bbox_x1"], row["bbox_y1"])
+            assert abs(cell.centroid.x - 0.5 - row["x_px"]) < 0.02
+            assert abs(cell.centroid.y - 0.5 - row["y_px"]) < 0.02
+            assert nucleus.area == pytest.approx(row["nucleus_area_px"], abs=0.5 * row["nucleus_lobes"] + 3)
+            assert cell.contains(nucleus.buffer(-0.6))
+
+    def test_a_reader_of_its_own_takes_it(self, cells: pd.DataFrame, labels: Labels, tmp_path: Path) -> None:
+        write_geojson(cells, labels, tmp_path / "new" / "a.geojson")
+        back = geojson.loads((tmp_path / "new" / "a.geojson").read_text(encoding="utf-8"))
+        assert isinstance(back, geojson.FeatureCollection)
+        assert back.is_valid
+        for feature, (_, row) in zip(back.features, cells.iterrows(), strict=True):
+            assert feature.properties["objectType"] == "cell"
+            assert feature.properties["classification"] == {
+                "name": row["call"],
+                "color": list(CALL_COLOURS[row["call"]]),
+            }
+            measured = feature.properties["measurements"]
+            assert {"domain_distance", "in_domain", "image", "call"}.isdisjoint(measured)
+            for name in ("label", "area_px", "p_all", "p_all_vgg16", "diameter_um", "nucleus_lobes"):
+                assert np.float32(measured[name]) == np.float32(row[name])
+            assert "nucleusGeometry" not in feature
+
+    def test_parts_that_touch_by_a_corner_and_holes(self) -> None:
+        labels = np.zeros((14, 14), np.int32)
+        labels[1:8, 1:8] = 1
+        labels[3:5, 3:5] = 0  # a hole, with a piece of another cell in it
+        labels[3, 3] = 2
+        labels[8:10, 8:10] = 1  # touches at a corner
+        labels[12, 0] = 3
+        cells = typed(cell_columns([]), {"label": [1, 2, 3], "call": "Hem", **dict.fromkeys(WHOLE, 0)}, 3)
+        one, two, three = json.loads(geojson_text(cells, labels))["features"]
+        shape = shapely.geometry.shape(one["geometry"])
+        assert (shape.geom_type, len(shape.geoms), shape.is_valid) == ("MultiPolygon", 2, True)
+        assert shape.area == 49 - 0.5 - (4 - 0.5) + 4 - 0.5
+        assert [len(part.interiors) for part in shape.geoms] == [1, 0]
+        assert shapely.geometry.shape(two["geometry"]).bounds == (3, 3, 4, 4)
+        assert shapely.geometry.shape(three["geometry"]).bounds == (0, 12, 1, 13)
+
+    def test_no_cells(self) -> None:
+        text = geojson_text(empty_cells(MEMBERS), np.zeros((8, 8), np.int32))
+        assert json.loads(text) == {"type": "FeatureCollection", "features": []}
+
+
+WHOLE = [column.name for column in cell_columns([]) if column.dtype == "int64" and column.name != "label"]
+
+
+class TestH5ad:
+    def test_anndata_reads_all_of_the_table(self, cells: pd.DataFrame, tmp_path: Path) -> None:
+        anndata = pytest.importorskip("anndata")
+        write_h5ad(cells, tmp_path / "cells.h5ad")
+        back = anndata.read_h5ad(tmp_path / "cells.h5ad")
+        assert back.obs_names.tolist() == [f"a.png/0/{n}" for n in cells["label"]]
+        assert back.var_names.tolist() == list(SHAPES)
+        np.testing.assert_array_equal(back.X, cells[list(SHAPES)].to_numpy(np.float32))
+        np.testing.assert_array_equal(back.obsm["spatial"], cells[["x_px", "y_px"]])
+        np.testing.assert_array_equal(back.obsm["members"], cells[["p_all_vgg16", "p_all_mobilenet"]])
+        assert back.uns["members"].tolist() == MEMBERS
+        left = [name for name in cells if name not in SHAPES and not name.startswith("p_all_")]
+        assert list(back.obs) == left
+        for name in left:
+            assert back.obs[name].astype(object).where(back.obs[name].notna(), None).tolist() == (
+                cells[name].astype(object).where(cells[name].notna(), None).tolist()
+            )
+
+    def test_columns_without_any_value_are_no_variables(self, labels: Labels, tmp_path: Path) -> None:
+        anndata = pytest.importorskip("anndata")
+        write_h5ad(table_of(labels), tmp_path / "cells.h5ad")
+        names = anndata.read_h5ad(tmp_path / "cells.h5ad").var_names.tolist()
+        assert names == ["area_px", "diameter_px", "eccentricity", "solidity"]
+
+    def test_no_cells(self, tmp_path: Path) -> None:
+        anndata = pytest.importorskip("anndata")
+        write_h5ad(empty_cells(MEMBERS), tmp_path / "cells.h5ad")
+        assert anndata.read_h5ad(tmp_path / "cells.h5ad").shape == (0, len(SHAPES))
+
+
+class TestOmeZarr:
+    def test_ngio_reads_image_labels_and_table(
+        self, rgb: Pixels, labels: Labels, cells: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        ngio = pytest.importorskip("ngio")
+        write_ome_zarr(rgb, labels, cells, tmp_path / "a.zarr", 0.25)
+        container = ngio.open_ome_zarr_container(tmp_path / "a.zarr")
+        np.testing.assert_array_equal(container.get_image().get_as_numpy(), np.moveaxis(rgb, 2, 0))
+        assert container.get_image().pixel_size.yx == (0.25, 0.25)
+        np.testing.assert_array_equal(container.get_label(NAME).get_as_numpy(), labels)
+        table = container.get_feature_table(NAME)
+        assert table.reference_label == NAME
+        back = table.dataframe
+        assert back.index.tolist() == cells["label"].tolist()
+        for name in cells.columns.drop("label"):
+            if str(cells[name].dtype) not in ("Int64", "boolean"):
+                assert back[name].dtype == cells[name].dtype
+                np.testing.assert_array_equal(back[name], cells[name])
+        assert back["nucleus_lobes"].tolist() == cells["nucleus_lobes"].tolist()
+        assert back["in_domain"].isna().all()
+
+    def test_the_specification_is_kept(self, rgb: Pixels, labels: Labels, cells: pd.DataFrame, tmp_path: Path) -> None:
+        import zarr
+        from ome_zarr_models.v05 import Image, ImageLabel
+
+        write_ome_zarr(rgb, labels, cells, tmp_path / "a.zarr", 0.25)
+        Image.from_zarr(zarr.open_group(tmp_path / "a.zarr", mode="r"))
+        label = ImageLabel.from_zarr(zarr.open_group(tmp_path / "a.zarr" / "labels" / NAME, mode="r"))
+        of_label = label.ome_attributes.image_label
+        assert of_label.source.image == "../../"
+        colours = {colour.label_value: tuple(colour.rgba) for colour in of_label.colors}
+        expected = [(*colour, 255) for colour in probability_colours(cells["p_all"]).tolist()]
+        assert colours == dict(zip(cells["label"], expected, strict=True))
+        properties = of_label.properties
+        assert [row.label_value for row in properties] == cells["label"].tolist()
+        dumped = [row.model_dump() for row in properties]
+        assert [np.float32(row["p_all"]) for row in dumped] == cells["p_all"].tolist()
+        assert [row["call"] for row in dumped] == cells["call"].tolist()
+
+    def test_our_own_reader_gets_the_plane_back(
+        self, rgb: Pixels, labels: Labels, cells: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        for name, size in (("known", 0.25), ("unknown", None)):
+            write_ome_zarr(rgb, labels, cells, tmp_path / f"{name}.zarr", size)
+            (plane,) = open_planes(find_images([tmp_path / f"{name}.zarr"])[0])
+            np.testing.assert_array_equal(plane.read().rgb, rgb)
+            assert plane.pixel_size_um == size
+
+    @pytest.mark.parametrize("version", ["0.4", "0.5"])
+    def test_labels_of_a_stack_are_one_numbering(
+        self, labels: Labels, cells: pd.DataFrame, tmp_path: Path, version: str
+    ) -> None:
+        ngio = pytest.importorskip("ngio")
+        store, n = tmp_path / "stack.zarr", int(labels.max())
+        pixels = np.zeros((2, 3, 2, *labels.shape), np.uint8)
+        ngio.create_ome_zarr_from_array(
+            store, pixels, pixelsize=0.25, axes_names=list("tczyx"), ngff_version=version, consolidation_mode="auto"
+        )
+        places = [{"t": t, "z": z} for t in range(2) for z in range(2)]
+        empty = LabelledPlane(places[1], np.zeros_like(labels), empty_cells(MEMBERS))
+        planes = [LabelledPlane(place, labels, cells) for place in places]
+        for _ in range(2):  # the second time replaces what the first wrote
+            add_labels(store, [planes[0], empty, *planes[2:]])
+        container = ngio.open_ome_zarr_container(store)
+        written = container.get_label(NAME).get_as_numpy()
+        assert written.shape == (2, 2, *labels.shape)
+        for place, before in zip(places, (0, None, n, 2 * n), strict=True):
+            expected = np.where(labels > 0, labels + before, 0) if before is not None else 0 * labels
+            np.testing.assert_array_equal(written[place["t"], place["z"]], expected)
+        back = container.get_feature_table(NAME).dataframe
+        assert back.index.tolist() == list(range(1, 3 * n + 1))
+        assert back["label_in_plane"].tolist() == cells["label"].tolist() * 3
+        assert container.list_labels() == [NAME]
+
+    def test_labels_of_a_coarser_level(self, labels: Labels, cells: pd.DataFrame, tmp_path: Path) -> None:
+        ngio = pytest.importorskip("ngio")
+        height, width = labels.shape
+        pixels = np.zeros((3, 2 * height, 2 * width), np.uint8)
+        ngio.create_ome_zarr_from_array(
+            tmp_path / "a.zarr", pixels, pixelsize=0.25, axes_names=list("cyx"), levels=2, consolidation_mode="auto"
+        )
+        add_labels(tmp_path / "a.zarr", [LabelledPlane({}, labels, cells)], level="1")
+        label = ngio.open_ome_zarr_container(tmp_path / "a.zarr").get_label(NAME)
+        np.testing.assert_array_equal(label.get_as_numpy(), labels)
+        assert label.pixel_size.yx == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [("parquet", "pyarrow", "parquet"), ("h5ad", "anndata", "h5ad"), ("ome-zarr", "ngio", "ome-zarr")],
+)
+def test_what_is_missing_is_named(name: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependencyError, match=rf"{name}.* needs {package}: pip install '.*\[{extra}\]'"):
+        check_formats(["csv", name])
+    check_formats(set(FORMATS) - {name})
