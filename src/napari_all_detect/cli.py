@@ -1,8 +1,10 @@
 """The command line, built from `params.py`."""
 
 import argparse
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,11 +16,14 @@ from napari_all_detect import __version__
 from napari_all_detect.batch import BatchProgress, BatchSummary, Failure, score_batch, segment_batch
 from napari_all_detect.errors import AllDetectError, InputError, ParameterError
 from napari_all_detect.params import ExplainParams, OutputParams, Params, ScoreParams, SegmentationParams
+from napari_all_detect.results import read_run
 from napari_all_detect.sources import Plane, find_images, open_planes
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 RESEARCH_USE = "For research use only. Not for diagnosis or any clinical decision."
+
+INTERRUPTED = 130
 
 P = TypeVar("P", bound=Params)
 
@@ -28,9 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: everything was done. 3: some inputs failed, the rest is complete. 1: nothing could be done. 2: bad usage.
     """
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     try:
+        if getattr(arguments, "from_run", None) is not None:
+            # Once more: what the record says instead of the defaults, and over that what is typed.
+            arguments = _parser(_recorded(read_run(arguments.from_run))).parse_args(argv)
         status: int = arguments.run(arguments)
     except ParameterError as error:
         _say(f"all-detect: {error}")
@@ -39,9 +46,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"all-detect: {error}")
         return 1
     except KeyboardInterrupt:
-        _say("all-detect: interrupted; what was done so far is in the output folder")
-        return 130
+        _say("all-detect: interrupted; what was done so far is in the output folder, go on with --resume")
+        return INTERRUPTED
     return status
+
+
+def run() -> None:
+    """Run `all-detect` as a program: a SIGTERM, as clusters send it, ends it as Ctrl-C does, at once."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status == INTERRUPTED:
+        os._exit(status)  # not when the threads are done with their planes: nothing that they do is written any more
+    sys.exit(status)
 
 
 def _say(message: str) -> None:
@@ -49,7 +67,17 @@ def _say(message: str) -> None:
     print(" ".join(message.splitlines()), file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _recorded(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a record of a run says of each option; `repeated` is the record."""
+    parameters = run["parameters"]
+    given = parameters | parameters.get("segmentation", {})
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    for name in ("segmentation", "overwrite", "resume"):
+        options.pop(name, None)
+    return options | {"inputs": run["inputs"], "repeated": run}
+
+
+def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="all-detect",
         description="Find white blood cells in stained smears and score each as ALL or Hem.",
@@ -62,14 +90,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_inputs(score)
     for params in (ScoreParams, SegmentationParams, OutputParams):
         _add_params(score, params)
-    score.set_defaults(run=_score)
+    score.add_argument(
+        "--from-run",
+        type=Path,
+        metavar="JSON",
+        help="Repeat the run of this run.json; inputs and options that are given beside it replace those in it",
+    )
+    score.set_defaults(**{"run": _score, "repeated": None, "error": score.error} | dict(defaults or {}))
 
     segment = commands.add_parser("segment", help="find cells and write label images")
     _add_inputs(segment)
     _add_params(segment, SegmentationParams)
     segment.add_argument("--nuclei", action="store_true", help="Write <image>_nuclei.tif too")
     segment.add_argument("--overwrite", action="store_true", help="Replace label images that are there")
-    segment.set_defaults(run=_segment)
+    segment.set_defaults(run=_segment, error=segment.error)
 
     explain = commands.add_parser("explain", help="draw where the networks see signs of ALL in a cell")
     explain.add_argument("image", metavar="IMAGE", help="an image that `score` takes")
@@ -101,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs",
-        nargs="+",
+        nargs="*",
         metavar="INPUT",
         help="PNG, JPEG, BMP, TIFF, a folder of them, a zarr array or an OME-Zarr image",
     )
@@ -182,12 +216,22 @@ class _Bar(BatchProgress):
             self.bar.close()
 
 
+def _require_inputs(arguments: argparse.Namespace) -> None:
+    if not arguments.inputs:
+        arguments.error("the following arguments are required: INPUT")
+
+
 def _score(arguments: argparse.Namespace) -> int:
+    _require_inputs(arguments)
+    repeated = arguments.repeated
+    if repeated is not None and arguments.inputs != repeated["inputs"]:
+        repeated = None  # its settings, but other images
     params = _params(ScoreParams, arguments, segmentation=_params(SegmentationParams, arguments))
     bar = _Bar()
     print(f"loading the networks of {params.bundle} ...", file=sys.stderr)
     try:
-        summary = score_batch(arguments.inputs, arguments.out, params, _params(OutputParams, arguments), bar)
+        output = _params(OutputParams, arguments)
+        summary = score_batch(arguments.inputs, arguments.out, params, output, bar, repeated)
     finally:
         bar.close()
     uncertain = f", {summary.uncertain} uncertain" if summary.uncertain else ""
@@ -201,6 +245,7 @@ def _score(arguments: argparse.Namespace) -> int:
 
 
 def _segment(arguments: argparse.Namespace) -> int:
+    _require_inputs(arguments)
     bar = _Bar()
     params = _params(SegmentationParams, arguments)
     try:
@@ -310,4 +355,4 @@ def _write_samples(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -10,6 +10,7 @@ __all__ = [
     "MissingDependencyError",
     "OutputError",
     "ParameterError",
+    "StoreError",
 ]
 
 
@@ -19,6 +20,10 @@ class AllDetectError(Exception):
 
 class InputError(AllDetectError):
     """An image, a label image or a sample sheet can't be read or can't be used."""
+
+
+class StoreError(InputError):
+    """A disk or server did not answer, or broke off: trying again may help."""
 
 
 class BundleError(AllDetectError):

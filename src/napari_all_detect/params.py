@@ -151,11 +151,18 @@ class OutputParams(Params):
         metavar=",".join(FORMATS),
     )
     overwrite: bool = option(False, "Replace the results that the output folder holds")
+    resume: bool = option(
+        False,
+        "Go on with the run that was interrupted in the output folder; try again what failed in it. Begin one if "
+        "there is none",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in self.formats:
             check_value("format", name, {"choices": FORMATS})
+        if self.overwrite and self.resume:
+            raise ParameterError("overwrite and resume are both set; expected one of them: replace, or go on")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
-"""The output folder of `score`: what lies in it, refused when it holds results, filled plane by plane."""
+"""The output folder of `score`: what lies in it, refused when it holds results, one run at a time, tables that grow."""
 
+import contextlib
 import json
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,19 +14,27 @@ import pandas as pd
 from napari_all_detect import table
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.csv import csv_text, write_csv
-from napari_all_detect.export.h5ad import write_h5ad
-from napari_all_detect.export.parquet import write_parquet
 
-__all__ = ["FAILURE_COLUMNS", "Failure", "ResultsFolder", "check_folder", "prepare_folder"]
+__all__ = [
+    "FAILURE_COLUMNS",
+    "Failure",
+    "ResultTables",
+    "check_folder",
+    "locked_folder",
+    "prepare_folder",
+    "read_run",
+    "write_atomically",
+    "write_run",
+]
 
 TABLES = ("cells.csv", "cells.parquet", "cells.h5ad", "images.csv", "samples.csv", "failures.csv", "run.json")
-FOLDERS = {"labels": "*_labels.tif", "geojson": "*.geojson", "ome-zarr": "*.zarr"}
+FOLDERS = {"labels": "*_labels.tif", "geojson": "*.geojson", "ome-zarr": "*.zarr", "units": "*.json"}
 """Folders of results, and the names of what we write into them."""
 
 RESULTS = (*TABLES, *FOLDERS)
 FAILURE_COLUMNS = (
     table.Column("input", "str", "", "The path or image that failed"),
-    table.Column("stage", "str", "", "What was tried: open, read, labels, score"),
+    table.Column("stage", "str", "", "What was tried: open, read, labels, score, write"),
     table.Column("reason", "str", "", "What came, what was expected, what to do"),
 )
 
@@ -56,7 +66,10 @@ def check_folder(folder: Path, overwrite: bool, needed: Sequence[Path] = ()) -> 
     """
     held = _held(folder)
     if held and not overwrite:
-        raise OutputError(f"{folder} holds results already ({', '.join(held)}); name another folder or add --overwrite")
+        more = " or, to go on with an interrupted run, --resume" if "units" in held else ""
+        raise OutputError(
+            f"{folder} holds results already ({', '.join(held)}); name another folder or add --overwrite{more}"
+        )
     for name in held:
         for path in needed:
             if path.resolve().is_relative_to((folder / name).resolve()):
@@ -72,12 +85,44 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
         If it holds results and `overwrite` is not set, or can't be written to.
     """
     check_folder(folder, overwrite)
-    try:
+    with _writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name in _held(folder):
             results = folder / name
             for path in list(results.rglob(FOLDERS[name])) if results.is_dir() else [results]:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keep other runs out of an output folder, which is made if need be; the lock of a run that was killed is open.
+
+    Raises
+    ------
+    OutputError
+        If another run writes into it now, or it can't be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock", blocking=False)
+    with _writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise OutputError(f"another run writes into {folder} now; wait for it, or name another folder") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OutputError(
             f"{folder} can't be written to ({error.strerror}); name a folder that you may write to"
@@ -88,42 +133,63 @@ def _held(folder: Path) -> list[str]:
     return [name for name in RESULTS if (folder / name).exists()]
 
 
-class ResultsFolder:
-    """Tables that grow with each plane, so that what is done is never lost.
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all, whenever the run or the machine is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_run(folder: Path, run: Mapping[str, Any]) -> None:
+    """Write `run.json`."""
+    write_atomically(folder / "run.json", (json.dumps(run, indent=2) + "\n").encode())
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """Read a `run.json`.
+
+    Raises
+    ------
+    OutputError
+        If it can't be read, or is no record of a run.
+    """
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} can't be read as the record of a run ({error}); expected a run.json") from error
+    if not isinstance(run, dict) or not {"inputs", "parameters", "status"} <= run.keys():
+        raise OutputError(f"{path} is no record of a run: inputs, parameters or status are missing")
+    return run
+
+
+class ResultTables:
+    """`cells.csv`, `images.csv` and `failures.csv`, which grow with each plane; only their sums stay in memory.
 
     Parameters
     ----------
     folder : Path
     members : list of str
         The bundle's members.
-    formats : tuple of str
-        `csv` is always written, as it can grow; the others at the end.
     """
 
-    def __init__(self, folder: Path, members: list[str], formats: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, members: Sequence[str]) -> None:
         self.folder = folder
-        self.formats = formats
-        self._cells = [table.empty_cells(members)]
-        self._images = [table.typed(table.IMAGE_COLUMNS, {}, 0)]
         self.failures: list[Failure] = []
-        self._start("cells.csv", self._cells[0])
-        self._start("images.csv", self._images[0])
-        self._start("failures.csv", table.typed(FAILURE_COLUMNS, {}, 0))
-
-    @property
-    def cells(self) -> pd.DataFrame:
-        """All rows of `cells.csv` so far."""
-        return _joined(self._cells)
-
-    @property
-    def images(self) -> pd.DataFrame:
-        """All rows of `images.csv` so far."""
-        return _joined(self._images)
+        self.planes = 0
+        self.counts = dict.fromkeys(("cells", "all", "hem", "uncertain"), 0)
+        write_csv(table.empty_cells(members), folder / "cells.csv")
+        write_csv(table.typed(table.IMAGE_COLUMNS, {}, 0), folder / "images.csv")
+        write_csv(table.typed(FAILURE_COLUMNS, {}, 0), folder / "failures.csv")
 
     def add_plane(self, cells: pd.DataFrame, summary: pd.DataFrame) -> None:
         """Append a plane's rows."""
-        self._cells.append(cells)
-        self._images.append(summary)
+        self.planes += 1
+        for name in self.counts:
+            self.counts[name] += int(summary[name].iloc[0])
         self._append("cells.csv", cells)
         self._append("images.csv", summary)
 
@@ -132,26 +198,6 @@ class ResultsFolder:
         self.failures.append(failure)
         self._append("failures.csv", table.typed(FAILURE_COLUMNS, vars(failure), 1))
 
-    def write_run(self, run: Mapping[str, Any]) -> None:
-        """Write `run.json`."""
-        (self.folder / "run.json").write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
-
-    def finish(self) -> None:
-        """Write the formats that can't grow."""
-        if "parquet" in self.formats:
-            write_parquet(self.cells, self.folder / "cells.parquet")
-        if "h5ad" in self.formats:
-            write_h5ad(self.cells, self.folder / "cells.h5ad")
-
-    def _start(self, name: str, empty: pd.DataFrame) -> None:
-        write_csv(empty, self.folder / name)
-
     def _append(self, name: str, rows: pd.DataFrame) -> None:
         with (self.folder / name).open("a", encoding="utf-8", newline="") as file:
             file.write(csv_text(rows, header=False))
-
-
-def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """Concatenate; the empty ones carry the types and would spoil them if they took part."""
-    filled = [t for t in tables if len(t)]
-    return pd.concat(filled, ignore_index=True) if filled else tables[0]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,8 +21,8 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_all_detect import batch, engines
-from napari_all_detect.batch import BatchProgress, BatchSummary, Failure, score_batch, segment_batch
+from napari_all_detect import engines
+from napari_all_detect.batch import BatchProgress, BatchSummary, Failure, running, score_batch, scoring, segment_batch
 from napari_all_detect.bundle import load_segmenter
 from napari_all_detect.cli import main
 from napari_all_detect.engines import open_mapper
@@ -162,7 +163,7 @@ def test_the_same_bytes_by_every_way_in(
     threads: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(batch, "_in_order", partial(batch._in_order, threads=threads))
+    monkeypatch.setattr(scoring, "in_order", partial(running.in_order, threads=threads))
     score_batch([good], tmp_path / "out", params)
     assert main(["score", str(good), "--out", str(tmp_path / "cli"), "--bundle", params.bundle]) == 0
     whole = (tmp_path / "out/cells.csv").read_bytes()
@@ -237,7 +238,9 @@ def test_an_image_without_cells_is_done(tmp_path: Path, params: ScoreParams) -> 
     assert row.startswith("blank.png,0,0,0,0,0,,,,,1.0,")
 
 
-def test_the_record_of_the_run(good: Path, tmp_path: Path, duo_bundle: Path) -> None:
+def test_the_record_of_the_run(
+    good: Path, tmp_path: Path, duo_bundle: Path, pixels: dict[tuple[str, str], Pixels]
+) -> None:
     params = ScoreParams(bundle=str(duo_bundle), weighting="f1", threshold=0.6, batch_size=8)
     score_batch([good], tmp_path / "out", params, OutputParams(overwrite=True))
     record = run_record(tmp_path / "out")
@@ -264,10 +267,14 @@ def test_the_record_of_the_run(good: Path, tmp_path: Path, duo_bundle: Path) -> 
         assert identities[name] == {
             "image": name,
             "path": str(good / name),
+            "planes": 2 if name == "stack.tif" else 1,
             "bytes": len(data),
+            "modified_ns": (good / name).stat().st_mtime_ns,
             "sha256": hashlib.sha256(data).hexdigest(),
         }
-    assert identities["store.zarr"] == {"image": "store.zarr", "path": str(good / "store.zarr")}
+    store = identities["store.zarr"]
+    assert set(store) == {"image", "path", "planes", "listing", "pixels_sha256"}
+    assert store["pixels_sha256"] == {"0": hashlib.sha256(pixels["store.zarr", "0"].tobytes()).hexdigest()}
     parameters = record["parameters"]
     assert (parameters["weighting"], parameters["batch_size"], parameters["overwrite"]) == ("f1", 8, True)
     assert parameters["segmentation"] == {"method": "learned", "cell_diameter_px": None}
@@ -292,7 +299,7 @@ def test_results_are_refused_before_anything_is_loaded(
     good: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "run.json").touch()
-    monkeypatch.setattr(batch, "open_scorer", lambda _: pytest.fail("the bundle was loaded"))
+    monkeypatch.setattr(scoring, "open_scorer", lambda _: pytest.fail("the bundle was loaded"))
     with pytest.raises(OutputError, match=r"\(run.json\)"):
         score_batch([good], tmp_path, params)
 
@@ -522,10 +529,10 @@ def test_the_record_says_running_meanwhile(good: Path, tmp_path: Path, params: S
 @pytest.mark.parametrize("threads", [1, 3])
 def test_work_is_begun_only_a_few_planes_ahead(threads: int) -> None:
     begun: list[int] = []
-    results = batch._in_order(lambda n: begun.append(n) or n * n, range(50), threads)
+    results = running.in_order(lambda n: begun.append(n) or n * n, range(50), Event(), threads)
     for i, (item, result) in enumerate(results):
         assert (item, result) == (i, i * i)
-        assert len(begun) <= i + batch.AHEAD
+        assert len(begun) <= i + running.AHEAD
     assert sorted(begun) == list(range(50))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from napari_all_detect.errors import MissingDependencyError
 from napari_all_detect.export.csv import csv_text, write_csv
-from napari_all_detect.export.parquet import check_parquet, write_parquet
+from napari_all_detect.export.parquet import check_parquet, write_parquet, write_parquet_parts
 from napari_all_detect.table import cell_columns, empty_cells, typed
 
 FLOAT32 = np.finfo(np.float32)
@@ -117,3 +117,22 @@ def test_parquet_without_pyarrow_says_what_to_install(monkeypatch: pytest.Monkey
         with pytest.raises(MissingDependencyError, match=r"pip install 'napari-all-detect\[parquet\]'"):
             call()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("row_group", "groups"), [(1, 2), (2, 1), (100, 1)])
+def test_parquet_in_parts_is_the_whole_table(row_group: int, groups: int, tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    whole = cells()
+    parts = [whole[:0], whole[:1], whole[1:1], whole[1:]]
+    write_parquet_parts(iter(parts), tmp_path / "cells.parquet", row_group)
+    back = pd.read_parquet(tmp_path / "cells.parquet")
+    pd.testing.assert_frame_equal(back, whole.reset_index(drop=True))
+    with pq.ParquetFile(tmp_path / "cells.parquet") as file:
+        assert file.metadata.num_row_groups == groups
+
+
+def test_parquet_without_a_row_has_the_columns(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    write_parquet_parts([empty_cells(["vgg16"])], tmp_path / "cells.parquet")
+    back = pd.read_parquet(tmp_path / "cells.parquet")
+    pd.testing.assert_frame_equal(back, empty_cells(["vgg16"]))

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,17 @@ import pytest
 
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.csv import csv_text
-from napari_all_detect.results import RESULTS, TABLES, Failure, ResultsFolder, check_folder, prepare_folder
+from napari_all_detect.results import (
+    RESULTS,
+    TABLES,
+    Failure,
+    ResultTables,
+    check_folder,
+    locked_folder,
+    prepare_folder,
+    read_run,
+    write_run,
+)
 from napari_all_detect.table import IMAGE_COLUMNS, cell_columns, empty_cells, image_row, typed
 
 
@@ -78,59 +87,67 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
 
 
 def test_tables_start_as_headers(tmp_path: Path) -> None:
-    results = ResultsFolder(tmp_path, ["vgg16"], ("csv",))
+    tables = ResultTables(tmp_path, ["vgg16"])
     assert (tmp_path / "cells.csv").read_text() == csv_text(empty_cells(["vgg16"]))
     assert (tmp_path / "images.csv").read_text() == ",".join(c.name for c in IMAGE_COLUMNS) + "\n"
     assert (tmp_path / "failures.csv").read_text() == "input,stage,reason\n"
-    assert len(results.cells) == len(results.images) == 0
+    assert (tables.planes, tables.failures) == (0, [])
 
 
-def test_tables_grow_with_each_plane_and_keep_their_types(tmp_path: Path) -> None:
-    results = ResultsFolder(tmp_path, ["vgg16"], ("csv",))
-    for done, (image, n) in enumerate([("a.png", 2), ("empty.png", 0), ("b.png", 3)], start=1):
-        results.add_plane(*plane(image, n))
-        assert (tmp_path / "images.csv").read_text().count("\n") == done + 1
-        assert (tmp_path / "cells.csv").read_bytes() == csv_text(results.cells).encode()
-        assert (tmp_path / "images.csv").read_bytes() == csv_text(results.images).encode()
-    assert results.images["cells"].tolist() == [2, 0, 3]
-    assert results.cells["image"].tolist() == ["a.png"] * 2 + ["b.png"] * 3
-    assert results.cells.index.tolist() == list(range(5))
-    assert results.cells.dtypes.to_dict() == empty_cells(["vgg16"]).dtypes.to_dict()
-    assert results.images.dtypes.to_dict() == typed(IMAGE_COLUMNS, {}, 0).dtypes.to_dict()
+def test_tables_grow_with_each_plane(tmp_path: Path) -> None:
+    tables = ResultTables(tmp_path, ["vgg16"])
+    parts = [plane("a.png", 2), plane("empty.png", 0), plane("b.png", 3)]
+    for done, (cells, summary) in enumerate(parts, start=1):
+        tables.add_plane(cells, summary)
+        assert tables.planes == done
+        for k, name in enumerate(("cells.csv", "images.csv")):
+            header, *rows = [csv_text(parts[0][k][:0]), *(csv_text(part[k], header=False) for part in parts[:done])]
+            assert (tmp_path / name).read_text() == header + "".join(rows)
+    assert tables.counts == {"cells": 5, "all": 5, "hem": 0, "uncertain": 0}
 
 
 def test_failures_are_written_at_once(tmp_path: Path) -> None:
-    results = ResultsFolder(tmp_path, [], ("csv",))
+    tables = ResultTables(tmp_path, [])
     failure = Failure("=a, b.png", "read", "two\nlines")
-    results.add_failure(failure)
-    assert results.failures == [failure]
+    tables.add_failure(failure)
+    assert tables.failures == [failure]
     back = pd.read_csv(tmp_path / "failures.csv")
     assert back.to_dict("list") == {"input": ["'=a, b.png"], "stage": ["read"], "reason": ["two\nlines"]}
 
 
 def test_names_that_are_no_unicode_are_written_escaped(tmp_path: Path) -> None:
     """Linux takes any bytes as a file's name; Python shows the odd ones as lone surrogates."""
-    results = ResultsFolder(tmp_path, [], ("csv",))
-    results.add_failure(Failure("a\udcff.png", "open", "damaged"))
+    ResultTables(tmp_path, []).add_failure(Failure("a\udcff.png", "open", "damaged"))
     assert pd.read_csv(tmp_path / "failures.csv")["input"].tolist() == ["a\\udcff.png"]
 
 
 def test_run_json_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    results = ResultsFolder(tmp_path, [], ("csv",))
     for status in ("running", "complete"):
-        results.write_run({"status": status, "inputs": ["ä.png"]})
-        assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["status"] == status
+        run = {"status": status, "inputs": ["ä.png"], "parameters": {}}
+        write_run(tmp_path, run)
+        assert read_run(tmp_path / "run.json") == run
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
-@pytest.mark.parametrize("formats", [("csv",), ("csv", "parquet"), ("parquet",)])
-def test_parquet_comes_at_the_end_if_asked_for(formats: tuple[str, ...], tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
-    results = ResultsFolder(tmp_path, ["vgg16"], formats)
-    results.add_plane(*plane("a.png", 2))
-    assert not (tmp_path / "cells.parquet").exists()
-    results.finish()
-    assert (tmp_path / "cells.csv").exists()
-    assert (tmp_path / "cells.parquet").exists() == ("parquet" in formats)
-    if "parquet" in formats:
-        back = pd.read_parquet(tmp_path / "cells.parquet")
-        pd.testing.assert_frame_equal(back.astype(results.cells.dtypes), results.cells)
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(None, "can't be read"), ("{", "can't be read"), ("[]", "no record of a run"), ('{"status": "x"}', "no record")],
+)
+def test_what_is_no_record_of_a_run(text: str | None, said: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    with pytest.raises(OutputError, match=said):
+        read_run(tmp_path / "run.json")
+
+
+def test_a_second_run_is_kept_out(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    with (
+        locked_folder(folder),
+        pytest.raises(OutputError, match=r"another run writes into .*new now"),
+        locked_folder(folder),
+    ):
+        pass
+    with locked_folder(folder):
+        pass
+    assert list(folder.iterdir()) == []

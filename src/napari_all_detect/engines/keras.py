@@ -25,7 +25,9 @@ class KerasEngine:
     device : {"auto", "cpu", "gpu"}
         `auto` takes a GPU if Keras's backend sees one.
     batch_size : int
-        Cells at once. A plane's last batch is filled up to a power of two, so that few shapes are compiled.
+        Cells at once. A plane's last batch is filled up to a power of two, so that few shapes are compiled, and to two
+        at least: a single one is multiplied in another order, which shows in the last bits. Of what a cell comes
+        with, and of where in the batch it comes, its probabilities do not depend.
 
     Raises
     ------
@@ -149,5 +151,5 @@ def _has_gpu() -> bool:
 
 def _filled(batch: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
     """Fill a batch up with black to the next power of two."""
-    n = min(batch_size, 1 << (len(batch) - 1).bit_length())
+    n = max(2, min(batch_size, 1 << (len(batch) - 1).bit_length()))
     return np.pad(batch, ((0, n - len(batch)), (0, 0), (0, 0), (0, 0))) if n > len(batch) else batch

@@ -1,5 +1,6 @@
 """What the sources hand on: an image file, one plane of it, and one way to say that it can't be read."""
 
+import errno
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from napari_all_detect.errors import InputError
+from napari_all_detect.errors import InputError, StoreError
 from napari_all_detect.sources.rgb import RgbPlane
 
 __all__ = ["EXPECTED", "ImageFile", "Plane", "readable"]
@@ -32,6 +33,8 @@ UNREADABLE = (
     struct.error,
     zlib.error,
 )
+
+PASSING = (errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,20 @@ def readable(path: Path, what: str) -> Iterator[None]:
     except PermissionError as error:
         raise InputError(f"{path}: permission denied; give yourself the right to read it") from error
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if _passes(error):
+            raise StoreError(
+                f"{path}: the disk or server failed ({_reason(error)}); try again when it can be reached"
+            ) from error
         raise InputError(
-            f"{path}: can't be read as {what} ({reason}); expected a complete, undamaged file: export or copy it again"
+            f"{path}: can't be read as {what} ({_reason(error)}); "
+            "expected a complete, undamaged file: export or copy it again"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _passes(error: Exception) -> bool:
+    """Return whether the trouble is the disk's or the network's, not the file's, and may be over the next time."""
+    return isinstance(error, (ConnectionError, TimeoutError)) or (isinstance(error, OSError) and error.errno in PASSING)

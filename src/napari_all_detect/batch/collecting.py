@@ -1,0 +1,135 @@
+"""Results into the tables, in the order of the inputs, whatever order they come in."""
+
+from collections.abc import Collection, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from napari_all_detect.batch.planning import Unit
+from napari_all_detect.batch.progress import BatchProgress
+from napari_all_detect.batch.retrying import with_retries
+from napari_all_detect.batch.store import UnitResult, UnitStore
+from napari_all_detect.export.csv import write_csv
+from napari_all_detect.export.h5ad import write_h5ad
+from napari_all_detect.export.ome_zarr import write_ome_zarr
+from napari_all_detect.export.parquet import write_parquet_parts
+from napari_all_detect.results import Failure, ResultTables
+from napari_all_detect.samplesheet import sum_samples
+
+__all__ = ["Collector", "write_at_the_end"]
+
+
+class Collector:
+    """Keeps each result in the store; moves what is next in order from there into the tables.
+
+    Tables are filled from the store whether a unit was done now or before an interruption: there is one road, so there
+    is one result.
+
+    Parameters
+    ----------
+    tables : ResultTables
+    store : UnitStore
+    units : sequence of Unit
+        All of them.
+    done : collection of int
+        Numbers of those that are in the store already.
+    progress : BatchProgress
+    """
+
+    def __init__(
+        self,
+        tables: ResultTables,
+        store: UnitStore,
+        units: Sequence[Unit],
+        done: Collection[int],
+        progress: BatchProgress,
+    ) -> None:
+        self.sources: dict[str, dict[str, Any]] = {}
+        self._tables, self._store, self._units, self._progress = tables, store, units, progress
+        self._done = set(done)
+        self._failed: dict[int, Failure] = {}
+        self._next = 0
+
+    def fail(self, failure: Failure) -> None:
+        """Record an input that gave no units."""
+        self._tables.add_failure(failure)
+        self._progress.failed(failure)
+
+    def add(self, unit: Unit, result: UnitResult | Failure) -> None:
+        """Keep a unit's result, and bring the tables as far as they can be brought."""
+        if isinstance(result, UnitResult):
+            result = self._keep(unit, result) or result
+        if isinstance(result, Failure):
+            self._failed[unit.number] = result
+        else:
+            self._done.add(unit.number)
+        self._advance()
+        self._progress.plane()
+
+    def end(self) -> None:
+        """Bring the tables to their end, if there was nothing to add."""
+        self._advance()
+
+    def _keep(self, unit: Unit, result: UnitResult) -> Failure | None:
+        try:
+            with_retries(lambda: self._store.write(unit, result), OSError)
+        except OSError as error:
+            return Failure(unit.name, "write", f"{error.filename}: can't be written ({error.strerror}); mend that")
+        return None
+
+    def _advance(self) -> None:
+        while self._next < len(self._units):
+            unit = self._units[self._next]
+            if unit.number in self._failed:
+                self.fail(self._failed.pop(unit.number))
+            elif unit.number in self._done and (result := self._store.read(unit)):
+                self._tables.add_plane(result.cells, result.summary)
+                self._note_source(unit, result)
+            else:
+                return
+            self._next += 1
+
+    def _note_source(self, unit: Unit, result: UnitResult) -> None:
+        """Collect what `run.json` says of an image: a file's digest, or one for each plane of a store."""
+        facts = self.sources.setdefault(unit.plane.image, {})
+        if "sha256" in result.source:
+            facts["sha256"] = result.source["sha256"]
+        else:
+            facts.setdefault("pixels_sha256", {})[unit.plane.plane] = result.source["pixels_sha256"]
+
+
+def write_at_the_end(
+    folder: Path, store: UnitStore, units: Sequence[Unit], formats: Sequence[str], sheet: pd.DataFrame | None
+) -> None:
+    """Write what can only be written when all units are done."""
+    if "parquet" in formats:
+        cells = (result.cells for _, result in store.read_all(units))
+        write_parquet_parts(chain([store.no_cells], cells), folder / "cells.parquet")
+    if "h5ad" in formats:
+        write_h5ad(
+            _joined([result.cells for _, result in store.read_all(units)], store.no_cells), folder / "cells.h5ad"
+        )
+    if "ome-zarr" in formats:
+        for unit, result in store.read_all(units):
+            _write_container(folder, unit, result)
+    if sheet is not None:
+        images = _joined([result.summary for _, result in store.read_all(units)], store.no_images)
+        write_csv(sum_samples(images, sheet), folder / "samples.csv")
+
+
+def _write_container(folder: Path, unit: Unit, result: UnitResult) -> None:
+    import tifffile
+
+    size = result.summary["pixel_size_um"].iloc[0]
+    labels = tifffile.imread(folder / "labels" / f"{unit.stem}_labels.tif")
+    path = folder / "ome-zarr" / f"{unit.stem}.zarr"
+    write_ome_zarr(unit.plane.read().rgb, labels, result.cells, path, None if np.isnan(size) else float(size))
+
+
+def _joined(parts: list[pd.DataFrame], empty: pd.DataFrame) -> pd.DataFrame:
+    """Concatenate; tables without a row would spoil the types if they took part."""
+    filled = [part for part in parts if len(part)]
+    return pd.concat(filled, ignore_index=True) if filled else empty

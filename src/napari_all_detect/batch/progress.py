@@ -1,0 +1,49 @@
+"""What a run tells while it goes on, and at its end."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_all_detect.results import Failure
+
+__all__ = ["BatchProgress", "BatchSummary"]
+
+
+class BatchProgress:
+    """Is told how a run goes on; this one keeps quiet. Override what you need."""
+
+    def start(self, planes: int) -> None:
+        """Take the number of planes that are still to be scored."""
+
+    def cells(self, n: int) -> None:
+        """Take how many more cells were scored; called from other threads."""
+
+    def plane(self) -> None:
+        """One more plane is done."""
+
+    def failed(self, failure: Failure) -> None:
+        """One more input failed."""
+
+
+@dataclass(frozen=True)
+class BatchSummary:
+    """What a run gave.
+
+    Attributes
+    ----------
+    folder : Path
+    planes, cells, called_all, called_hem, uncertain : int
+    failures : tuple of Failure
+    """
+
+    folder: Path
+    planes: int
+    cells: int
+    called_all: int
+    called_hem: int
+    uncertain: int
+    failures: tuple[Failure, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """0 if all was done, 3 if some inputs failed, 1 if nothing could be done."""
+        return 0 if not self.failures else 3 if self.planes else 1

@@ -1,0 +1,110 @@
+"""`run.json`: all that is needed to know how the numbers came about, to get them again, and to go on."""
+
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from napari_all_detect.batch.planning import Unit
+from napari_all_detect.params import OutputParams
+from napari_all_detect.pipeline import Scorer
+from napari_all_detect.segmentation import describe_method
+from napari_all_detect.sources.identity import stamp
+
+__all__ = ["differences", "run_record"]
+
+VERSIONS_OF = ("napari-all-detect", "keras", "numpy", "scikit-image", "pandas")
+SETTINGS = ("parameters", "bundle", "segmentation", "engine", "device", "versions")
+"""What must be the same for a run to go on."""
+
+HOW = ("overwrite", "resume")
+"""Parameters that change nothing in the results."""
+
+SHOWN = 3
+
+
+def run_record(
+    scorer: Scorer, output: OutputParams, inputs: Sequence[str | Path], units: Sequence[Unit]
+) -> dict[str, Any]:
+    """Return the record of a run as it begins. Paths are absolute, so that it can be repeated from elsewhere."""
+    manifest = scorer.bundle.manifest
+    output = replace(output, labels=_absolute(output.labels), samples=_absolute(output.samples))
+    bundle = scorer.params.bundle
+    given = {"bundle": _absolute(bundle) if Path(bundle).exists() else bundle}
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "inputs": [_absolute(str(name)) for name in inputs],
+        "parameters": asdict(scorer.params) | given | asdict(output),
+        "bundle": {
+            "name": manifest.name,
+            "version": manifest.version,
+            "digest": scorer.bundle.digest,
+            "weights": {member.name: member.sha256 for member in manifest.members},
+            "weighting": scorer.params.weighting or manifest.ensemble.weighting,
+            "member_weights": dict(zip(scorer.members, scorer.weights.tolist(), strict=True)),
+            "threshold": scorer.threshold,
+            "research_use_only": manifest.research_use_only,
+        },
+        "segmentation": None if output.labels else describe_method(scorer.params.segmentation.method),
+        "engine": scorer.engine.name,
+        "device": scorer.engine.device,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS_OF},
+        "images": _images(units),
+    }
+
+
+def _images(units: Sequence[Unit]) -> list[dict[str, Any]]:
+    images: dict[str, dict[str, Any]] = {}
+    for unit in units:
+        plane = unit.plane
+        if plane.image not in images:
+            images[plane.image] = {"image": plane.image, "path": str(plane.path), "planes": 0} | stamp(plane.path)
+        images[plane.image]["planes"] += 1
+    return list(images.values())
+
+
+def _absolute(name: str | None) -> str | None:
+    return name if name is None or "://" in name else os.path.abspath(name)  # noqa: PTH100 - keeps links
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say in which settings and images two records differ; whether images changed is not looked at.
+
+    >>> before = {"parameters": {"threshold": 0.5}, "images": [{"image": "a.png", "planes": 1}]}
+    >>> differences(before, {"parameters": {"threshold": 0.6}, "images": []})
+    ['parameters.threshold was 0.5, now 0.6', 'a.png is no input now']
+    """
+    found = [
+        f"{name} was {was!r}, now {is_!r}"
+        for part in SETTINGS
+        for name, was, is_ in _different(part, _plain(before.get(part)), _plain(now.get(part)))
+    ]
+    was_images, now_images = ({row["image"]: row["planes"] for row in record["images"]} for record in (before, now))
+    found += [f"{image} is no input now" for image in was_images.keys() - now_images.keys()]
+    found += [f"{image} was no input" for image in now_images.keys() - was_images.keys()]
+    found += [
+        f"{image} had {was_images[image]} planes, now {now_images[image]}"
+        for image in was_images.keys() & now_images.keys()
+        if was_images[image] != now_images[image]
+    ]
+    if not found and list(was_images) != list(now_images):
+        found.append("the inputs come in another order")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON would give it back, so that a tuple is no other than a list."""
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _different(name: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys((*was, *now)):
+            if key not in HOW:
+                yield from _different(f"{name}.{key}", was.get(key), _plain(now.get(key)))
+    elif was != now:
+        yield name, was, now

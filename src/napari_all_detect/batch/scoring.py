@@ -1,0 +1,135 @@
+"""Score every plane of many inputs into a folder."""
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pandas as pd
+
+from napari_all_detect.batch.collecting import Collector, write_at_the_end
+from napari_all_detect.batch.planning import plan_units
+from napari_all_detect.batch.progress import BatchProgress, BatchSummary
+from napari_all_detect.batch.record import run_record
+from napari_all_detect.batch.resuming import check_repeated, finished_units
+from napari_all_detect.batch.running import in_order, stoppable
+from napari_all_detect.batch.store import UnitStore
+from napari_all_detect.batch.unit import Job, score_unit
+from napari_all_detect.errors import OutputError
+from napari_all_detect.export.formats import check_formats
+from napari_all_detect.params import OutputParams, ScoreParams
+from napari_all_detect.pipeline import open_scorer
+from napari_all_detect.results import ResultTables, check_folder, locked_folder, prepare_folder, read_run, write_run
+from napari_all_detect.samplesheet import read_sample_sheet
+from napari_all_detect.segmentation import open_method
+
+__all__ = ["score_batch"]
+
+
+def score_batch(
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    params: ScoreParams | None = None,
+    output: OutputParams | None = None,
+    progress: BatchProgress | None = None,
+    repeated: Mapping[str, Any] | None = None,
+) -> BatchSummary:
+    """Score every plane of the inputs into a folder.
+
+    Parameters
+    ----------
+    inputs : sequence of path
+        Image files, folders of them, zarr stores.
+    out : path
+        Gets `cells.csv`, `images.csv`, `failures.csv`, `run.json`, label images, and `samples.csv` with a sheet.
+    params : ScoreParams, optional
+    output : OutputParams, optional
+    progress : BatchProgress, optional
+    repeated : mapping, optional
+        The record (`run.json`) of an earlier run: bundle and images must be the same as they were then.
+
+    Returns
+    -------
+    summary : BatchSummary
+
+    Raises
+    ------
+    OutputError
+        If the folder holds results, another run writes into it, it can't be written to, or the run to go on with was
+        another one.
+    BundleError, MissingDependencyError, InputError
+        If the bundle, the device, the format or the sample sheet can't be used. A bad image raises nothing: it becomes
+        a row of `failures.csv`.
+    """
+    params, output, progress = params or ScoreParams(), output or OutputParams(), progress or BatchProgress()
+    folder, began = Path(out), time.perf_counter()
+    sheet = read_sample_sheet(Path(output.samples)) if output.samples else None
+    check_formats(output.formats)
+    needed = [Path(path) for path in (*inputs, output.labels, output.samples) if path]
+    if _interrupted(folder, output) is None:
+        check_folder(folder, output.overwrite, needed)
+    scorer = open_scorer(params)
+    if output.labels is None:
+        open_method(params.segmentation.method, params.device)
+    with locked_folder(folder):
+        before = _interrupted(folder, output)
+        if before is None:
+            prepare_folder(folder, output.overwrite)
+        units, failures = plan_units(inputs)
+        run = run_record(scorer, output, inputs, units)
+        if repeated is not None:
+            check_repeated(repeated, run)
+        store = UnitStore(folder, scorer.members)
+        done = finished_units(folder, before, run, units, store) if before else frozenset()
+        if before is not None and before["status"] == "complete" and not store.exists:
+            return _summary_of(folder)
+        write_run(folder, run | {"status": "running"})
+        loaded, status, sources, stop = time.perf_counter(), "interrupted", dict[str, dict[str, Any]](), Event()
+        try:
+            tables = ResultTables(folder, scorer.members)
+            collector = Collector(tables, store, units, done, progress)
+            progress.start(len(units) - len(done))
+            for failure in failures:
+                collector.fail(failure)
+            job = Job(output, _expected(repeated))
+            work = partial(score_unit, scorer, job, progress=stoppable(progress.cells, stop))
+            for unit, result in in_order(work, [u for u in units if u.number not in done], stop):
+                collector.add(unit, result)
+            collector.end()
+            write_at_the_end(folder, store, units, output.formats, sheet)
+            status, sources = "complete", collector.sources
+        except OSError as error:
+            raise OutputError(
+                f"{folder} can't be written to any more ({error.strerror}); mend that, then go on with --resume"
+            ) from error
+        finally:
+            stop.set()
+            seconds = {"load": round(loaded - began, 3), "score": round(time.perf_counter() - loaded, 3)}
+            images = [row | sources.get(row["image"], {}) for row in run["images"]]
+            with contextlib.suppress(OSError):
+                write_run(folder, run | {"images": images, "status": status, "seconds": seconds})
+        if not tables.failures:
+            store.clear()
+    cells, called_all, called_hem, uncertain = tables.counts.values()
+    return BatchSummary(folder, tables.planes, cells, called_all, called_hem, uncertain, tuple(tables.failures))
+
+
+def _summary_of(folder: Path) -> BatchSummary:
+    """Return what a run gave that is complete, without a failure."""
+    images = pd.read_csv(folder / "images.csv", usecols=["cells", "all", "hem", "uncertain"])
+    cells, called_all, called_hem, uncertain = map(int, images.sum())
+    return BatchSummary(folder, len(images), cells, called_all, called_hem, uncertain, ())
+
+
+def _interrupted(folder: Path, output: OutputParams) -> dict[str, Any] | None:
+    """Return the record of the run to go on with, if there is one and the user wants to."""
+    path = folder / "run.json"
+    return read_run(path) if output.resume and path.exists() else None
+
+
+def _expected(repeated: Mapping[str, Any] | None) -> dict[str, str]:
+    images = repeated["images"] if repeated else ()
+    return {row["image"]: row["sha256"] for row in images if "sha256" in row}

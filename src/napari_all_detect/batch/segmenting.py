@@ -1,0 +1,90 @@
+"""Label images for many planes, without scoring them."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_all_detect.batch.planning import Unit, plan_units
+from napari_all_detect.batch.progress import BatchProgress, BatchSummary
+from napari_all_detect.batch.running import in_order
+from napari_all_detect.errors import AllDetectError, OutputError
+from napari_all_detect.export.labels import write_labels
+from napari_all_detect.params import SegmentationParams
+from napari_all_detect.results import Failure
+from napari_all_detect.segmentation import open_method, segment_cells
+
+__all__ = ["segment_batch"]
+
+
+def segment_batch(
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    params: SegmentationParams | None = None,
+    overwrite: bool = False,
+    progress: BatchProgress | None = None,
+    nuclei: bool = False,
+) -> BatchSummary:
+    """Find the white cells of every plane of the inputs and write their label images.
+
+    Parameters
+    ----------
+    inputs : sequence of path
+    out : path
+        Gets `<image>_labels.tif` for each plane, and `<image>_nuclei.tif` if nuclei are asked for.
+    params : SegmentationParams, optional
+    overwrite : bool
+        Whether label images that are there already may be replaced.
+    progress : BatchProgress, optional
+    nuclei : bool
+        Whether to write the nuclei too, under their cells' numbers.
+
+    Returns
+    -------
+    summary : BatchSummary
+        Without calls.
+
+    Raises
+    ------
+    OutputError
+        If label images are there already.
+    ParameterError, BundleError
+        If there is no such method, or its bundle can't be used.
+    """
+    progress, folder, params = progress or BatchProgress(), Path(out), params or SegmentationParams()
+    open_method(params.method, "auto")
+    units, failures = plan_units(inputs)
+    kinds = ["labels", "nuclei"] if nuclei else ["labels"]
+    there = [name for kind in kinds for unit in units if (folder / (name := f"{unit.stem}_{kind}.tif")).exists()]
+    if there and not overwrite:
+        raise OutputError(f"{folder} holds {there[0]} already; name another folder or add --overwrite")
+    progress.start(len(units))
+    for failure in failures:
+        progress.failed(failure)
+    counts = []
+    for unit, found in in_order(partial(_segment, params=params), units, Event()):
+        if isinstance(found, Failure):
+            failures.append(found)
+            progress.failed(found)
+        else:
+            cells, nuclear = found
+            write_labels(cells, folder / f"{unit.stem}_labels.tif")
+            if nuclei and nuclear is not None:
+                write_labels(nuclear, folder / f"{unit.stem}_nuclei.tif")
+            counts.append(int(cells.max(initial=0)))
+            progress.cells(counts[-1])
+        progress.plane()
+    return BatchSummary(folder, len(counts), sum(counts), 0, 0, 0, tuple(failures))
+
+
+def _segment(unit: Unit, params: SegmentationParams) -> tuple[NDArray[np.int32], NDArray[np.int32] | None] | Failure:
+    stage = "read"
+    try:
+        rgb = unit.plane.read().rgb
+        stage = "segment"
+        return segment_cells(rgb, params, pixel_size_um=unit.plane.pixel_size_um, nuclei=True)
+    except AllDetectError as error:
+        return Failure(unit.name, stage, str(error))

@@ -1,0 +1,110 @@
+"""Results of the units that are done, a file for each, until all are there and collected."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from napari_all_detect import table
+from napari_all_detect.batch.planning import Unit
+from napari_all_detect.results import write_atomically
+
+__all__ = ["UnitResult", "UnitStore"]
+
+PER_FOLDER = 1000
+"""File systems grow slow with folders of a million files."""
+
+
+@dataclass(frozen=True, eq=False)
+class UnitResult:
+    """What scoring a unit gave.
+
+    Attributes
+    ----------
+    cells, summary : DataFrame
+        The unit's rows of `cells.csv` and `images.csv`.
+    source : mapping
+        What it was scored from, by `sources.identity`.
+    files : mapping of str to bytes
+        What else it leaves in the output folder, by path; not read back.
+    """
+
+    cells: pd.DataFrame
+    summary: pd.DataFrame
+    source: Mapping[str, Any]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class UnitStore:
+    """The folder `units` of an output folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder.
+    members : list of str
+        The bundle's members.
+
+    Attributes
+    ----------
+    no_cells, no_images : DataFrame
+        The tables without a row.
+    """
+
+    def __init__(self, folder: Path, members: Sequence[str]) -> None:
+        self.folder = folder
+        self.no_cells = table.empty_cells(members)
+        self.no_images = table.typed(table.IMAGE_COLUMNS, {}, 0)
+        self._columns = table.cell_columns(members)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything to collect: nothing before a run's first unit, nor after its end."""
+        return (self.folder / "units").is_dir()
+
+    def write(self, unit: Unit, result: UnitResult) -> None:
+        """Keep a result: its files first, the unit's own last, so that a unit is done if that is there."""
+        for path, data in result.files.items():
+            write_atomically(self.folder / path, data)
+        record = {
+            "image": unit.plane.image,
+            "plane": unit.plane.plane,
+            "source": dict(result.source),
+            "summary": _columns(result.summary),
+            "cells": _columns(result.cells),
+        }
+        write_atomically(self._path(unit), json.dumps(record, separators=(",", ":")).encode())
+
+    def read(self, unit: Unit) -> UnitResult | None:
+        """Return a unit's result, or None if it is not done: no file, one that is damaged, or another plane's."""
+        try:
+            record = json.loads(self._path(unit).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        if (record["image"], record["plane"]) != (unit.plane.image, unit.plane.plane):
+            return None
+        cells = table.typed(self._columns, record["cells"], len(record["cells"]["label"]))
+        return UnitResult(cells, table.typed(table.IMAGE_COLUMNS, record["summary"], 1), record["source"])
+
+    def read_all(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, UnitResult]]:
+        """Yield the units that are done, in their order, with their results."""
+        for unit in units:
+            result = self.read(unit)
+            if result is not None:
+                yield unit, result
+
+    def clear(self) -> None:
+        """Delete all; their content is in the tables."""
+        shutil.rmtree(self.folder / "units", ignore_errors=True)
+
+    def _path(self, unit: Unit) -> Path:
+        return self.folder / "units" / f"{unit.number // PER_FOLDER:04d}" / f"{unit.number % PER_FOLDER:03d}.json"
+
+
+def _columns(rows: pd.DataFrame) -> dict[str, list[Any]]:
+    """Return a table as lists that JSON keeps to the last bit; a missing value is None."""
+    return {str(name): column.astype(object).where(column.notna(), None).tolist() for name, column in rows.items()}

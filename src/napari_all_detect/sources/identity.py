@@ -1,0 +1,59 @@
+"""Whether an input is still what it was: at a glance, and for certain."""
+
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["file_sha256", "identity", "stamp"]
+
+
+def stamp(path: Path) -> dict[str, int | str]:
+    """Return what shows at a glance that a source has not changed since: sizes and times, no content.
+
+    Of a file its size and time of change; of a zarr store a digest over those of all its files, but for the labels and
+    tables that lie in it; of what is not on this machine nothing.
+    """
+    try:
+        if path.is_file():
+            facts = path.stat()
+            return {"bytes": facts.st_size, "modified_ns": facts.st_mtime_ns}
+        return {"listing": _listing(path)} if path.is_dir() else {}
+    except OSError:
+        return {}
+
+
+def identity(path: Path, rgb: NDArray[np.uint8]) -> dict[str, int | str]:
+    """Return what a plane was scored from: a file's size and SHA-256; of other sources that of the pixels.
+
+    Parameters
+    ----------
+    path : Path
+    rgb : (H, W, 3) uint8
+        As read from there.
+    """
+    if path.is_file():
+        facts = path.stat()
+        return {"bytes": facts.st_size, "sha256": file_sha256(path, facts.st_size, facts.st_mtime_ns)}
+    return {"pixels_sha256": hashlib.sha256(np.ascontiguousarray(rgb).data).hexdigest()}
+
+
+@lru_cache(maxsize=64)
+def file_sha256(path: Path, n_bytes: int, modified_ns: int) -> str:
+    """Return a file's digest; size and time only say which content is meant, as a stack's file is asked about often."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _listing(store: Path) -> str:
+    digest = hashlib.sha256()
+    for folder, folders, files in os.walk(store):
+        folders[:] = sorted(name for name in folders if name not in ("labels", "tables"))
+        for name in sorted(files):
+            facts = Path(folder, name).stat()
+            relative = os.path.relpath(Path(folder, name), store)
+            digest.update(f"{relative}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,521 @@
+"""Nothing that is done is lost, nothing else is taken for it."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from napari_all_detect.batch import BatchProgress, retrying, score_batch, store, unit
+from napari_all_detect.cli import main
+from napari_all_detect.errors import InputError, OutputError, ParameterError, StoreError
+from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
+from napari_all_detect.results import locked_folder, write_atomically
+from napari_all_detect.sources.plane import readable
+
+pytestmark = pytest.mark.usefixtures("reuse_engines")
+
+Pixels = NDArray[np.uint8]
+RESUME = OutputParams(resume=True)
+N = 6
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory, smear: Callable[..., Pixels]) -> Path:
+    """Six planes in five files; the last is a stack."""
+    folder = tmp_path_factory.mktemp("drawn")
+    for i in range(4):
+        Image.fromarray(smear(i, (96, 120), 3)).save(folder / f"{i}.png")
+    tifffile.imwrite(folder / "4.tif", np.stack([smear(i, (96, 120), 3) for i in (4, 5)]), photometric="rgb")
+    return folder
+
+
+@pytest.fixture
+def images(drawn: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(drawn, tmp_path / "images"))
+
+
+@pytest.fixture
+def params(duo_bundle: Path) -> ScoreParams:
+    return ScoreParams(bundle=str(duo_bundle), segmentation=SegmentationParams(method="classical"))
+
+
+@pytest.fixture
+def whole(images: Path, tmp_path: Path, params: ScoreParams) -> dict[str, bytes]:
+    """What a run that nothing disturbs leaves."""
+    score_batch([images], tmp_path / "whole", params)
+    return content(tmp_path / "whole")
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collect which planes are scored."""
+    names: list[str] = []
+    score_plane = unit.score_plane
+
+    def noted(scorer: Any, given: Any, progress: Any = None) -> Any:
+        names.append(f"{given.image} {given.plane}")
+        return score_plane(scorer, given, progress)
+
+    monkeypatch.setattr(unit, "score_plane", noted)
+    return names
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Wait for nothing; return the waits."""
+    waits: list[float] = []
+    monkeypatch.setattr(retrying.time, "sleep", waits.append)
+    monkeypatch.setattr(retrying.with_retries, "__defaults__", (None, waits.append))
+    return waits
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Return all files but the record, whose times differ."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "run.json")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def failures(folder: Path) -> list[list[str]]:
+    return pd.read_csv(folder / "failures.csv", keep_default_na=False).to_numpy().tolist()
+
+
+class StopAfter(BatchProgress):
+    """Ends the run when so many planes are done."""
+
+    def __init__(self, planes: int) -> None:
+        self.left = planes
+
+    def start(self, planes: int) -> None:
+        self.planned = planes
+
+    def plane(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def interrupted(images: Path, out: Path, params: ScoreParams, output: OutputParams = RESUME, after: int = 2) -> Path:
+    with pytest.raises(KeyboardInterrupt):
+        score_batch([images], out, params, output, StopAfter(after))
+    return out
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], scored: list[str]
+) -> None:
+    out = interrupted(images, tmp_path / "out", params)
+    assert (out / "images.csv").read_text().count("\n") == 3
+    progress = StopAfter(100)
+    scored.clear()
+    summary = score_batch([images], out, params, RESUME, progress)
+    assert content(out) == whole
+    assert (summary.planes, summary.exit_status, progress.planned) == (N, 0, N - 2)
+    assert sorted(scored) == ["2.png 0", "3.png 0", "4.tif p0", "4.tif p1"]
+    scored.clear()
+    # What is complete is not scored again, nor lost.
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "complete"
+    assert [row["image"] for row in record["images"] if "sha256" in row] == [f"{i}.png" for i in range(4)] + ["4.tif"]
+
+
+def test_resuming_a_complete_run_changes_nothing(
+    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], scored: list[str]
+) -> None:
+    summary = score_batch([images], tmp_path / "whole", params, RESUME)
+    assert content(tmp_path / "whole") == whole
+    assert scored == []
+    assert (summary.planes, summary.exit_status) == (N, 0)
+    assert summary.cells == summary.called_all + summary.called_hem == whole["cells.csv"].count(b"\n") - 1
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_bytes(drawn: Path, duo_bundle: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    for i in range(4):
+        shutil.copytree(drawn, images / str(i))
+    program = Path(__file__).with_name("killed.py")
+    command = [sys.executable, str(program), str(duo_bundle), str(images), str(tmp_path), "20"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["killed"] == 20
+    assert len(set(told["units"])) > 4  # the moments were different ones
+    whole = content(tmp_path / "whole")
+    assert {"cells.parquet", "cells.h5ad", "geojson/0/1.geojson", "labels/3/4_p1_labels.tif"} < whole.keys()
+    assert whole["cells.csv"].count(b"\n") > 40
+    for i in range(told["rounds"]):
+        assert content(tmp_path / f"round_{i}") == whole
+
+
+def test_without_resume_an_interrupted_run_is_refused(images: Path, tmp_path: Path, params: ScoreParams) -> None:
+    out = interrupted(images, tmp_path / "out", params, OutputParams())
+    with pytest.raises(OutputError, match=r"add --overwrite or, to go on with an interrupted run, --resume"):
+        score_batch([images], out, params)
+
+
+def test_resuming_where_nothing_began_begins(
+    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes]
+) -> None:
+    score_batch([images], tmp_path / "out", params, RESUME)
+    assert content(tmp_path / "out") == whole
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "cells.csv").touch()
+    with pytest.raises(OutputError, match=r"holds results already \(cells.csv\)"):
+        score_batch([images], tmp_path / "foreign", params, RESUME)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"threshold": 0.7}, r"parameters.threshold was None, now 0.7, bundle.threshold was 0.5, now 0.7"),
+        ({"segmentation": SegmentationParams("classical", 40.0)}, "segmentation.cell_diameter_px was None, now 40.0"),
+        ({"batch_size": 4}, "parameters.batch_size was 32, now 4"),
+    ],
+)
+def test_changed_settings_are_refused(
+    images: Path, tmp_path: Path, params: ScoreParams, changed: dict[str, Any], said: str
+) -> None:
+    out = interrupted(images, tmp_path / "out", params)
+    before = content(out)
+    with pytest.raises(OutputError, match=f"out holds a run with other settings: .*{said}"):
+        score_batch([images], out, replace(params, **changed), RESUME)
+    assert content(out) == before
+
+
+def test_a_changed_bundle_is_refused(images: Path, tmp_path: Path, params: ScoreParams, duo_bundle: Path) -> None:
+    copy = Path(shutil.copytree(duo_bundle, tmp_path / "copy"))
+    params = replace(params, bundle=str(copy))
+    out = interrupted(images, tmp_path / "out", params)
+    facts = json.loads((copy / "bundle.json").read_text())
+    (copy / "bundle.json").write_text(json.dumps(facts | {"description": "another"}))
+    with pytest.raises(OutputError, match=r"bundle\.digest was '"):
+        score_batch([images], out, params, RESUME)
+
+
+def test_other_inputs_are_refused(
+    images: Path, tmp_path: Path, params: ScoreParams, smear: Callable[..., Pixels]
+) -> None:
+    out = interrupted(images, tmp_path / "out", params)
+    Image.fromarray(smear(9)).save(images / "9.png")
+    with pytest.raises(OutputError, match=r"settings: 9\.png was no input;"):
+        score_batch([images], out, params, RESUME)
+    (images / "9.png").unlink()
+    (images / "0.png").rename(tmp_path / "0.png")
+    with pytest.raises(OutputError, match=r"settings: 0\.png is no input now;"):
+        score_batch([images], out, params, RESUME)
+    (tmp_path / "0.png").rename(images / "0.png")
+    tifffile.imwrite(images / "4.tif", np.stack([smear(1)] * 3), photometric="rgb")
+    with pytest.raises(OutputError, match=r"4\.tif had 2 planes, now 3"):
+        score_batch([images], out, params, RESUME)
+    tifffile.imwrite(images / "4.tif", np.stack([smear(1)] * 2), photometric="rgb")
+    paths = [images / name for name in ("1.png", "0.png", "2.png", "3.png", "4.tif")]
+    with pytest.raises(OutputError, match="the inputs come in another order"):
+        score_batch(paths, out, params, RESUME)
+
+
+def test_an_image_that_changed_is_refused_if_it_was_scored(
+    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], smear: Callable[..., Pixels]
+) -> None:
+    out = interrupted(images, tmp_path / "out", params)
+    (images / "0.png").touch()  # another time, the same picture
+    Image.fromarray(smear(9)).save(images / "3.png")  # not scored yet
+    kept = (images / "1.png").read_bytes()
+    Image.fromarray(smear(9)).save(images / "1.png")
+    with pytest.raises(OutputError, match=r"holds results of images that changed since: 1\.png; bring them back"):
+        score_batch([images], out, params, RESUME)
+    (images / "1.png").write_bytes(kept)
+    assert score_batch([images], out, params, RESUME).exit_status == 0
+    rows = (out / "cells.csv").read_text().splitlines()
+    expected = whole["cells.csv"].decode().splitlines()
+    for name in ("0.png", "1.png", "2.png", "4.tif"):
+        assert [row for row in rows if row.startswith(name)] == [row for row in expected if row.startswith(name)]
+
+
+def test_a_store_that_changed_is_refused(tmp_path: Path, params: ScoreParams, smear: Callable[..., Pixels]) -> None:
+    import zarr
+
+    images, pixels = tmp_path / "images", smear(3, (96, 120), 3)
+    images.mkdir()
+    array = zarr.create_array(images / "a.zarr", data=pixels)
+    Image.fromarray(pixels).save(images / "b.png")
+    out = interrupted(images, tmp_path / "out", params, after=1)
+    array[0, 0] = array[0, 0]  # written again, with the same pixels
+    interrupted(images, out, params, after=1)
+    array[0, 0] = 255 - array[0, 0]
+    with pytest.raises(OutputError, match=r"changed since: a\.zarr"):
+        score_batch([images], out, params, RESUME)
+
+
+def test_a_damaged_unit_is_done_again(
+    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], scored: list[str]
+) -> None:
+    out = interrupted(images, tmp_path / "out", params)
+    (out / "units/0000/000.json").write_text('{"image": "0.p')
+    scored.clear()
+    score_batch([images], out, params, RESUME)
+    assert content(out) == whole
+    assert "0.png 0" in scored
+    assert "1.png 0" not in scored
+
+
+def test_what_failed_is_tried_again(
+    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], scored: list[str]
+) -> None:
+    kept = (images / "1.png").read_bytes()
+    (images / "1.png").write_bytes(kept[:2000])
+    out = tmp_path / "out"
+    assert score_batch([images], out, params).exit_status == 3
+    assert [row[:2] for row in failures(out)] == [["1.png", "read"]]
+    (images / "1.png").write_bytes(kept)
+    scored.clear()
+    assert score_batch([images], out, params, RESUME).exit_status == 0
+    assert scored == ["1.png 0"]
+    assert content(out) == whole
+
+
+def test_two_runs_into_one_folder(images: Path, tmp_path: Path, params: ScoreParams) -> None:
+    with locked_folder(tmp_path / "out"):
+        for output in (OutputParams(), RESUME, OutputParams(overwrite=True)):
+            with pytest.raises(OutputError, match=r"another run writes into .*out now; wait for it, or name another"):
+                score_batch([images], tmp_path / "out", params, output)
+
+
+def test_overwrite_and_resume_exclude_each_other() -> None:
+    with pytest.raises(ParameterError, match="overwrite and resume are both set"):
+        OutputParams(overwrite=True, resume=True)
+
+
+class Flaky:
+    """Fails so many times, then works."""
+
+    def __init__(self, work: Callable[..., Any], times: int, error: Exception) -> None:
+        self.work, self.times, self.error, self.calls = work, times, error, 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.calls += 1
+        if self.calls <= self.times:
+            raise self.error
+        return self.work(*arguments)
+
+
+@pytest.mark.parametrize("times", [3, 4])
+def test_a_disk_that_fails_now_and_then(
+    images: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    whole: dict[str, bytes],
+    at_once: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+) -> None:
+    from napari_all_detect.sources import raster
+
+    flaky = Flaky(raster._values, times, OSError(errno.EIO, os.strerror(errno.EIO)))
+    monkeypatch.setattr(raster, "_values", _only_for("2.png", flaky, flaky.work))
+    summary = score_batch([images], tmp_path / "out", params)
+    assert at_once == [0.5, 2.0, 8.0]
+    if times == 3:
+        assert content(tmp_path / "out") == whole
+    else:
+        assert summary.exit_status == 3
+        ((name, stage, reason),) = failures(tmp_path / "out")
+        assert (name, stage) == ("2.png", "read")
+        assert "the disk or server failed ([Errno 5] Input/output error)" in reason
+
+
+def _only_for(name: str, special: Callable[..., Any], usual: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda image: (special if str(image.filename).endswith(name) else usual)(image)
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (OSError(errno.EIO, "x"), True),
+        (OSError(errno.ESTALE, "x"), True),
+        (TimeoutError(), True),
+        (ConnectionResetError(), True),
+        (OSError("image file is truncated"), False),
+        (ValueError("x"), False),
+        (FileNotFoundError(errno.ENOENT, "x"), False),
+        (PermissionError(errno.EACCES, "x"), False),
+        (MemoryError(), False),
+    ],
+)
+def test_which_errors_may_pass(error: Exception, passes: bool) -> None:
+    with pytest.raises(InputError) as raised, readable(Path("a.png"), "an image"):
+        raise error
+    assert isinstance(raised.value, StoreError) == passes
+
+
+def test_a_full_disk_fails_its_planes_and_the_rest_goes_on(
+    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        if path.name in ("1_labels.tif", "003.json"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_atomically(path, data)
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(store, "write_atomically", full)
+    summary = score_batch([images], out, params)
+    assert (summary.planes, summary.exit_status) == (4, 3)
+    assert [row[:2] for row in failures(out)] == [["1.png", "write"], ["3.png", "write"]]
+    assert all("can't be written (No space left on device)" in row[2] for row in failures(out))
+    monkeypatch.undo()
+    # The networks are built anew here: not those of the fixture, but the same ones.
+    assert score_batch([images], out, params, RESUME).exit_status == 0
+    assert content(out) == whole
+
+
+def test_tables_that_cannot_be_written_end_the_run_which_can_go_on(
+    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_all_detect.results import ResultTables
+
+    out, append = tmp_path / "out", ResultTables._append
+
+    def full(tables: ResultTables, name: str, rows: pd.DataFrame) -> None:
+        if tables.planes == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(tables, name, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultTables, "_append", full)
+        with pytest.raises(OutputError, match=r"any more \(No space left on device\); .* go on with --resume"):
+            score_batch([images], out, params)
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    score_batch([images], out, params, RESUME)
+    assert content(out) == whole
+
+
+def test_a_plane_that_takes_more_memory_than_there_is(
+    images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score_plane = unit.score_plane
+
+    def hungry(scorer: Any, given: Any, progress: Any = None) -> Any:
+        if given.image == "2.png":
+            raise MemoryError
+        return score_plane(scorer, given, progress)
+
+    monkeypatch.setattr(unit, "score_plane", hungry)
+    summary = score_batch([images], tmp_path / "out", params)
+    assert (summary.planes, summary.exit_status) == (N - 1, 3)
+    assert failures(tmp_path / "out")[0][:2] == ["2.png", "score"]
+    assert "out of memory" in failures(tmp_path / "out")[0][2]
+
+
+class TestFromRun:
+    @pytest.fixture
+    def command(self, images: Path, duo_bundle: Path, tmp_path: Path) -> Callable[..., int]:
+        """Run `all-detect score --from-run` of a first run with odd options."""
+        sheet = tmp_path / "sheet.csv"
+        sheet.write_text("image,sample\n0.png,S\n")
+        options = ["--weighting", "equal", "--threshold", "0.4", "--pixel-size", "0.5", "--segmentation", "classical"]
+        options += ["--rescale", "1.5", "--cell-diameter", "30", "--samples", str(sheet), "--format", "csv,parquet"]
+        first = tmp_path / "first"
+        assert main(["score", str(images), "--out", str(first), "--bundle", str(duo_bundle), *options]) == 0
+
+        def run(*more: str) -> int:
+            return main(["score", "--from-run", str(first / "run.json"), "--out", str(tmp_path / "second"), *more])
+
+        return run
+
+    def test_it_gives_the_same_bytes(
+        self, command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert command() == 0
+        assert content(tmp_path / "second") == content(tmp_path / "first")
+        records = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("first", "second")]
+        assert records[0]["parameters"] == records[1]["parameters"]
+
+    def test_options_beside_it_win(self, command: Callable[..., int], tmp_path: Path) -> None:
+        assert command("--threshold", "0") == 0
+        calls = pd.read_csv(tmp_path / "second/cells.csv")["call"]
+        assert set(calls) == {"ALL"}
+        record = json.loads((tmp_path / "second/run.json").read_text())
+        assert (record["parameters"]["threshold"], record["parameters"]["weighting"]) == (0.0, "equal")
+
+    def test_an_image_that_changed_fails(
+        self, command: Callable[..., int], images: Path, tmp_path: Path, smear: Callable[..., Pixels]
+    ) -> None:
+        Image.fromarray(smear(9)).save(images / "2.png")
+        assert command() == 3
+        ((name, stage, reason),) = failures(tmp_path / "second")
+        assert (name, stage) == ("2.png", "read")
+        assert "not the file that the repeated run scored" in reason
+
+    def test_other_images_may_be_scored_with_its_settings(
+        self, command: Callable[..., int], images: Path, tmp_path: Path, smear: Callable[..., Pixels]
+    ) -> None:
+        Image.fromarray(smear(9)).save(tmp_path / "2.png")
+        assert command(str(tmp_path / "2.png")) == 0
+        record = json.loads((tmp_path / "second/run.json").read_text())
+        assert (record["parameters"]["threshold"], len(record["images"])) == (0.4, 1)
+
+    def test_another_bundle_is_refused(
+        self, images: Path, duo_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        copy = Path(shutil.copytree(duo_bundle, tmp_path / "copy"))
+        assert main(["score", str(images / "0.png"), "--out", str(tmp_path / "first"), "--bundle", str(copy)]) == 0
+        facts = json.loads((copy / "bundle.json").read_text())
+        (copy / "bundle.json").write_text(json.dumps(facts | {"description": "another"}))
+        record = tmp_path / "first/run.json"
+        assert main(["score", "--from-run", str(record), "--out", str(tmp_path / "second")]) == 1
+        assert "duo has the digest" in capsys.readouterr().err.splitlines()[-1]
+
+    def test_what_is_no_record(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "run.json").write_text("{}")
+        assert main(["score", "--from-run", str(tmp_path / "run.json"), "--out", str(tmp_path / "out")]) == 1
+        assert "no record of a run" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_it_within_two_seconds_and_it_goes_on(
+    images: Path, duo_bundle: Path, tmp_path: Path, params: ScoreParams
+) -> None:
+    for i in range(40):
+        shutil.copy(images / "0.png", images / f"more_{i}.png")
+    out = tmp_path / "out"
+    script = str(Path(sys.executable).parent / "all-detect")
+    command = [script, "score", str(images), "--out", str(out), "--bundle", str(duo_bundle)]
+    command += ["--segmentation", "classical"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        _wait_for(lambda: (out / "units/0000/002.json").exists())
+        process.send_signal(signal.SIGINT)
+        began = time.perf_counter()
+        printed = process.communicate(timeout=60)
+        seconds = time.perf_counter() - began
+    finally:
+        process.kill()
+    assert process.returncode == 130, printed
+    assert seconds < 2
+    assert "interrupted; what was done so far is in the output folder, go on with --resume" in printed[1]
+    assert "Traceback" not in printed[1]
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    score_batch([images], out, params, RESUME)
+    score_batch([images], tmp_path / "whole", params)
+    assert content(out) == content(tmp_path / "whole")
+
+
+def _wait_for(condition: Callable[[], bool], at_most_s: float = 120) -> None:
+    end = time.monotonic() + at_most_s
+    while not condition():
+        assert time.monotonic() < end
+        signal.sigtimedwait([], 0.02)
