@@ -15,7 +15,7 @@ from tqdm import tqdm
 from napari_all_detect import __version__
 from napari_all_detect.batch import BatchProgress, BatchSummary, Failure, score_batch, segment_batch
 from napari_all_detect.errors import AllDetectError, InputError, ParameterError
-from napari_all_detect.params import ExplainParams, OutputParams, Params, ScoreParams, SegmentationParams
+from napari_all_detect.params import ExplainParams, OutputParams, Params, ReadParams, ScoreParams, SegmentationParams
 from napari_all_detect.results import read_run
 from napari_all_detect.sources import Plane, find_images, open_planes
 
@@ -70,9 +70,9 @@ def _say(message: str) -> None:
 def _recorded(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a record of a run says of each option; `repeated` is the record."""
     parameters = run["parameters"]
-    given = parameters | parameters.get("segmentation", {})
+    given = parameters | parameters.get("segmentation", {}) | parameters.get("reading", {})
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    for name in ("segmentation", "overwrite", "resume"):
+    for name in ("segmentation", "reading", "overwrite", "resume"):
         options.pop(name, None)
     return options | {"inputs": run["inputs"], "repeated": run}
 
@@ -88,7 +88,7 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
 
     score = commands.add_parser("score", help="score the cells of images", epilog=RESEARCH_USE)
     _add_inputs(score)
-    for params in (ScoreParams, SegmentationParams, OutputParams):
+    for params in (ScoreParams, SegmentationParams, ReadParams, OutputParams):
         _add_params(score, params)
     score.add_argument(
         "--from-run",
@@ -100,7 +100,8 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
 
     segment = commands.add_parser("segment", help="find cells and write label images")
     _add_inputs(segment)
-    _add_params(segment, SegmentationParams)
+    for params in (SegmentationParams, ReadParams):
+        _add_params(segment, params)
     segment.add_argument("--nuclei", action="store_true", help="Write <image>_nuclei.tif too")
     segment.add_argument("--overwrite", action="store_true", help="Replace label images that are there")
     segment.set_defaults(run=_segment, error=segment.error)
@@ -137,7 +138,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="*",
         metavar="INPUT",
-        help="PNG, JPEG, BMP, TIFF, a folder of them, a zarr array or an OME-Zarr image",
+        help="PNG, JPEG, BMP, TIFF, a folder of them, a pattern, a zarr array, an OME-Zarr image or plate, or a URL",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="Folder for the results")
 
@@ -174,7 +175,9 @@ def _reader(annotation: Any) -> Any:
         float: float,
         float | None: float,
         str | float: _word_or_number,
+        str | int: _word_or_whole,
         tuple[str, ...]: lambda text: tuple(text.split(",")),
+        tuple[int, ...] | None: _whole_numbers,
     }
     return readers.get(annotation, str)
 
@@ -184,6 +187,14 @@ def _word_or_number(text: str) -> str | float:
         return float(text)
     except ValueError:
         return text
+
+
+def _word_or_whole(text: str) -> str | int:
+    return int(text) if text.lstrip("-").isdecimal() else text
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
 
 
 def _params(kind: type[P], arguments: argparse.Namespace, **more: Any) -> P:
@@ -226,7 +237,8 @@ def _score(arguments: argparse.Namespace) -> int:
     repeated = arguments.repeated
     if repeated is not None and arguments.inputs != repeated["inputs"]:
         repeated = None  # its settings, but other images
-    params = _params(ScoreParams, arguments, segmentation=_params(SegmentationParams, arguments))
+    nested = {"segmentation": _params(SegmentationParams, arguments), "reading": _params(ReadParams, arguments)}
+    params = _params(ScoreParams, arguments, **nested)
     bar = _Bar()
     print(f"loading the networks of {params.bundle} ...", file=sys.stderr)
     try:
@@ -247,9 +259,11 @@ def _score(arguments: argparse.Namespace) -> int:
 def _segment(arguments: argparse.Namespace) -> int:
     _require_inputs(arguments)
     bar = _Bar()
-    params = _params(SegmentationParams, arguments)
+    params, reading = _params(SegmentationParams, arguments), _params(ReadParams, arguments)
     try:
-        summary = segment_batch(arguments.inputs, arguments.out, params, arguments.overwrite, bar, arguments.nuclei)
+        summary = segment_batch(
+            arguments.inputs, arguments.out, params, arguments.overwrite, bar, arguments.nuclei, reading
+        )
     finally:
         bar.close()
     print(f"{summary.cells} cells in {summary.planes} images")

@@ -11,7 +11,7 @@ from typing import Any
 
 from napari_all_detect.errors import ParameterError
 
-__all__ = ["ExplainParams", "OutputParams", "Rescale", "ScoreParams", "SegmentationParams"]
+__all__ = ["ExplainParams", "OutputParams", "ReadParams", "Rescale", "ScoreParams", "SegmentationParams"]
 
 Rescale = str | float
 """`auto`, `none` or a factor."""
@@ -77,6 +77,33 @@ class SegmentationParams(Params):
 
 
 @dataclass(frozen=True)
+class ReadParams(Params):
+    """What is read of images that hold more than one picture."""
+
+    level: str | int = option(
+        0,
+        "Resolution level of an OME-Zarr image, 0 being the finest; `auto` takes the coarsest one that is as fine as "
+        "the bundle's training images, if the pixel sizes of both are known",
+        min=0,
+        max=64,
+        step=1,
+        words=("auto",),
+        metavar="auto|N",
+    )
+    channels: tuple[int, ...] | None = option(
+        None,
+        "Channels that are red, green and blue, or the one that is grey, from 0. Default: found by colour or name in "
+        "an OME-Zarr image, else the only three",
+        metavar="R,G,B",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channels is not None and (len(self.channels) not in (1, 3) or min(self.channels) < 0):
+            raise ParameterError(f"channels is {self.channels!r}; expected one or three numbers from 0: 0,1,2")
+
+
+@dataclass(frozen=True)
 class ScoreParams(Params):
     """How cells are scored."""
 
@@ -128,6 +155,7 @@ class ScoreParams(Params):
     device: str = option("auto", "Where the networks run", choices=("auto", "cpu", "gpu"))
     batch_size: int = option(32, "Cells that the networks see at once", min=1, max=4096, step=1, metavar="N")
     segmentation: SegmentationParams = field(default_factory=SegmentationParams)
+    reading: ReadParams = field(default_factory=ReadParams)
 
 
 @dataclass(frozen=True)

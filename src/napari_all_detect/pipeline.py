@@ -38,6 +38,8 @@ class PlaneInput:
         Cells that somebody else found; None finds them here.
     pixel_size_um : float, optional
         As the file says.
+    well, field : str
+        Where the image lies on a plate; empty if it lies on none.
     """
 
     pixels: RgbPlane
@@ -45,6 +47,8 @@ class PlaneInput:
     plane: str = "0"
     labels: NDArray[np.integer] | None = None
     pixel_size_um: float | None = None
+    well: str = ""
+    field: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ def score_plane(scorer: Scorer, given: PlaneInput, progress: Progress | None = N
     crops = center_crop(rgb, labels, manifest.crop.size, scale)
     probabilities = scorer.engine.predict(crops, progress)
     columns = geometry | _scores(scorer, probabilities) | _trust(scorer, geometry, crops, labels.shape, scale)
-    names = {"image": given.image, "plane": given.plane}
+    names = {"image": given.image, "plane": given.plane, "well": given.well, "field": given.field}
     cells = table.typed(
         table.cell_columns(scorer.members), columns | names | {"bundle": scorer.bundle.label}, len(crops)
     )

@@ -67,6 +67,10 @@ TRUST = (
     Column("flags", "str", "", "Reasons for doubt, joined by ;"),
     Column("bundle", "str", "", "Bundle that scored: name-version"),
 )
+PLATE = (
+    Column("well", "str", "", "Well of the plate: A1; empty if the image lies on none"),
+    Column("field", "str", "", "Field of view in the well; empty likewise"),
+)
 IMAGE_COLUMNS = (
     *IDENTITY[:2],
     Column("cells", "int64", "", "White cells found"),
@@ -79,6 +83,7 @@ IMAGE_COLUMNS = (
     Column("pixel_size_um", "float32", "um", "Edge of a pixel; empty if unknown"),
     Column("rescale", "float32", "", "Factor by which the plane was rescaled before cropping"),
     Column("notes", "str", "", "What was done to the pixel values, joined by ;"),
+    *PLATE,
 )
 
 
@@ -86,10 +91,10 @@ def cell_columns(members: Sequence[str]) -> tuple[Column, ...]:
     """Return the columns of `cells.csv`, in order, for a bundle's members.
 
     >>> [column.name for column in cell_columns(["vgg16"])][-6:]
-    ['votes_all', 'p_all_vgg16', 'domain_distance', 'in_domain', 'flags', 'bundle']
+    ['domain_distance', 'in_domain', 'flags', 'bundle', 'well', 'field']
     """
     votes = [Column(f"p_all_{name}", "float32", "", f"Probability of ALL by {name}") for name in members]
-    return (*IDENTITY, *GEOMETRY, *SCORES, *votes, *TRUST)
+    return (*IDENTITY, *GEOMETRY, *SCORES, *votes, *TRUST, *PLATE)
 
 
 def typed(columns: Sequence[Column], values: Mapping[str, Any], n: int) -> pd.DataFrame:
@@ -182,7 +187,7 @@ def image_row(cells: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
     cells : DataFrame
         The plane's rows of `cells.csv`.
     facts : mapping
-        `image, plane, pixel_size_um, rescale, notes`.
+        `image, plane, pixel_size_um, rescale, notes, well, field`.
     """
     counts = {name: int((cells["call"] == name).sum()) for name in ("ALL", "Hem", "uncertain")}
     called = counts["ALL"] + counts["Hem"]

@@ -12,11 +12,12 @@ from napari_all_detect.params import (
     ExplainParams,
     OutputParams,
     Params,
+    ReadParams,
     ScoreParams,
     SegmentationParams,
 )
 
-ALL_PARAMS = (SegmentationParams, ScoreParams, OutputParams, ExplainParams)
+ALL_PARAMS = (SegmentationParams, ReadParams, ScoreParams, OutputParams, ExplainParams)
 RANGES = [
     (SegmentationParams, "cell_diameter_px", 8, 2000),
     (ScoreParams, "threshold", 0.0, 1.0),
@@ -25,6 +26,7 @@ RANGES = [
     (ScoreParams, "rescale", 0.01, 100.0),
     (ScoreParams, "batch_size", 1, 4096),
     (ExplainParams, "label", 1, LARGEST_LABEL),
+    (ReadParams, "level", 0, 64),
 ]
 CHOICES = [("weighting", WEIGHTINGS), ("engine", ("auto", "keras")), ("device", ("auto", "cpu", "gpu"))]
 
@@ -34,7 +36,7 @@ def test_defaults_are_valid_and_every_field_explains_itself(kind: type[Params]) 
     kind()
     for f in fields(kind):
         assert f.default is not MISSING or f.default_factory is not MISSING
-        if f.name != "segmentation":
+        if f.name not in ("segmentation", "reading"):
             assert f.metadata["tooltip"]
 
 
@@ -107,3 +109,10 @@ def test_equal_params_are_one_key() -> None:
 def test_parameter_errors_are_ours_and_value_errors() -> None:
     assert issubclass(ParameterError, AllDetectError)
     assert issubclass(ParameterError, ValueError)
+
+
+@pytest.mark.parametrize("channels", [(0, 1), (), (0, 1, 2, 3), (0, 1, -1)])
+def test_channels_are_one_or_three(channels: tuple[int, ...]) -> None:
+    with pytest.raises(ParameterError, match="expected one or three numbers from 0: 0,1,2"):
+        ReadParams(channels=channels)
+    assert ReadParams(channels=(3,)).channels == (3,)

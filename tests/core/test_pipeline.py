@@ -28,7 +28,7 @@ COLUMNS = [
     *("diameter_px", "eccentricity", "solidity", "y_um", "x_um", "area_um2", "diameter_um"),
     *("nc_ratio", "nucleus_area_px", "nucleus_lobes"),
     *("p_all", "p_hem", "call", "spread", "votes_all", "p_all_vgg16", "p_all_mobilenet", "p_all_densenet121"),
-    *("domain_distance", "in_domain", "flags", "bundle"),
+    *("domain_distance", "in_domain", "flags", "bundle", "well", "field"),
 ]
 
 

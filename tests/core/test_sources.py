@@ -605,18 +605,6 @@ def test_inside_of_a_zarr_store(tmp_path, version):
         assert_array_equal(open_planes(file)[0].read().rgb, RGB)
 
 
-@pytest.mark.parametrize("version", ["0.4", "0.5"])
-@pytest.mark.parametrize("kind", ["plate", "well"])
-def test_plates_are_refused_with_a_way_out(tmp_path, kind, version):
-    group = zarr.create_group(tmp_path / "plate.zarr", zarr_format={"0.4": 2, "0.5": 3}[version])
-    if version == "0.4":
-        group.attrs[kind] = {}
-    else:
-        group.attrs["ome"] = {"version": "0.5", kind: {}}
-    with pytest.raises(InputError, match=rf"an OME-Zarr {kind}; plates aren't read yet: give the path of one image"):
-        planes_in(tmp_path / "plate.zarr")
-
-
 def test_zarr_group_without_an_image(tmp_path):
     zarr.create_group(tmp_path / "group.zarr")
     with pytest.raises(InputError, match=r"a zarr group without an OME-Zarr image; give the path of an array"):

@@ -14,7 +14,7 @@ BEFORE_MEMBERS = (
     "solidity, y_um, x_um, area_um2, diameter_um, nc_ratio, nucleus_area_px, nucleus_lobes, p_all, p_hem, call, "
     "spread, votes_all"
 )
-AFTER_MEMBERS = "domain_distance, in_domain, flags, bundle"
+AFTER_MEMBERS = "domain_distance, in_domain, flags, bundle, well, field"
 IN_UM = ["y_um", "x_um", "area_um2", "diameter_um"]
 TYPES = {"str": "object", "int64": "int64", "Int64": "Int64", "float32": "float32", "boolean": "boolean"}
 

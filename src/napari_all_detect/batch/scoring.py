@@ -78,7 +78,7 @@ def score_batch(
         before = _interrupted(folder, output)
         if before is None:
             prepare_folder(folder, output.overwrite)
-        units, failures = plan_units(inputs)
+        units, failures = plan_units(inputs, params.reading, scorer.bundle.manifest.crop.pixel_size_um)
         run = run_record(scorer, output, inputs, units)
         if repeated is not None:
             check_repeated(repeated, run)

@@ -13,7 +13,7 @@ from napari_all_detect.batch.progress import BatchProgress, BatchSummary
 from napari_all_detect.batch.running import in_order
 from napari_all_detect.errors import AllDetectError, OutputError
 from napari_all_detect.export.labels import write_labels
-from napari_all_detect.params import SegmentationParams
+from napari_all_detect.params import ReadParams, SegmentationParams
 from napari_all_detect.results import Failure
 from napari_all_detect.segmentation import open_method, segment_cells
 
@@ -27,6 +27,7 @@ def segment_batch(
     overwrite: bool = False,
     progress: BatchProgress | None = None,
     nuclei: bool = False,
+    reading: ReadParams | None = None,
 ) -> BatchSummary:
     """Find the white cells of every plane of the inputs and write their label images.
 
@@ -41,6 +42,8 @@ def segment_batch(
     progress : BatchProgress, optional
     nuclei : bool
         Whether to write the nuclei too, under their cells' numbers.
+    reading : ReadParams, optional
+        Which resolution level and channels.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def segment_batch(
     """
     progress, folder, params = progress or BatchProgress(), Path(out), params or SegmentationParams()
     open_method(params.method, "auto")
-    units, failures = plan_units(inputs)
+    units, failures = plan_units(inputs, reading)
     kinds = ["labels", "nuclei"] if nuclei else ["labels"]
     there = [name for kind in kinds for unit in units if (folder / (name := f"{unit.stem}_{kind}.tif")).exists()]
     if there and not overwrite:

@@ -51,7 +51,7 @@ def score_unit(
             labels = read_labels(path)
             source["labels_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         stage = "score"
-        given = PlaneInput(pixels, plane.image, plane.plane, labels, plane.pixel_size_um)
+        given = PlaneInput(pixels, plane.image, plane.plane, labels, plane.pixel_size_um, plane.well, plane.field)
         scored = score_plane(scorer, given, progress)
     except AllDetectError as error:
         return Failure(unit.name, stage, str(error))

@@ -10,18 +10,19 @@ napari_all_detect.errors.InputError: no_such_file.png: no such file or folder; c
 """
 
 from napari_all_detect.errors import InputError
+from napari_all_detect.params import ReadParams
 from napari_all_detect.sources.folders import find_images
 from napari_all_detect.sources.plane import EXPECTED, ImageFile, Plane, readable
 from napari_all_detect.sources.raster import RASTER_SIGNATURES, open_raster
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb
 from napari_all_detect.sources.tiff import TIFF_SIGNATURES, open_tiff
-from napari_all_detect.sources.zarr_store import looks_like_zarr, open_zarr
+from napari_all_detect.sources.zarr_store import is_zarr_node, looks_like_zarr, open_zarr
 
 __all__ = ["ImageFile", "Plane", "RgbPlane", "as_rgb", "find_images", "open_planes"]
 
 
-def open_planes(file: ImageFile) -> list[Plane]:
-    """List the planes of one image from its headers; pixels are read by :meth:`Plane.read`.
+def open_planes(file: ImageFile, reading: ReadParams | None = None, wanted_um: float | None = None) -> list[Plane]:
+    """List the planes of one image, or of all images of a plate, from headers; pixels are read by :meth:`Plane.read`.
 
     The format is taken from the content, not from the file name's suffix.
 
@@ -29,6 +30,10 @@ def open_planes(file: ImageFile) -> list[Plane]:
     ----------
     file : ImageFile
         A path and the name that stands for it in the tables, from :func:`find_images`.
+    reading : ReadParams, optional
+        Which resolution level and channels.
+    wanted_um : float, optional
+        Pixel size in micrometres by which the level ``auto`` is chosen.
 
     Returns
     -------
@@ -51,9 +56,13 @@ def open_planes(file: ImageFile) -> list[Plane]:
     ...     print([(plane.image, plane.plane) for plane in planes], planes[1].read().rgb.shape)
     [('smear.tif', 'p0'), ('smear.tif', 'p1')] (16, 24, 3)
     """
+    reading = reading or ReadParams()
     with readable(file.path, "file"):
+        if is_zarr_node(file.path) or (file.path.is_dir() and looks_like_zarr(file.path)):
+            return open_zarr(file, reading, wanted_um)
         if file.path.is_dir():
-            return _open_folder(file)
+            next(file.path.iterdir(), None)  # a folder that may not be read says so here
+            raise InputError(f"{file.path}: the folder holds no image that can be read; expected {EXPECTED}")
         if not file.path.exists():
             raise InputError(f"{file.path}: no such file or folder; check the path")
         with file.path.open("rb") as stream:
@@ -61,14 +70,7 @@ def open_planes(file: ImageFile) -> list[Plane]:
     if not start:
         raise InputError(f"{file.path}: the file is empty; expected {EXPECTED}")
     if start.startswith(TIFF_SIGNATURES):
-        return open_tiff(file)
+        return open_tiff(file, reading)
     if start.startswith(RASTER_SIGNATURES):
         return open_raster(file)
     raise InputError(f"{file.path}: not an image that can be read; expected {EXPECTED}")
-
-
-def _open_folder(file: ImageFile) -> list[Plane]:
-    if looks_like_zarr(file.path):
-        return open_zarr(file)
-    next(file.path.iterdir(), None)  # a folder that may not be read says so here
-    raise InputError(f"{file.path}: the folder holds no image that can be read; expected {EXPECTED}")

@@ -1,11 +1,15 @@
 """What the user typed -> image files, each with a name of its own."""
 
+import glob
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from napari_all_detect.errors import InputError
+from napari_all_detect.sources.places import as_place, is_remote, name_parts, unreachable
 from napari_all_detect.sources.plane import ImageFile
 from napari_all_detect.sources.zarr_store import is_zarr_node, looks_like_zarr
 
@@ -20,7 +24,8 @@ def find_images(inputs: Sequence[str | Path]) -> list[ImageFile]:
     Parameters
     ----------
     inputs : sequence of str or Path
-        Files, zarr stores (or arrays and images inside one) and folders. Folders are searched to the bottom
+        Files, zarr stores (or arrays and images inside one), folders, patterns such as ``day*/*.tif``, and URLs of
+        all of them where the server lists its folders. Folders are searched to the bottom
         for PNG, JPEG, BMP, TIFF and zarr, in natural order (``cell2`` before ``cell10``); hidden files, other
         files and the insides of zarr stores are left out. A file that is named is kept whatever its suffix.
 
@@ -46,18 +51,30 @@ def find_images(inputs: Sequence[str | Path]) -> list[ImageFile]:
     ['cell2.png', 'cell10.png']
     """
     found: dict[Path, tuple[Path, int]] = {}
-    for given in map(Path, inputs):
+    for given in (match for pattern in inputs for match in _matches(as_place(pattern))):
         for path, named_parts in _expand(given):
             # Not resolve(): a link to an image keeps the link's name.
-            absolute = Path(os.path.abspath(path))  # noqa: PTH100
+            absolute = path if is_remote(path) else Path(os.path.abspath(path))  # noqa: PTH100
             found.setdefault(absolute, (path, named_parts))
     names = _unique_names({absolute: named_parts for absolute, (_, named_parts) in found.items()})
     return [ImageFile(path, names[absolute]) for absolute, (path, _) in found.items()]
 
 
+def _matches(given: Path) -> list[Path]:
+    """Return the files and folders that a pattern stands for (`*`, `?`, `[...]`, `**`), or what is no pattern."""
+    if not glob.has_magic(str(given)) or _exists(given):
+        return [given]
+    if is_remote(given):
+        remote: Any = given
+        matches = [remote.with_segments(remote.fs.unstrip_protocol(match)) for match in remote.fs.glob(remote.path)]
+    else:
+        matches = [Path(match) for match in glob.glob(str(given), recursive=True)]  # noqa: PTH207 - takes any path
+    return sorted(matches, key=lambda path: [_natural(part) for part in path.parts]) or [given]
+
+
 def _expand(given: Path) -> Iterator[tuple[Path, int]]:
     """Yield the image files of one input, each with the number of its last path parts that name it."""
-    if not _is_folder(given) or looks_like_zarr(given):
+    if _is_zarr(given) or not _is_folder(given):
         yield given, _parts_from_store(given)
         return
     images = list(_images_below(given))
@@ -70,15 +87,15 @@ def _expand(given: Path) -> Iterator[tuple[Path, int]]:
 def _parts_from_store(path: Path) -> int:
     """Count the last parts of a path from the outermost zarr store: ``0`` alone would be a poor name."""
     count = 1
-    while count < len(path.parts) and is_zarr_node(path.parents[count - 1]):
+    while count < len(name_parts(path)) and is_zarr_node(path.parents[count - 1]):
         count += 1
     return count
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
     try:
-        entries = sorted(folder.iterdir(), key=_natural)
-    except OSError:
+        entries = sorted(folder.iterdir(), key=lambda path: _natural(path.name))
+    except unreachable():
         yield folder  # open_planes meets the same error and can tell the user
         return
     for entry in entries:
@@ -87,7 +104,7 @@ def _images_below(folder: Path) -> Iterator[Path]:
         if not _is_folder(entry):
             if entry.suffix.lower() in _SUFFIXES:
                 yield entry
-        elif looks_like_zarr(entry):
+        elif _is_zarr(entry):
             yield entry
         elif not _leads_back(entry):
             yield from _images_below(entry)
@@ -96,27 +113,42 @@ def _images_below(folder: Path) -> Iterator[Path]:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # no right to look, or a name that is too long
+    except unreachable():  # no right to look, a name that is too long, a server in trouble
+        return False
+
+
+def _is_zarr(path: Path) -> bool:
+    """Return whether it is a zarr store, or may be one: `open_planes` meets the same error and can tell the user."""
+    try:
+        return looks_like_zarr(path) and (is_remote(path) or path.is_dir())
+    except (OSError, InputError):
+        return is_remote(path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except unreachable():
         return False
 
 
 def _leads_back(folder: Path) -> bool:
     """Return whether the folder is a link to one that it lies in."""
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+    return not is_remote(folder) and folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
-def _natural(path: Path) -> tuple[list[str | int], str]:
-    pieces = re.split(r"(\d+)", path.name.casefold())
-    return [int(piece) if piece.isdecimal() else piece for piece in pieces], path.name
+def _natural(name: str) -> tuple[list[str | int], str]:
+    pieces = re.split(r"(\d+)", name.casefold())
+    return [int(piece) if piece.isdecimal() else piece for piece in pieces], name
 
 
 def _unique_names(named_parts: dict[Path, int]) -> dict[Path, str]:
     """Name each absolute path by its last parts, as many as are given and then as make the names differ."""
     counts = dict(named_parts)
     while True:
-        names = {path: "/".join(path.relative_to(path.anchor).parts[-counts[path] :]) for path in counts}
+        names = {path: "/".join(name_parts(path)[-counts[path] :]) for path in counts}
         times = Counter(names.values())
-        longer = [p for p, name in names.items() if times[name] > 1 and counts[p] < len(p.parts) - 1]
+        longer = [p for p, name in names.items() if times[name] > 1 and counts[p] < len(name_parts(p))]
         if not longer:
             return names
         for path in longer:

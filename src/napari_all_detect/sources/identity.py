@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_all_detect.sources.places import is_remote
+
 __all__ = ["file_sha256", "identity", "stamp"]
 
 
@@ -17,6 +19,8 @@ def stamp(path: Path) -> dict[str, int | str]:
     Of a file its size and time of change; of a zarr store a digest over those of all its files, but for the labels and
     tables that lie in it; of what is not on this machine nothing.
     """
+    if is_remote(path):
+        return {}
     try:
         if path.is_file():
             facts = path.stat()
@@ -35,7 +39,7 @@ def identity(path: Path, rgb: NDArray[np.uint8]) -> dict[str, int | str]:
     rgb : (H, W, 3) uint8
         As read from there.
     """
-    if path.is_file():
+    if not is_remote(path) and path.is_file():
         facts = path.stat()
         return {"bytes": facts.st_size, "sha256": file_sha256(path, facts.st_size, facts.st_mtime_ns)}
     return {"pixels_sha256": hashlib.sha256(np.ascontiguousarray(rgb).data).hexdigest()}

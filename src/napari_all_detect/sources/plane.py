@@ -1,17 +1,19 @@
 """What the sources hand on: an image file, one plane of it, and one way to say that it can't be read."""
 
+import dataclasses
 import errno
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from napari_all_detect.errors import InputError, StoreError
+from napari_all_detect.sources.places import network_errors
 from napari_all_detect.sources.rgb import RgbPlane
 
-__all__ = ["EXPECTED", "ImageFile", "Plane", "readable"]
+__all__ = ["EXPECTED", "ImageFile", "OmePlace", "Plane", "readable"]
 
 EXPECTED = "PNG, JPEG, BMP, TIFF or zarr"
 
@@ -35,6 +37,8 @@ UNREADABLE = (
 )
 
 PASSING = (errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
+PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
+"""What a server answers that is too busy, or starts again."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,22 @@ class ImageFile:
 
     path: Path
     image: str
+
+
+@dataclass(frozen=True)
+class OmePlace:
+    """Where a plane lies in an OME-Zarr image.
+
+    Attributes
+    ----------
+    level : str
+        Path of the resolution level's array.
+    place : dict of str to int
+        On the axes other than c, y and x: ``{"t": 0, "z": 3}``.
+    """
+
+    level: str
+    place: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,10 @@ class Plane:
         Edge of a pixel in micrometres, in 0.02 to 5; None where the file doesn't say it believably.
     reader : callable
         Opens the file and returns the pixels; call :meth:`read` instead.
+    well, field : str
+        Where the image lies on a plate, such as ``"A1"`` and ``"0"``; empty if it lies on none.
+    ome : OmePlace or None
+        Where the plane lies in an OME-Zarr image; None if it lies in none.
 
     Examples
     --------
@@ -86,7 +110,10 @@ class Plane:
     plane: str
     path: Path
     pixel_size_um: float | None
-    reader: Callable[[], RgbPlane] = field(repr=False, compare=False)
+    reader: Callable[[], RgbPlane] = dataclasses.field(repr=False, compare=False)
+    well: str = ""
+    field: str = ""
+    ome: OmePlace | None = dataclasses.field(default=None, repr=False)
 
     def read(self) -> RgbPlane:
         """Open the file now and return the pixels.
@@ -108,7 +135,7 @@ def readable(path: Path, what: str) -> Iterator[None]:
         raise InputError(f"{path}: no such file or folder, or a part of it is missing; check the path") from error
     except PermissionError as error:
         raise InputError(f"{path}: permission denied; give yourself the right to read it") from error
-    except UNREADABLE as error:
+    except _unreadable() as error:
         if _passes(error):
             raise StoreError(
                 f"{path}: the disk or server failed ({_reason(error)}); try again when it can be reached"
@@ -117,6 +144,10 @@ def readable(path: Path, what: str) -> Iterator[None]:
             f"{path}: can't be read as {what} ({_reason(error)}); "
             "expected a complete, undamaged file: export or copy it again"
         ) from error
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    return (*UNREADABLE, *network_errors())
 
 
 def _reason(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.sources.pixel_size import believed_um
+from napari_all_detect.sources.places import is_remote
 from napari_all_detect.sources.plane import ImageFile, Plane, readable
 from napari_all_detect.sources.rgb import GREY_NOTE, RgbPlane, as_rgb
 
@@ -42,9 +44,10 @@ def _pillow(path: Path) -> PillowFile.ImageFile:
 
     with path.open("rb") as stream:
         start = stream.read(8)
+    file = BytesIO(path.read_bytes()) if is_remote(path) else path
     if start == _PNG:
-        return PngImageFile(path)
-    return JpegImageFile(path) if start.startswith(_JPEG) else BmpImageFile(path)
+        return PngImageFile(file)
+    return JpegImageFile(file) if start.startswith(_JPEG) else BmpImageFile(file)
 
 
 def _read(path: Path) -> RgbPlane:

@@ -8,14 +8,23 @@ from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError
 
-__all__ = ["Index", "channels_last", "check_channels", "indices"]
+__all__ = ["Index", "channels_last", "choose_channels", "indices", "places"]
 
-Index = tuple[int | slice, ...]
+Index = tuple[int | slice | list[int], ...]
 _PLANE_AXES = ("y", "x", "c")
 
 
-def indices(axes: Sequence[str], shape: Sequence[int]) -> Iterator[tuple[str, Index]]:
-    """Yield the name of each plane and the index that cuts it out.
+def indices(
+    axes: Sequence[str], shape: Sequence[int], channels: Sequence[int] | None = None
+) -> Iterator[tuple[str, Index]]:
+    """Yield the name of each plane and the index that cuts it out, orthogonally.
+
+    Parameters
+    ----------
+    axes : sequence of str
+    shape : sequence of int
+    channels : sequence of int, optional
+        Those that are red, green and blue, or the one that is grey; all if not given.
 
     Examples
     --------
@@ -24,13 +33,24 @@ def indices(axes: Sequence[str], shape: Sequence[int]) -> Iterator[tuple[str, In
     >>> [name for name, _ in indices("yxc", (64, 64, 3))]
     ['0']
     """
-    choices: list[Sequence[int | slice]] = [
-        (slice(None),) if axis in _PLANE_AXES else range(n) for axis, n in zip(axes, shape, strict=True)
+    of_channels: list[int] | slice = slice(None) if channels is None else list(channels)
+    choices: list[Sequence[int | slice | list[int]]] = [
+        (of_channels,) if axis == "c" else (slice(None),) if axis in _PLANE_AXES else range(n)
+        for axis, n in zip(axes, shape, strict=True)
     ]
     for index in product(*choices):
-        places = zip(axes, shape, index, strict=True)
-        name = "_".join(f"{axis}{i}" for axis, n, i in places if n > 1 and not isinstance(i, slice))
+        named = zip(axes, shape, index, strict=True)
+        name = "_".join(f"{axis}{i}" for axis, n, i in named if n > 1 and isinstance(i, int))
         yield name or "0", index
+
+
+def places(axes: Sequence[str], index: Index) -> dict[str, int]:
+    """Return where an index lies on the axes that are looped over.
+
+    >>> places("tzcyx", (0, 3, slice(None), slice(None), slice(None)))
+    {'t': 0, 'z': 3}
+    """
+    return {axis: i for axis, i in zip(axes, index, strict=True) if isinstance(i, int)}
 
 
 def channels_last(cut: NDArray[np.generic], axes: Sequence[str]) -> NDArray[np.generic]:
@@ -39,10 +59,35 @@ def channels_last(cut: NDArray[np.generic], axes: Sequence[str]) -> NDArray[np.g
     return cut.transpose([left.index(axis) for axis in _PLANE_AXES if axis in left])
 
 
-def check_channels(axes: Sequence[str], shape: Sequence[int], allowed: Sequence[int], name: str) -> None:
-    """Raise :class:`InputError` unless the axis ``c``, if there is one, has one of the allowed lengths."""
+def choose_channels(
+    axes: Sequence[str], shape: Sequence[int], allowed: Sequence[int], told: Sequence[int] | None, name: str
+) -> list[int] | None:
+    """Return which channels to read; None for all of them.
+
+    Parameters
+    ----------
+    axes : sequence of str
+    shape : sequence of int
+    allowed : sequence of int
+        How many channels are a picture as they are.
+    told : sequence of int, optional
+        Those that the user or the file says are red, green and blue, or the one that is grey.
+    name : str
+        What the errors call the image.
+
+    Raises
+    ------
+    InputError
+        If there are not the channels that are told, or, with none told, another number than is allowed.
+    """
     count = shape[list(axes).index("c")] if "c" in axes else 1
+    if told is not None and list(told) != list(range(count)):
+        if max(told) >= count:
+            raise InputError(f"{name}: no channel {max(told)}; it has 0 to {count - 1}")
+        return list(told) if "c" in axes else None
     if count not in allowed:
         raise InputError(
-            f"{name}: an image with {count} channels; expected 3 (RGB) or 1 (grey): export the smear as RGB"
+            f"{name}: an image with {count} channels; expected 3 (RGB) or 1 (grey): export the smear as RGB, or say "
+            "which are red, green and blue: --channels 0,1,2"
         )
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError
+from napari_all_detect.params import ReadParams
 from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
+from napari_all_detect.sources.places import is_remote
 from napari_all_detect.sources.plane import ImageFile, Plane, readable
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb
-from napari_all_detect.sources.stack import Index, channels_last, check_channels, indices
+from napari_all_detect.sources.stack import Index, channels_last, choose_channels, indices
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
@@ -32,29 +35,39 @@ _JPEG = 7
 _NAMED_KINDS = ("ome", "imagej")
 
 
-def open_tiff(file: ImageFile) -> list[Plane]:
+def open_tiff(file: ImageFile, reading: ReadParams) -> list[Plane]:
     """List the planes of a TIFF file; only its headers are read.
 
     Reduced copies (the levels of a pyramid, thumbnails marked as such) and masks are no planes.
     """
-    from tifffile import TiffFile
-
-    with readable(file.path, "a TIFF"), TiffFile(file.path) as tif:
+    with readable(file.path, "a TIFF"), _opened(file.path) as tif:
         _check_complete(tif, file.path)
-        found = sorted(_list(tif, file.path), key=lambda entry: entry[0])
+        found = sorted(_list(tif, file.path, reading), key=lambda entry: entry[0])
     planes = [
         Plane(
             file.image,
             name if len(found) > 1 else "0",
             file.path,
             size,
-            partial(_read, file.path, number, index),
+            partial(_read, file.path, number, index, channels),
         )
-        for _, name, size, number, index in found
+        for _, name, size, number, index, channels in found
     ]
     if not planes:
         raise InputError(f"{file.path}: a TIFF without a full-size page; expected at least one")
     return planes
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TiffFile]:
+    from tifffile import TiffFile
+
+    if not is_remote(path):
+        with TiffFile(path) as tif:
+            yield tif
+        return
+    with path.open("rb") as file, TiffFile(file, name=path.name) as tif:
+        yield tif
 
 
 def _check_complete(tif: TiffFile, path: Path) -> None:
@@ -72,13 +85,17 @@ def _check_complete(tif: TiffFile, path: Path) -> None:
         raise InputError(f"{path}: {len(tif.pages)} of {declared} ImageJ images are there; copy the file again")
 
 
-def _list(tif: TiffFile, path: Path) -> Iterator[tuple[int, str, float | None, int, Index]]:
-    """Yield place in the file, plane name, pixel size, number of the series and index into it."""
+def _list(
+    tif: TiffFile, path: Path, reading: ReadParams
+) -> Iterator[tuple[int, str, float | None, int, Index, list[int] | None]]:
+    """Yield place in the file, plane name, pixel size, number of the series, index into it and channels."""
     place = 0
     for number, series in enumerate(tif.series):
         if series.keyframe.is_reduced or series.keyframe.is_mask:
             continue
         axes = _axes(series, path)
+        allowed = (1, 3, 4) if "S" in series.axes else (1, 3)
+        channels = choose_channels(axes, series.shape, allowed, reading.channels, str(path))
         size = _pixel_size_um(tif, series, number)
         for name, index in indices(axes, series.shape):
             if series.kind not in _NAMED_KINDS and not series.is_truncated:
@@ -87,7 +104,7 @@ def _list(tif: TiffFile, path: Path) -> Iterator[tuple[int, str, float | None, i
                 name = f"p{place}"
             elif len(tif.series) > 1:
                 name = f"s{number}" if name == "0" else f"s{number}_{name}"
-            yield place, name, size, number, index
+            yield place, name, size, number, index, channels
 
 
 def _axes(series: TiffPageSeries, path: Path) -> tuple[str, ...]:
@@ -104,9 +121,7 @@ def _axes(series: TiffPageSeries, path: Path) -> tuple[str, ...]:
     names = {"S": "c", "Q": "p", "I": "p"}
     if "S" in series.axes:
         names["C"] = "ch"  # RGB pages filed as channels, each an image of its own
-    axes = tuple(names.get(axis, axis.lower()) for axis in series.axes)
-    check_channels(axes, series.shape, (1, 3, 4) if "S" in series.axes else (1, 3), str(path))
-    return axes
+    return tuple(names.get(axis, axis.lower()) for axis in series.axes)
 
 
 def _colours(keyframe: TiffPage) -> str:
@@ -121,10 +136,8 @@ def _page_numbers(series: TiffPageSeries, index: Index) -> NDArray[np.intp]:
     return np.asarray(np.arange(len(series.pages)).reshape(stacked)[index[: len(stacked)]])
 
 
-def _read(path: Path, number: int, index: Index) -> RgbPlane:
-    from tifffile import TiffFile
-
-    with readable(path, "a TIFF"), TiffFile(path) as tif:
+def _read(path: Path, number: int, index: Index, channels: list[int] | None) -> RgbPlane:
+    with readable(path, "a TIFF"), _opened(path) as tif:
         series = tif.series[number]
         if series.is_truncated:  # one header for a whole contiguous stack, as ImageJ writes beyond 4 GB
             cut = np.array(series.asarray(out="memmap")[index])
@@ -133,6 +146,8 @@ def _read(path: Path, number: int, index: Index) -> RgbPlane:
             pages = [_pixels(series.pages[number]) for number in numbers.flat]
             cut = np.stack(pages).reshape(numbers.shape + series.keyframe.shape)
         values = _shown(channels_last(cut, _axes(series, path)), series.keyframe)
+        if channels is not None:
+            values = values[..., channels]
     return as_rgb(values, str(path))
 
 

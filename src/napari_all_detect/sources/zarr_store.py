@@ -1,25 +1,26 @@
-"""Zarr arrays (v2 and v3) and OME-Zarr images (0.4 and 0.5)."""
+"""Zarr arrays (v2 and v3, sharded or not), and OME-Zarr images and plates (0.4 and 0.5)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from napari_all_detect.errors import InputError
-from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
-from napari_all_detect.sources.plane import ImageFile, Plane, readable
+from napari_all_detect.params import ReadParams
+from napari_all_detect.sources.ome_zarr import Level, choose_level, levels, ome_attributes, rgb_channels
+from napari_all_detect.sources.places import is_remote, zarr_place
+from napari_all_detect.sources.plane import ImageFile, OmePlace, Plane, readable
+from napari_all_detect.sources.plates import FieldOfView, fields_of_plate, fields_of_well
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb
-from napari_all_detect.sources.stack import Index, channels_last, check_channels, indices
+from napari_all_detect.sources.stack import Index, channels_last, choose_channels, indices, places
 
 if TYPE_CHECKING:
     import zarr
-    from ome_zarr_models.v04.multiscales import Multiscale as Multiscale04
-    from ome_zarr_models.v05.multiscales import Multiscale as Multiscale05
 
 __all__ = ["is_zarr_node", "looks_like_zarr", "open_zarr"]
 
@@ -28,46 +29,115 @@ _METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")
 
 def is_zarr_node(path: Path) -> bool:
     """Return whether the folder is a zarr array or group."""
-    return any((path / name).is_file() for name in _METADATA_FILES)
+    return any(_has(path / name) for name in _METADATA_FILES)
+
+
+def _has(file: Path) -> bool:
+    if not is_remote(file):
+        return file.is_file()
+    with readable(file, "zarr"):
+        try:
+            # Read, as to a question whether it is there a server in trouble answers no.
+            file.read_bytes()
+        except (FileNotFoundError, IsADirectoryError):
+            return False
+    return True
 
 
 def looks_like_zarr(path: Path) -> bool:
     """Return whether the folder is, or by its name was meant to be, a zarr array or group."""
-    return is_zarr_node(path) or path.suffix.lower() == ".zarr"
+    return path.suffix.lower() == ".zarr" or is_zarr_node(path)
 
 
-def open_zarr(file: ImageFile) -> list[Plane]:
-    """List the planes of a zarr array or of level 0 of an OME-Zarr image; only metadata are read."""
+def open_zarr(file: ImageFile, reading: ReadParams, wanted_um: float | None = None) -> list[Plane]:
+    """List the planes of a zarr array, of one level of an OME-Zarr image, or of all images of a plate or well.
+
+    Only metadata are read.
+    """
     import zarr
 
     with readable(file.path, "zarr"):
         if not is_zarr_node(file.path):
             raise InputError(f"{file.path}: no zarr metadata ({' or '.join(_METADATA_FILES)}); copy the folder again")
-        node = zarr.open(file.path, mode="r")
+        node = zarr.open(zarr_place(file.path), mode="r")
         if isinstance(node, zarr.Array):
-            component, axes, size = "", _axes_of_array(node, file.path), None
-            array, channels = node, [1, 3, 4]
+            return _planes_of_array(node, file, reading)
+        attributes, version = ome_attributes(node, file.path)
+        if "plate" in attributes:
+            fields = fields_of_plate(node, attributes, version, file.path)
+        elif "well" in attributes:
+            fields = fields_of_well(node, file.path)
         else:
-            component, axes, size = _full_size_level(_multiscale(node, file.path))
-            array, channels = zarr.open_array(file.path, path=component, mode="r"), [1, 3]
-        if len(axes) != array.ndim:
-            raise InputError(
-                f"{file.path}: {len(axes)} axes are named but the array has {array.ndim}; mend the metadata"
-            )
-        check_channels(axes, array.shape, channels, str(file.path))
-        return [
-            Plane(file.image, name, file.path, size, partial(_read, file.path, component, axes, index))
-            for name, index in indices(axes, array.shape)
-        ]
+            return _planes_of_image(node, file, reading, wanted_um)
+    return [plane for field in fields for plane in _planes_of_field(node, file, field, reading, wanted_um)]
 
 
-def _read(path: Path, component: str, axes: tuple[str, ...], index: Index) -> RgbPlane:
+def _planes_of_field(
+    parent: zarr.Group, file: ImageFile, field: FieldOfView, reading: ReadParams, wanted_um: float | None
+) -> list[Plane]:
+    """List the planes of one image of a plate; if it can't be opened, one that can't be read, to spoil no other."""
+    image = ImageFile(file.path / field.path, f"{file.image}/{field.path}")
+    try:
+        with readable(image.path, "zarr"):
+            planes = _planes_of_image(_child(parent, field.path, file.path), image, reading, wanted_um)
+    except InputError as error:
+        planes = [Plane(image.image, "0", image.path, None, partial(_raise, error))]
+    return [replace(plane, well=field.well, field=field.field) for plane in planes]
+
+
+def _planes_of_array(array: zarr.Array[Any], file: ImageFile, reading: ReadParams) -> list[Plane]:
+    axes = _axes_of_array(array, file.path)
+    chosen = choose_channels(axes, array.shape, [1, 3, 4], reading.channels, str(file.path))
+    return [
+        Plane(file.image, name, file.path, None, partial(_read, file.path, "", axes, index))
+        for name, index in indices(axes, array.shape, chosen)
+    ]
+
+
+def _planes_of_image(image: Any, file: ImageFile, reading: ReadParams, wanted_um: float | None) -> list[Plane]:
+    attributes, version = ome_attributes(image, file.path)
+    level = choose_level(levels(attributes, version, file.path), reading.level, wanted_um, file.path)
+    array = _child(image, level.path, file.path)
+    _check_axes(level, array.ndim, file.path)
+    told = reading.channels or rgb_channels(attributes)
+    chosen = choose_channels(level.axes, array.shape, [1, 3], told, str(file.path))
+    return [
+        Plane(
+            file.image,
+            name,
+            file.path,
+            level.pixel_size_um,
+            partial(_read, file.path, level.path, level.axes, index),
+            ome=OmePlace(level.path, places(level.axes, index)),
+        )
+        for name, index in indices(level.axes, array.shape, chosen)
+    ]
+
+
+def _child(group: zarr.Group, name: str, path: Path) -> Any:
+    try:
+        return group[name]
+    except KeyError as error:
+        raise InputError(f"{path}: {name} is named in the metadata but missing; copy the folder again") from error
+
+
+def _check_axes(level: Level, n_axes: int, path: Path) -> None:
+    if len(level.axes) != n_axes:
+        raise InputError(f"{path}: {len(level.axes)} axes are named but the array has {n_axes}; mend the metadata")
+
+
+def _read(path: Path, component: str, axes: Sequence[str], index: Index) -> RgbPlane:
     import zarr
 
     with readable(path, "zarr"):
-        array = zarr.open_array(path, path=component, mode="r")
-        values = channels_last(np.asarray(array[index]), axes)
+        array = zarr.open_array(zarr_place(path), path=component, mode="r")
+        selected = tuple(np.array(i) if isinstance(i, list) else i for i in index)
+        values = channels_last(np.asarray(array.oindex[selected]), axes)
     return as_rgb(values, str(path))
+
+
+def _raise(error: InputError) -> NoReturn:
+    raise error
 
 
 def _axes_of_array(array: zarr.Array[Any], path: Path) -> tuple[str, ...]:
@@ -87,49 +157,3 @@ def _axes_of_array(array: zarr.Array[Any], path: Path) -> tuple[str, ...]:
     if shape[-3] == 3 and min(shape[-2:]) > 3:
         return (*"p" * (len(shape) - 3), "c", "y", "x")
     return (*"p" * (len(shape) - 2), "y", "x")
-
-
-def _multiscale(group: zarr.Group, path: Path) -> Multiscale04 | Multiscale05:
-    """Validate the OME-Zarr metadata of a group that is an image, or say what the group is instead."""
-    import pydantic
-    from ome_zarr_models.v04.multiscales import Multiscale as Multiscale04
-    from ome_zarr_models.v05.multiscales import Multiscale as Multiscale05
-
-    attributes: Mapping[str, Any] = group.attrs.asdict()
-    model: type[Multiscale04 | Multiscale05] = Multiscale04
-    if "ome" in attributes:
-        attributes, model = attributes["ome"], Multiscale05
-        if attributes.get("version") != "0.5":
-            raise InputError(f"{path}: OME-Zarr version {attributes.get('version')}; expected 0.4 or 0.5: convert it")
-    for kind in ("plate", "well"):
-        if kind in attributes:
-            raise InputError(
-                f"{path}: an OME-Zarr {kind}; plates aren't read yet: "
-                "give the path of one image in it, such as PLATE/A/1/0"
-            )
-    if "multiscales" not in attributes:
-        raise InputError(
-            f"{path}: a zarr group without an OME-Zarr image; give the path of an array or an image inside it"
-        )
-    try:
-        return model.model_validate(attributes["multiscales"][0])
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"{path}: OME-Zarr metadata not valid at multiscales.0.{place} ({first['msg']}); "
-            "expected version 0.4 or 0.5: write the image again"
-        ) from error
-
-
-def _full_size_level(multiscale: Multiscale04 | Multiscale05) -> tuple[str, tuple[str, ...], float | None]:
-    """Return the path of level 0, the names of its axes and its pixel size."""
-    axes = tuple("c" if axis.type == "channel" else str(axis.name) for axis in multiscale.axes)
-    # The specification lets the space axes have any name, but the last two are the plane.
-    axes = (*axes[:-2], "y", "x")
-    level = multiscale.datasets[0]
-    sizes = np.array([um_per_unit(axis.unit) for axis in multiscale.axes])
-    for transform in (*level.coordinateTransformations, *(multiscale.coordinateTransformations or ())):
-        if transform.type == "scale":
-            sizes *= getattr(transform, "scale", math.nan)  # a scale kept in an array of its own isn't read
-    return level.path, axes, believed_um(sizes[-1], sizes[-2])

@@ -1,0 +1,68 @@
+"""Paths on this machine, and URLs that behave like them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from napari_all_detect.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+__all__ = ["as_place", "is_remote", "name_parts", "network_errors", "unreachable", "zarr_place"]
+
+
+def as_place(given: str | Path) -> Path:
+    """Return what a user typed as a path, or a URL (`https://`, `s3://`, whatever fsspec knows) as something like one.
+
+    Raises
+    ------
+    MissingDependencyError
+        If it is a URL and the package for it is not installed.
+    """
+    if isinstance(given, Path) or "://" not in str(given):
+        return Path(given)
+    try:
+        from upath import UPath
+
+        place = UPath(str(given))
+        place.fs  # noqa: B018 - imports the package for this kind of URL
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{given} needs a package that is not installed ({error}): pip install 'napari-all-detect[remote]'"
+        ) from error
+    return cast(Path, place)
+
+
+def is_remote(place: Path) -> bool:
+    """Return whether it is a URL."""
+    return not isinstance(place, Path)
+
+
+def name_parts(place: Path) -> tuple[str, ...]:
+    """Return the parts of an absolute path, or of a URL after its server or bucket."""
+    return tuple(place.parts[1:])
+
+
+def zarr_place(place: Path) -> Path | Store:
+    """Return what zarr opens to read."""
+    if not is_remote(place):
+        return place
+    from zarr.storage import FsspecStore
+
+    return FsspecStore.from_url(str(place), read_only=True)
+
+
+def unreachable() -> tuple[type[Exception], ...]:
+    """Return the errors of a disk or a server."""
+    return (OSError, *network_errors())
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of the libraries behind URLs, as far as those are in use."""
+    names = {"aiohttp": ["ClientError"], "botocore.exceptions": ["BotoCoreError", "ClientError"]}
+    return tuple(
+        getattr(sys.modules[module], name) for module in names if module in sys.modules for name in names[module]
+    )
