@@ -1,0 +1,79 @@
+"""Results and their labels layer: colours, features and selection follow. No Qt."""
+
+from typing import Any
+from weakref import ReferenceType, WeakKeyDictionary, ref
+
+from psygnal import Signal
+
+from napari_all_detect._napari.colours import ScoreColormap, colour_levels, palette, shares
+from napari_all_detect._napari.results import CellResults
+
+__all__ = ["ATTACHED", "RESULTS_KEY", "attach", "results_of", "show_cell"]
+
+RESULTS_KEY = "all_detect"
+"""Where the results stand in a layer's metadata."""
+
+
+class _Attached:
+    layer = Signal(object)
+
+
+ATTACHED = _Attached()
+"""Says which layer has just got results, to all widgets of all viewers."""
+
+
+def attach(layer: Any, results: CellResults) -> None:
+    """Give a labels layer its results: they colour it, and its features are their table."""
+    layer.metadata = {**layer.metadata, RESULTS_KEY: results}
+    _links[layer] = _Link(layer, results)
+    ATTACHED.layer.emit(layer)
+
+
+def results_of(layer: Any) -> CellResults | None:
+    """Return the results of a layer, if it has any; those of a duplicated layer begin to live here."""
+    results = getattr(layer, "metadata", {}).get(RESULTS_KEY)
+    if not isinstance(results, CellResults):
+        return None
+    if layer not in _links:
+        _links[layer] = _Link(layer, results)
+    return results
+
+
+def show_cell(viewer: Any, layer: Any, row: int, least_zoom: float = 0.0) -> None:
+    """Move the viewer to a cell."""
+    results = results_of(layer)
+    if results is None:
+        return
+    world = layer.data_to_world(results.position(row))
+    viewer.dims.set_point(range(viewer.dims.ndim - len(world), viewer.dims.ndim), world)
+    viewer.camera.center = (0.0, *world[-2:])
+    viewer.camera.zoom = max(viewer.camera.zoom, least_zoom)
+
+
+class _Link:
+    """Brings what changes in the results into the layer."""
+
+    def __init__(self, layer: Any, results: CellResults) -> None:
+        self._layer: ReferenceType[Any] = ref(layer)
+        self._results = results
+        # psygnal holds bound methods weakly: the link goes when its layer does.
+        results.changed.connect(self._show_values)
+        results.selection_changed.connect(self._show_colours)
+        self._show_values()
+
+    def _show_values(self) -> None:
+        layer = self._layer()
+        if layer is not None:
+            layer.features = self._results.features()
+            self._show_colours()
+
+    def _show_colours(self) -> None:
+        layer, results = self._layer(), self._results
+        if layer is not None:
+            numbers = results.rows.numbers
+            share = shares(results.table, results.colouring)
+            levels = colour_levels(numbers, share, numbers[results.selected])
+            layer.colormap = ScoreColormap(levels, palette(results.colouring))
+
+
+_links: "WeakKeyDictionary[Any, _Link]" = WeakKeyDictionary()

@@ -1,0 +1,60 @@
+"""What napari and the scoring process say to each other, as pickles."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from napari_all_detect.pipeline import ScoredImage
+
+__all__ = ["Call", "Cancel", "Opened", "Reply", "ScoredPart"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request: which method of `Networks`, and its arguments."""
+
+    number: int
+    method: str
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Stop the request of this number at its next batch."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer: `progress` any number of times, then `done` or `failed`."""
+
+    kind: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What was loaded."""
+
+    bundle: str
+    members: tuple[str, ...]
+    weights: tuple[float, ...]
+    threshold: float
+    engine: str
+    device: str
+
+
+@dataclass(frozen=True)
+class ScoredPart:
+    """A plane's cells that were scored, all of them unless the run was cancelled.
+
+    Attributes
+    ----------
+    scored : ScoredImage
+        Its labels are all that were found, its rows and crops those scored.
+    found : int
+        Cells in the plane.
+    """
+
+    scored: ScoredImage
+    found: int

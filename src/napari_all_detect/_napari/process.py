@@ -1,0 +1,140 @@
+"""The scoring process as napari sees it: start it, ask it, cancel, end it."""
+
+import itertools
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from napari_all_detect._napari.messages import Call, Cancel, Reply
+from napari_all_detect.errors import AllDetectError
+
+__all__ = ["ProcessEndedError", "ScoringProcess"]
+
+WORKER = "napari_all_detect._napari.worker"
+
+
+class ProcessEndedError(AllDetectError):
+    """The scoring process is gone."""
+
+
+class ScoringProcess:
+    """A process that runs the networks, started by the first call and kept.
+
+    Calls block: make them from a thread. One is answered at a time, others wait for their turn.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._turn = threading.Lock()
+        self._writing = threading.Lock()
+        self._numbers = itertools.count(1)
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has been started and lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def number(self) -> int:
+        """Return a new number for a call, by which it can be cancelled."""
+        return next(self._numbers)
+
+    def call(
+        self, method: str, *arguments: Any, number: int | None = None, progress: Callable[[Any], None] | None = None
+    ) -> Any:
+        """Ask for one of the methods of `worker.Networks` and wait for the answer.
+
+        Parameters
+        ----------
+        method : str
+        *arguments
+            Are pickled.
+        number : int, optional
+            From `number()`, if the call may be cancelled.
+        progress : callable, optional
+            Is called, in this thread, with what the method tells.
+
+        Raises
+        ------
+        AllDetectError
+            With the message of the error in the process.
+        ProcessEndedError
+            If it was ended meanwhile, by `end` or by the operating system.
+        """
+        with self._turn:
+            process = self._started()
+            assert process.stdout is not None  # noqa: S101
+            try:
+                self._send(process, Call(number or self.number(), method, arguments))
+                while True:
+                    reply: Reply = pickle.load(process.stdout)
+                    if reply.kind != "progress":
+                        break
+                    if progress is not None:
+                        progress(reply.value)
+            except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+                _close_pipes(process)
+                raise ProcessEndedError(_why_ended(process.wait())) from error
+        if reply.kind == "failed":
+            raise AllDetectError(reply.value)
+        return reply.value
+
+    def cancel(self, number: int) -> None:
+        """Ask for the call to stop at its next batch; it then returns what is done."""
+        process = self._process
+        if process is not None:
+            # A large request may still be on its way: the window must not wait for it.
+            threading.Thread(target=self._send_quietly, args=(process, Cancel(number)), daemon=True).start()
+
+    def end(self) -> None:
+        """End the process at once; the next call starts another one."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        if self._turn.acquire(blocking=False):  # else the call that waits for its answer does it
+            _close_pipes(process)
+            self._turn.release()
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                # -P: a file of the user's in the working directory must not take a library's place.
+                [sys.executable, "-P", "-m", WORKER],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
+        return self._process
+
+    def _send(self, process: "subprocess.Popen[bytes]", request: Call | Cancel) -> None:
+        assert process.stdin is not None  # noqa: S101
+        with self._writing:
+            pickle.dump(request, process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            process.stdin.flush()
+
+    def _send_quietly(self, process: "subprocess.Popen[bytes]", request: Cancel) -> None:
+        with suppress(OSError, ValueError):  # it is gone, so nothing is left to cancel
+            self._send(process, request)
+
+
+def _close_pipes(process: "subprocess.Popen[bytes]") -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):  # what is left in a buffer can't be written any more
+                pipe.close()
+
+
+def _why_ended(code: int) -> str:
+    if code == -9:
+        return (
+            "the scoring process was ended by the operating system, most likely for want of memory; "
+            "crop the image, lower the batch size, or close other programs"
+        )
+    return f"the scoring process ended (exit status {code}); press the button again to start another one"

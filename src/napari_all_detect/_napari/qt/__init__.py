@@ -1,0 +1,1 @@
+"""Widgets: they show and pass on, and decide nothing."""

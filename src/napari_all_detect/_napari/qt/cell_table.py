@@ -1,0 +1,236 @@
+"""The table of cells: sorted, filtered, and linked to the layer both ways."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from napari.utils.notifications import show_error, show_info
+from numpy.typing import NDArray
+from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, Qt
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_all_detect._napari.exporting import TABLE_FORMATS, copied_text, export_table
+from napari_all_detect._napari.followed import Followed
+from napari_all_detect._napari.layer_link import show_cell
+from napari_all_detect._napari.row_order import ANY, RowFilter, ordered_rows
+from napari_all_detect.errors import AllDetectError
+from napari_all_detect.trust import FLAGS
+
+__all__ = ["CellTable"]
+
+FEW_COLUMNS = ("label", "call", "verdict", "p_all", "spread", "votes_all", "flags")
+CALLS = (ANY, "ALL", "Hem", "uncertain")
+LEAST_ZOOM = 2.0
+
+
+class CellTableModel(QAbstractTableModel):
+    """Rows in an order; sorting and filtering make another order, and never move the rows themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = pd.DataFrame()
+        self.order: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.columns: list[str] = []
+        self.filter = RowFilter()
+        self.sorted_by: tuple[str, bool] | None = None
+
+    def show_table(self, table: pd.DataFrame, columns: list[str]) -> None:
+        """Show another table, or the same with other values."""
+        self.beginResetModel()
+        self.table, self.columns = table, columns
+        if self.sorted_by is not None and self.sorted_by[0] not in table:
+            self.sorted_by = None
+        column, descending = self.sorted_by or (None, False)
+        self.order = ordered_rows(table, self.filter, column, descending) if len(table) else self.order[:0]
+        self.endResetModel()
+
+    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
+        """Return how many rows pass the filter."""
+        return len(self.order)
+
+    def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
+        """Return how many columns are shown."""
+        return len(self.columns)
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """Return a cell's text."""
+        if role not in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
+            return None
+        value = self.table[self.columns[index.column()]].iat[int(self.order[index.row()])]
+        if pd.isna(value):
+            return ""
+        return f"{value:.3f}" if isinstance(value, float | np.floating) else str(value)
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:  # noqa: N802
+        """Return a column's name."""
+        if role != Qt.ItemDataRole.DisplayRole or orientation != Qt.Orientation.Horizontal:
+            return None
+        return self.columns[section]
+
+    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
+        """Sort by a column."""
+        self.sorted_by = (self.columns[column], order == Qt.SortOrder.DescendingOrder) if column >= 0 else None
+        self.show_table(self.table, self.columns)
+
+
+class CellTable(QWidget):
+    """The table with its filters and exports.
+
+    Parameters
+    ----------
+    followed : Followed
+        Whose results it shows.
+    """
+
+    def __init__(self, followed: Followed) -> None:
+        super().__init__()
+        self._followed = followed
+        self.model = CellTableModel()
+        self.view = QTableView()
+        self.view.setModel(self.model)
+        self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.view.verticalHeader().hide()
+        self.view.verticalHeader().setDefaultSectionSize(20)
+        self.view.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+        self.view.setSortingEnabled(True)
+        self.calls = _choice(CALLS, "Show cells of this call", self._filter)
+        self.flags = _choice((ANY, "none", "flagged", *FLAGS), "Show cells with these flags", self._filter)
+        self.least_p, self.most_p = (_probability(value, self._filter) for value in (0.0, 1.0))
+        self.all_columns = QCheckBox("All columns")
+        self.all_columns.toggled.connect(self._show_results)
+        self.count = QLabel()
+        self.export_button = QPushButton("Export…")
+        self.export_button.setToolTip("Write the whole table, as the command line does")
+        self.export_button.clicked.connect(self._export)
+        copy_button = QPushButton("Copy")
+        copy_button.setToolTip("Copy the selected rows, or all that are shown, for a spreadsheet (Ctrl+C)")
+        copy_button.clicked.connect(self.copy)
+        QShortcut(QKeySequence.StandardKey.Copy, self.view, self.copy, context=Qt.ShortcutContext.WidgetShortcut)
+
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 4, 0, 0)
+        layout.addLayout(_row(QLabel("Call"), self.calls, QLabel("Flags"), self.flags))
+        layout.addLayout(_row(QLabel("P(ALL)"), self.least_p, QLabel("to"), self.most_p, self.all_columns))
+        layout.addWidget(self.view)
+        layout.addLayout(_row(self.count, copy_button, self.export_button))
+        followed.layer_changed.connect(self._show_results)
+        followed.changed.connect(self._show_results)
+        followed.selection_changed.connect(self._show_selection)
+        self.view.selectionModel().selectionChanged.connect(self._select)
+        self._showing = False
+        self._show_results()
+
+    def copy(self) -> None:
+        """Copy the selected rows, or all that are shown."""
+        results = self._followed.results
+        if results is not None:
+            rows = results.selected if len(results.selected) else self.model.order
+            QApplication.clipboard().setText(copied_text(results.export_table().iloc[rows]))
+
+    def export(self, path: Path) -> None:
+        """Write the table."""
+        if self._followed.results is None:
+            return
+        try:
+            export_table(self._followed.results, path)
+        except AllDetectError as error:
+            show_error(str(error))
+        else:
+            show_info(f"{len(self._followed.results)} cells written to {path}")
+
+    def _export(self) -> None:
+        filters = ";;".join(f"{table.name} (*{table.suffix})" for table in TABLE_FORMATS)
+        name, chosen = QFileDialog.getSaveFileName(self, "Export cells", "cells.csv", filters)
+        if name:
+            path = Path(name)
+            suffix = next(table.suffix for table in TABLE_FORMATS if chosen.startswith(table.name))
+            self.export(path if path.suffix else path.with_suffix(suffix))
+
+    def _filter(self, *_: object) -> None:
+        self.model.filter = RowFilter(
+            self.calls.currentText(), self.flags.currentText(), self.least_p.value(), self.most_p.value()
+        )
+        self._show_results()
+
+    def _show_results(self, *_: object) -> None:
+        results = self._followed.results
+        table = pd.DataFrame() if results is None else results.table.assign(verdict=results.verdicts)
+        columns = list(table.columns) if self.all_columns.isChecked() else [n for n in FEW_COLUMNS if n in table]
+        self._showing = True
+        self.model.show_table(table, columns)
+        self._showing = False
+        self.export_button.setEnabled(results is not None)
+        self.count.setText(f"{len(self.model.order)} of {len(table)} cells" if results is not None else "No scores yet")
+        self._show_selection()
+
+    def _show_selection(self) -> None:
+        """Select in the view what is selected in the results, and bring the last into sight."""
+        if self._showing or self._followed.results is None:
+            return
+        selected = self._followed.results.selected
+        (places,) = np.nonzero(np.isin(self.model.order, selected))
+        chosen = QItemSelection()
+        for place in places:
+            index = self.model.index(int(place), 0)
+            chosen.select(index, index)
+        self._showing = True
+        flags = QItemSelectionModel.SelectionFlag
+        self.view.selectionModel().select(chosen, flags.ClearAndSelect | flags.Rows)
+        self._showing = False
+        if len(places):
+            self.view.scrollTo(self.model.index(int(places[-1]), 0))
+
+    def _select(self, *_: object) -> None:
+        """Take the view's selection over into the results and the canvas."""
+        results = self._followed.results
+        if self._showing or results is None:
+            return
+        rows = [int(self.model.order[index.row()]) for index in self.view.selectionModel().selectedRows()]
+        current = self.view.currentIndex()
+        if current.isValid() and (last := int(self.model.order[current.row()])) in rows:
+            rows = [row for row in rows if row != last] + [last]
+        self._showing = True
+        results.select(rows)
+        self._showing = False
+        if rows:
+            show_cell(self._followed.viewer, self._followed.layer, rows[-1], LEAST_ZOOM)
+
+
+def _choice(choices: tuple[str, ...], tooltip: str, changed: Any) -> QComboBox:
+    box = QComboBox()
+    box.addItems(choices)
+    box.setToolTip(tooltip)
+    box.currentTextChanged.connect(changed)
+    return box
+
+
+def _probability(value: float, changed: Any) -> QDoubleSpinBox:
+    box = QDoubleSpinBox()
+    box.setRange(0, 1)
+    box.setSingleStep(0.05)
+    box.setValue(value)
+    box.valueChanged.connect(changed)
+    return box
+
+
+def _row(*widgets: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    for widget in widgets:
+        row.addWidget(widget)
+    return row

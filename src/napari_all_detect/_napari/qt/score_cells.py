@@ -1,0 +1,328 @@
+"""The widget *Score cells*."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from magicgui.widgets import Container
+from napari.layers import Image, Labels
+from napari.utils.notifications import show_error
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDialog,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSlider,
+    QTabWidget,
+    QTextBrowser,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_all_detect._napari.bundles import bundle_choices, card_text
+from napari_all_detect._napari.colours import COLOURINGS
+from napari_all_detect._napari.controller import Controller, Task
+from napari_all_detect._napari.followed import Followed
+from napari_all_detect._napari.layer_link import results_of
+from napari_all_detect._napari.planes import layer_planes, pixel_size_um, spatial_shape
+from napari_all_detect._napari.progress import RunState
+from napari_all_detect._napari.qt.bridge import Bridge
+from napari_all_detect._napari.qt.cell_table import CellTable
+from napari_all_detect._napari.qt.colour_bar import ColourBar
+from napari_all_detect._napari.qt.form import params_widgets, values_of
+from napari_all_detect._napari.qt.layer_choices import LayerChoice
+from napari_all_detect._napari.settings import plugin_settings
+from napari_all_detect._napari.shared_process import borrow, give_back
+from napari_all_detect.cli import RESEARCH_USE
+from napari_all_detect.errors import AllDetectError
+from napari_all_detect.params import ScoreParams, SegmentationParams
+
+__all__ = ["ScoreCells"]
+
+FIND_CELLS = "Find cells"
+THIS_PLANE, ALL_PLANES = "This plane", "All planes"
+ADVANCED = ("rescale", "engine", "device", "batch_size")
+
+
+class ScoreCells(QWidget):
+    """Choose an image, find its cells, score them, look at them, export.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        settings = plugin_settings()
+        self.controller = Controller(napari_viewer, borrow(), Bridge(self).call_soon)
+        self.followed = Followed(napari_viewer)
+
+        self.image = LayerChoice(napari_viewer, lambda layer: isinstance(layer, Image))
+        self.cells = LayerChoice(napari_viewer, lambda layer: isinstance(layer, Labels), FIND_CELLS)
+        self.planes = QComboBox()
+        self.planes.addItems([THIS_PLANE, ALL_PLANES])
+        self.bundle = QComboBox()
+        self.card_button = _button("Card", "What the bundle was trained on and must not be used for", self._card)
+        open_button = _button("Open…", "A bundle's folder or zip", self._open_bundle)
+        self._fill_bundles(settings.bundle)
+        preset = {"engine": settings.engine}
+        self.score_fields = params_widgets(ScoreParams, ("weighting", "pixel_size_um", *ADVANCED), preset)
+        self.segmentation_fields = params_widgets(SegmentationParams, ("method", "cell_diameter_px"))
+
+        self.segment_button = _button("Segment", "Only find the cells, to look at or correct them first", self.segment)
+        self.score_button = _button("Score", "Score every cell of the image", self.score)
+        self.cancel_button = _button("Cancel", "Stop, and keep what is done", self.controller.cancel)
+        self.progress = QProgressBar()
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.running_on = QLabel()
+        self.running_on.setWordWrap(True)
+
+        self.colouring = QComboBox()
+        self.colouring.addItems(COLOURINGS)
+        self.colouring.setCurrentText(settings.colours)
+        self.colour_bar = ColourBar()
+        self.threshold = QSlider(Qt.Orientation.Horizontal)
+        self.threshold.setRange(0, 100)
+        self.threshold.setToolTip("Called ALL from this probability on; the calls follow at once")
+        self.threshold_text = QLabel()
+        self.table = CellTable(self.followed)
+        self.tabs = QTabWidget()
+        self._lay_out(open_button)
+        self._connect()
+        self._show_state(self.controller.state)
+        self._show_image()
+        self._show_results()
+
+    def _lay_out(self, open_button: QPushButton) -> None:
+        form = QFormLayout()
+        form.addRow("Image", self.image)
+        form.addRow("Planes", self.planes)
+        self.planes_label = form.labelForField(self.planes)
+        form.addRow("Cells", self.cells)
+        form.addRow("Bundle", _row(self.bundle, self.card_button, open_button))
+        for name in ("weighting", "pixel_size_um"):
+            field = self.score_fields[name]
+            field.native.setToolTip(field.tooltip)
+            form.addRow(field.label, field.native)
+        advanced = QCollapsible("Advanced")
+        fields = [*self.segmentation_fields.values(), *(self.score_fields[name] for name in ADVANCED)]
+        self._advanced = Container(widgets=fields, labels=True)
+        advanced.addWidget(self._advanced.native)
+        buttons = _row(self.segment_button, self.score_button, self.cancel_button)
+        setting = _column(form, advanced, buttons, self.progress, self.status, self.running_on)
+        setting.layout().addStretch()
+        self._colour_box = QWidget()
+        colours = QFormLayout(self._colour_box)
+        colours.setContentsMargins(0, 0, 0, 0)
+        colours.addRow("Colours", self.colouring)
+        colours.addRow(self.colour_bar)
+        colours.addRow("Threshold", _row(self.threshold, self.threshold_text))
+        self.tabs.addTab(setting, "Score")
+        self.tabs.addTab(_column(self._colour_box, self.table), "Cells")
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.tabs)
+        layout.addWidget(_note(RESEARCH_USE))
+
+    def _connect(self) -> None:
+        self.image.currentIndexChanged.connect(self._show_image)
+        self.colouring.currentTextChanged.connect(self._colour)
+        self.threshold.valueChanged.connect(self._call)
+        self.controller.state_changed.connect(self._show_state)
+        self.controller.segmented.connect(self.cells.choose)
+        self.controller.scored.connect(self._show_scored)
+        self.followed.layer_changed.connect(self._show_results)
+        self.followed.changed.connect(self._show_results)
+        self.viewer.mouse_drag_callbacks.append(self._click)
+        # Bound to what outlives the widget: Qt has deleted it when it says so.
+        self.destroyed.connect(_Closing(self))
+
+    def task(self) -> Task | None:
+        """Return what the form asks for; None, with a notification, if that can't be done."""
+        if self.image.layer is None:
+            show_error("There is no image layer: open a stained smear first (File > Open, or File > Open Sample)")
+            return None
+        try:
+            at = self._this_plane() if self.planes.currentText() == THIS_PLANE else None
+            return Task(self.image.layer, self.cells.layer, self.params(), at)
+        except AllDetectError as error:
+            show_error(str(error))
+            return None
+
+    def params(self) -> ScoreParams:
+        """Return the form's parameters.
+
+        Raises
+        ------
+        ParameterError
+            If one lies outside its range.
+        """
+        segmentation = SegmentationParams(**values_of(self.segmentation_fields))
+        return ScoreParams(bundle=self.bundle.currentData(), segmentation=segmentation, **values_of(self.score_fields))
+
+    def segment(self) -> None:
+        """Find the cells."""
+        task = self.task()
+        if task is not None:
+            self.controller.segment(task)
+
+    def score(self) -> None:
+        """Score the cells."""
+        task = self.task()
+        if task is not None:
+            self.controller.score(task)
+
+    def _this_plane(self) -> tuple[int, ...] | None:
+        layer = self.image.layer
+        leading = len(spatial_shape(layer)) - 2
+        if leading == 0:
+            return None
+        place = np.round(layer.world_to_data(self.viewer.dims.point[-layer.ndim :]))[:leading].astype(int)
+        return tuple(int(i) for i in np.clip(place, 0, np.array(spatial_shape(layer)[:leading]) - 1))
+
+    def _fill_bundles(self, default: str) -> None:
+        for choice in bundle_choices():
+            self.bundle.addItem(choice.text, choice.name)
+            self.bundle.setItemData(self.bundle.count() - 1, choice.error, Qt.ItemDataRole.ToolTipRole)
+        if self.bundle.findData(default) < 0:
+            self.bundle.addItem(default, default)
+        self.bundle.setCurrentIndex(self.bundle.findData(default))
+
+    def _open_bundle(self) -> None:
+        name = QFileDialog.getExistingDirectory(self, "A bundle's folder")
+        if name:
+            self.bundle.addItem(Path(name).name, name)
+            self.bundle.setCurrentIndex(self.bundle.count() - 1)
+
+    def _card(self) -> None:
+        self._card_dialog = QDialog(self)
+        self._card_dialog.setWindowTitle(self.bundle.currentText())
+        self._card_dialog.resize(700, 700)
+        browser = QTextBrowser()
+        browser.setMarkdown(card_text(self.bundle.currentData()))
+        QVBoxLayout(self._card_dialog).addWidget(browser)
+        self._card_dialog.show()
+
+    def _show_image(self, *_: object) -> None:
+        layer = self.image.layer
+        try:
+            stack = layer is not None and len(spatial_shape(layer)) > 2
+            size = None if layer is None else pixel_size_um(layer) or layer_planes(layer)[0].pixel_size_um
+        except AllDetectError:
+            stack, size = False, None
+        self.planes.setVisible(stack)
+        self.planes_label.setVisible(stack)
+        if not stack:
+            self.planes.setCurrentText(THIS_PLANE)
+        self.score_fields["pixel_size_um"].native.setPlaceholderText(f"{size:g} (of the image)" if size else "unknown")
+
+    def _show_state(self, state: RunState) -> None:
+        self.segment_button.setEnabled(not state.busy)
+        self.score_button.setEnabled(not state.busy)
+        self.cancel_button.setEnabled(state.busy)
+        self.progress.setVisible(state.busy)
+        self.progress.setRange(0, state.total)
+        self.progress.setValue(state.done)
+        self.progress.setTextVisible(state.total > 0)
+        self.status.setText(state.text)
+        opened = self.controller.opened
+        self.running_on.setVisible(opened is not None)
+        if opened is not None:
+            self.running_on.setText(f"{opened.bundle} runs on the {opened.device} with {opened.engine}")
+
+    def _show_scored(self, layer: Any) -> None:
+        results = results_of(layer)
+        if results is not None:
+            results.colouring = self.colouring.currentText()
+        self.viewer.layers.selection.active = layer
+        self.tabs.setCurrentIndex(1)
+
+    def _show_results(self) -> None:
+        results = self.followed.results
+        self._colour_box.setVisible(results is not None)
+        if results is None:
+            return
+        self.colouring.setCurrentText(results.colouring)
+        self.colour_bar.show_colouring(results.colouring)
+        self.threshold.blockSignals(True)
+        self.threshold.setValue(round(100 * results.threshold))
+        self.threshold.blockSignals(False)
+        self.threshold_text.setText(f"{results.threshold:.2f}")
+
+    def _colour(self, colouring: str) -> None:
+        if self.followed.results is not None:
+            self.followed.results.colouring = colouring
+
+    def _call(self, hundredths: int) -> None:
+        if self.followed.results is not None:
+            self.followed.results.threshold = hundredths / 100
+
+    def _click(self, viewer: Any, event: Any) -> None:
+        """Select the cell that is clicked on; with Ctrl or Shift, beside those that are selected."""
+        layer, results = self.followed.layer, self.followed.results
+        active = viewer.layers.selection.active
+        if results is None or layer not in viewer.layers or getattr(active, "mode", "pan_zoom") != "pan_zoom":
+            return
+        seen = {"view_direction": event.view_direction, "dims_displayed": event.dims_displayed}
+        number = layer.get_value(event.position, **seen, world=True)
+        row = results.row_of(int(number[1] if layer.multiscale else number)) if number is not None else None
+        if row is not None:
+            kept = [int(r) for r in results.selected if r != row] if {"Control", "Shift"} & set(event.modifiers) else []
+            results.select([*kept, row])
+
+
+class _Closing:
+    """What is left to do when the widget is gone."""
+
+    def __init__(self, widget: ScoreCells) -> None:
+        self._controller, self._followed = widget.controller, widget.followed
+        self._choices = [widget.image.close_choices, widget.cells.close_choices]
+        self._callbacks, self._click = widget.viewer.mouse_drag_callbacks, widget._click
+
+    def __call__(self, *_: object) -> None:
+        self._controller.close()
+        self._followed.close()
+        for close in self._choices:
+            close()
+        self._callbacks.remove(self._click)
+        give_back()
+
+
+def _button(text: str, tooltip: str, pressed: Any) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tooltip)
+    button.clicked.connect(lambda: pressed())
+    return button
+
+
+def _note(text: str) -> QLabel:
+    label = QLabel(f"<i>{text}</i>")
+    label.setWordWrap(True)
+    return label
+
+
+def _row(*widgets: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    for widget in widgets:
+        row.addWidget(widget)
+    return row
+
+
+def _column(*parts: Any) -> QWidget:
+    widget = QWidget()
+    column = QVBoxLayout(widget)
+    column.setContentsMargins(0, 6, 0, 0)
+    for part in parts:
+        if isinstance(part, QWidget):
+            column.addWidget(part)
+        else:
+            column.addLayout(part)
+    return widget

@@ -1,0 +1,206 @@
+"""The cells of one labels layer: their rows, which are selected, the threshold, an expert's verdicts. No Qt."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from napari_all_detect import trust
+from napari_all_detect._napari.colours import COLOURINGS
+from napari_all_detect._napari.messages import Opened, ScoredPart
+
+__all__ = ["VERDICTS", "CellResults", "Rows", "joined"]
+
+VERDICTS = ("ALL", "Hem", "unsure")
+FIRST_FEATURES = ("label", "call", "p_all", "spread", "votes_all", "flags")
+"""What the status bar says of a cell comes first; all columns would not fit."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Cells as they were scored.
+
+    Attributes
+    ----------
+    table : DataFrame
+        N rows, the columns of `cells.csv`.
+    numbers : (N,) int64
+        Each cell's number in the layer: its label, and in a stack that and all labels of the planes before.
+    index : (N, L) int64
+        Where its plane lies on the layer's L leading axes.
+    crops : (N, s, s, 3) uint8 or None
+        What the networks saw; None of results that were read from a file.
+    summary : DataFrame
+        A row per plane, the columns of `images.csv`.
+    """
+
+    table: pd.DataFrame
+    numbers: NDArray[np.int64]
+    index: NDArray[np.int64]
+    crops: NDArray[np.uint8] | None
+    summary: pd.DataFrame
+
+
+class CellResults:
+    """The results of a labels layer, which widgets watch and change.
+
+    Parameters
+    ----------
+    rows : Rows
+    run : Opened
+        What scored them.
+    """
+
+    changed = Signal()
+    """Calls, colours or verdicts are others."""
+    selection_changed = Signal()
+
+    def __init__(self, rows: Rows, run: Opened) -> None:
+        self.rows = rows
+        self.run = run
+        self._threshold = run.threshold
+        self._colouring = COLOURINGS[0]
+        self._table = rows.table
+        self._verdicts = np.full(len(rows.table), "", object)
+        self._selected = np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows.table)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CellResults":
+        """Return results of their own for a duplicated layer, which nothing watches yet."""
+        other = CellResults(self.rows, self.run)
+        other._threshold, other._colouring, other._table = self._threshold, self._colouring, self._table
+        other._verdicts = self._verdicts.copy()
+        return other
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The columns of `cells.csv`, with the calls of the present threshold."""
+        return self._table
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which a cell is called ALL."""
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, threshold: float) -> None:
+        if threshold == self._threshold:
+            return
+        self._threshold = threshold
+        votes = self.rows.table[[f"p_all_{name}" for name in self.run.members]].to_numpy(np.float32)
+        self._table = self.rows.table.assign(
+            call=trust.calls(self.rows.table["p_all"].to_numpy(), threshold).astype(object),
+            votes_all=trust.votes_all(np.stack([1 - votes, votes], axis=-1), threshold),
+        )
+        self.changed.emit()
+
+    @property
+    def colouring(self) -> str:
+        """What colours mean: one of `colours.COLOURINGS`."""
+        return self._colouring
+
+    @colouring.setter
+    def colouring(self, colouring: str) -> None:
+        if colouring != self._colouring:
+            self._colouring = colouring
+            self.changed.emit()
+
+    @property
+    def verdicts(self) -> NDArray[np.object_]:
+        """(N,) str: one of `VERDICTS`, or empty where nobody has judged."""
+        return self._verdicts
+
+    def judge(self, row: int, verdict: str) -> None:
+        """Note what an expert says of a cell; an empty text takes it back."""
+        self._verdicts[row] = verdict
+        self.changed.emit()
+
+    def take_verdicts(self, verdicts: Sequence[str]) -> None:
+        """Note all verdicts, as read from a file."""
+        self._verdicts[:] = verdicts
+        self.changed.emit()
+
+    @property
+    def selected(self) -> NDArray[np.int64]:
+        """Selected rows; the last one is the cell that was chosen last."""
+        return self._selected
+
+    def select(self, rows: Iterable[int]) -> None:
+        """Select these rows and no others."""
+        rows = np.fromiter(rows, np.int64)
+        if not np.array_equal(rows, self._selected):
+            self._selected = rows
+            self.selection_changed.emit()
+
+    def row_of(self, number: int) -> int | None:
+        """Return the row of a number in the layer, if it was scored."""
+        (found,) = np.nonzero(self.rows.numbers == number)
+        return int(found[0]) if len(found) else None
+
+    def position(self, row: int) -> tuple[float, ...]:
+        """Return a cell's centre in the layer's data coordinates."""
+        cell = self.rows.table.iloc[row]
+        return (*map(float, self.rows.index[row]), float(cell["y_px"]), float(cell["x_px"]))
+
+    def export_table(self) -> pd.DataFrame:
+        """Return the table for a file: the columns of `cells.csv`, and the verdicts if there are any."""
+        return self.table.assign(verdict=self._verdicts) if self._verdicts.any() else self.table
+
+    def features(self) -> pd.DataFrame:
+        """Return the table for the layer: row k is label k, as napari wants it; empty where no cell has the number."""
+        table = self.table.assign(verdict=self._verdicts)
+        table = table[[*FIRST_FEATURES, *(name for name in table.columns if name not in FIRST_FEATURES)]]
+        at = np.full(int(self.rows.numbers.max(initial=0)) + 1, -1)
+        at[self.rows.numbers] = np.arange(len(table))
+        return pd.DataFrame({name: _taken(table[name], at) for name in table.columns})
+
+
+def joined(parts: Sequence[tuple[tuple[int, ...], ScoredPart]], shape: Sequence[int]) -> tuple[NDArray[np.int32], Rows]:
+    """Put planes together into one layer.
+
+    Parameters
+    ----------
+    parts : sequence of (index, ScoredPart)
+        At least one plane, and where each lies on the leading axes.
+    shape : sequence of int
+        Of the layer.
+
+    Returns
+    -------
+    labels : shape, int32
+        In a stack no number stands in two planes.
+    rows : Rows
+    """
+    labels = np.zeros(shape, np.int32)
+    offset, numbers = 0, []
+    for index, part in parts:
+        found = part.scored.labels
+        labels[index] = np.where(found > 0, found + offset, 0)
+        numbers.append(part.scored.table["label"].to_numpy(np.int64) + offset)
+        offset += int(found.max(initial=0))
+    tables = [part.scored.table for _, part in parts]
+    # The empty ones carry the types and would spoil them if they took part.
+    filled = [table for table in tables if len(table)] or tables[:1]
+    counts = [len(table) for table in tables]
+    rows = Rows(
+        table=pd.concat(filled, ignore_index=True),
+        numbers=np.concatenate(numbers),
+        index=np.repeat(np.array([index for index, _ in parts], np.int64).reshape(len(parts), -1), counts, axis=0),
+        crops=np.concatenate([part.scored.crops for _, part in parts]),
+        summary=pd.concat([part.scored.summary for _, part in parts], ignore_index=True),
+    )
+    return labels, rows
+
+
+def _taken(column: "pd.Series[Any]", at: NDArray[np.int64]) -> Any:
+    """Take rows of a column; -1 is empty: NaN of numbers, None of texts, so that napari passes it over."""
+    values = column.to_numpy(object if column.dtype.kind not in "iuf" else np.float64, na_value=np.nan)
+    taken = values[at] if len(values) else np.full(len(at), np.nan, values.dtype)
+    taken[at < 0] = None if taken.dtype == object else np.nan
+    return taken

@@ -1,0 +1,172 @@
+"""The process that runs the networks: `python -m napari_all_detect._napari.worker`, started by `process.py`.
+
+It is a process of its own because TensorFlow and a software OpenGL in one process crash it, because a run would hold
+up the window, and because what hangs or eats the memory can be ended without losing a layer. It knows no napari and
+no Qt. Requests come as pickles on standard input, replies go out on what was standard output; it ends when its input
+does, and with it the napari that started it.
+"""
+
+import os
+import pickle
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_all_detect import table
+from napari_all_detect._napari.messages import Call, Cancel, Opened, Reply, ScoredPart
+from napari_all_detect.bundle import load_bundle
+from napari_all_detect.engines import Engine, Progress, open_engine
+from napari_all_detect.errors import AllDetectError
+from napari_all_detect.params import ScoreParams
+from napari_all_detect.pipeline import PlaneInput, ScoredImage, Scorer, score_plane
+from napari_all_detect.segmentation import open_method, segment_cells
+
+__all__ = ["Networks", "serve"]
+
+
+class Networks:
+    """What can be asked for. The networks stay loaded from one request to the next."""
+
+    def __init__(self, tell: Callable[[Any], None], cancelled: Callable[[], bool]) -> None:
+        self._tell = tell
+        self._cancelled = cancelled
+        self._key: tuple[Any, ...] | None = None
+        self._engine: Engine | None = None
+
+    def open(self, params: ScoreParams, finds_cells: bool) -> Opened:
+        """Load what scoring with these parameters needs; at once if it is loaded already."""
+        scorer = self._scorer(params)
+        if finds_cells:
+            open_method(params.segmentation.method, params.device)
+        return Opened(
+            bundle=scorer.bundle.label,
+            members=tuple(scorer.members),
+            weights=tuple(scorer.weights.tolist()),
+            threshold=scorer.threshold,
+            engine=scorer.engine.name,
+            device=scorer.engine.device,
+        )
+
+    def score(self, params: ScoreParams, given: PlaneInput) -> ScoredPart:
+        """Score a plane; tell how many cells were found, then how many are done."""
+        scorer = self._scorer(params)
+        engine = _StoppableEngine(scorer, self._tell, self._cancelled)
+        scored = score_plane(replace(scorer, engine=engine), given)
+        return ScoredPart(_first(scored, engine.done), len(scored.table))
+
+    def segment(self, params: ScoreParams, given: PlaneInput) -> NDArray[np.int32]:
+        """Find a plane's cells, as `score` would."""
+        pixel_size_um = given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um
+        return segment_cells(given.pixels.rgb, params.segmentation, pixel_size_um=pixel_size_um, device=params.device)
+
+    def _scorer(self, params: ScoreParams) -> Scorer:
+        # By digest: a bundle that was trained anew under the same name is another one.
+        bundle = load_bundle(params.bundle)
+        key = (bundle.digest, params.engine, params.device, params.batch_size)
+        if self._engine is None or key != self._key:
+            self._engine, self._key = open_engine(bundle, params), key
+        return Scorer(params, bundle, self._engine)
+
+
+class _StoppableEngine:
+    """An engine that tells of its progress, and stops between two batches when it is asked to."""
+
+    def __init__(self, scorer: Scorer, tell: Callable[[Any], None], cancelled: Callable[[], bool]) -> None:
+        self.name, self.device = scorer.engine.name, scorer.engine.device
+        self._engine, self._n_members = scorer.engine, len(scorer.members)
+        self._batch_size = scorer.params.batch_size
+        self._tell, self._cancelled = tell, cancelled
+        self.done = 0
+
+    def predict(self, crops: NDArray[np.uint8], progress: Progress | None = None) -> NDArray[np.float32]:
+        """Return the members' probabilities; zeros for the cells from number `done` on."""
+        probabilities = np.zeros((len(crops), self._n_members, 2), np.float32)
+        self._tell((0, len(crops)))
+        for start in range(0, len(crops), self._batch_size):
+            if self._cancelled():
+                break
+            stop = min(start + self._batch_size, len(crops))
+            probabilities[start:stop] = self._engine.predict(crops[start:stop])
+            self.done = stop
+            self._tell((stop, len(crops)))
+        return probabilities
+
+
+def _first(scored: ScoredImage, n: int) -> ScoredImage:
+    """Return a scored plane with its first n cells only."""
+    if n == len(scored.table):
+        return scored
+    cells = scored.table.iloc[:n].reset_index(drop=True)
+    summary = scored.summary.iloc[0]
+    facts = {name: summary[name] for name in ("image", "plane", "pixel_size_um", "rescale", "notes")}
+    return replace(
+        scored,
+        table=cells,
+        crops=scored.crops[:n],
+        member_probabilities=scored.member_probabilities[:n],
+        summary=table.image_row(cells, facts),
+    )
+
+
+def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
+    """Answer one request after the other until the input ends; then end the process, whatever it is doing."""
+    calls: queue.Queue[Call] = queue.Queue()
+    cancelled: set[int] = set()
+    current = 0
+
+    def send(reply: Reply) -> None:
+        pickle.dump(reply, replies, protocol=pickle.HIGHEST_PROTOCOL)
+        replies.flush()
+
+    def listen() -> None:
+        try:
+            while True:
+                request = pickle.load(requests)
+                if isinstance(request, Cancel):
+                    cancelled.add(request.number)
+                else:
+                    calls.put(request)
+        finally:
+            os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    networks = Networks(lambda value: send(Reply("progress", value)), lambda: current in cancelled)
+    while True:
+        call = calls.get()
+        current = call.number
+        send(_answer(networks, call))
+
+
+def _answer(networks: Networks, call: Call) -> Reply:
+    """Do what is asked. Here every exception is caught: it must reach the window, and the next request be answered."""
+    try:
+        return Reply("done", getattr(networks, call.method)(*call.arguments))
+    except AllDetectError as error:
+        return Reply("failed", str(error))
+    except MemoryError:
+        return Reply("failed", "there is not enough memory; crop the image, or lower the batch size")
+    except Exception as error:  # noqa: BLE001
+        traceback.print_exc()
+        return Reply("failed", f"an error in napari-all-detect: {type(error).__name__}: {error}; please report it")
+
+
+def main() -> None:
+    """Keep what libraries print away from the replies, and serve."""
+    import signal
+
+    # Ctrl-C in napari's terminal is napari's to handle.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    serve(sys.stdin.buffer, replies)
+
+
+if __name__ == "__main__":
+    main()
