@@ -1,28 +1,243 @@
-import numpy as np
-import pytest
+"""The controller with the real scoring process and the shipped bundle, no window."""
 
-from napari_all_detect import ScoreParams, draw_smear, score_image
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from PIL import Image as Picture
+
+from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
 from napari_all_detect._napari.controller import Task
+from napari_all_detect._napari.exporting import export_table
 from napari_all_detect._napari.layer_link import results_of
-from napari_all_detect.export.csv import csv_text
+from napari_all_detect.cli import main
+
+CLASSICAL = ScoreParams(segmentation=SegmentationParams(method="classical"))
+# One batch size for all that needs no other: another one has the networks built anew.
+TWO_BY_TWO = replace(CLASSICAL, batch_size=2)
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    return draw_smear((224, 288), n_cells=8, seed=3)
+    return draw_smear((224, 288), n_cells=12, seed=3)
 
 
 @pytest.fixture
 def done(loop, controller):
-    return lambda: loop.run_until(lambda: not controller.state.busy)
+    """Let the controller come to its end."""
+
+    def wait():
+        loop.run_until(lambda: not controller.state.busy)
+        return controller.state.text
+
+    return wait
 
 
-def test_scores_are_those_of_the_command_line(viewer, controller, done, drawn, tmp_path):
-    image = viewer.add_image(drawn.rgb, name="smear.png")
-    assert controller.score(Task(image, None, ScoreParams()))
+def opened_from(path, layer):
+    """Make a layer look as if napari had read it from a file."""
+    layer._set_source(layer.source.model_copy(update={"path": str(path)}))
+    return layer
+
+
+def test_export_has_the_bytes_of_the_command_line(viewer, controller, done, drawn, tmp_path, reuse_engines):
+    path = tmp_path / "smear.png"
+    Picture.fromarray(drawn.rgb).save(path)
+    assert main(["score", str(path), "--out", str(tmp_path / "out"), "--format", "csv,parquet"]) == 0
+    assert main(["score", str(path), "--out", str(tmp_path / "strict"), "--threshold", "0.9"]) == 0
+    assert controller.score(Task(opened_from(path, viewer.add_image(drawn.rgb)), None, ScoreParams()))
     done()
     results = results_of(viewer.layers[-1])
-    expected = score_image(drawn.rgb)
-    assert csv_text(results.table.assign(image="image")) == csv_text(expected.table)
-    np.testing.assert_array_equal(viewer.layers[-1].data, expected.labels)
-    np.testing.assert_array_equal(results.rows.crops, expected.crops)
+    for suffix in (".csv", ".parquet"):
+        export_table(results, tmp_path / f"mine{suffix}")
+        assert (tmp_path / f"mine{suffix}").read_bytes() == (tmp_path / f"out/cells{suffix}").read_bytes()
+    labels = tifffile.imread(tmp_path / "out/labels/smear_labels.tif")
+    np.testing.assert_array_equal(viewer.layers[-1].data, labels)
+    results.threshold = 0.9
+    export_table(results, tmp_path / "strict.csv")
+    assert (tmp_path / "strict.csv").read_bytes() == (tmp_path / "strict/cells.csv").read_bytes()
+    assert (tmp_path / "strict.csv").read_bytes() != (tmp_path / "mine.csv").read_bytes()
+
+
+def test_a_stack_has_the_bytes_of_the_command_line_and_numbers_of_its_own(
+    viewer, controller, done, drawn, tmp_path, reuse_engines
+):
+    stack = np.stack([drawn.rgb, np.full_like(drawn.rgb, 245), drawn.rgb[::-1]])
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, stack, photometric="rgb", resolution=(40000, 40000), resolutionunit="CENTIMETER")
+    command = ["score", str(path), "--out", str(tmp_path / "out"), "--segmentation", "classical"]
+    assert main(command) == 0
+    controller.score(Task(opened_from(path, viewer.add_image(stack)), None, CLASSICAL))
+    done()
+    layer, results = viewer.layers[-1], results_of(viewer.layers[-1])
+    export_table(results, tmp_path / "mine.csv")
+    assert (tmp_path / "mine.csv").read_bytes() == (tmp_path / "out/cells.csv").read_bytes()
+    assert results.table["diameter_um"].notna().all()
+    assert layer.data.shape == stack.shape[:3]
+    assert set(np.unique(layer.data)) == {0, *results.rows.numbers.tolist()}
+    assert len(set(results.rows.numbers.tolist())) == len(results)
+    assert set(results.rows.index[:, 0].tolist()) == {0, 2}
+    for row in range(len(results)):
+        at = tuple(np.rint(results.position(row)).astype(int))
+        box = layer.data[at[0], at[1] - 3 : at[1] + 4, at[2] - 3 : at[2] + 4]
+        assert results.rows.numbers[row] in box
+
+
+def test_one_plane_of_a_stack(viewer, controller, done, drawn):
+    image = viewer.add_image(np.stack([np.full_like(drawn.rgb, 245), drawn.rgb]))
+    controller.score(Task(image, None, TWO_BY_TWO, at=(1,)))
+    done()
+    layer = viewer.layers[-1]
+    assert layer.data.shape == (2, 224, 288)
+    assert not layer.data[0].any()
+    assert set(results_of(layer).table["plane"]) == {"p1"}
+
+
+def test_labels_with_gaps_are_coloured_where_they_are(viewer, controller, done, drawn):
+    numbers = np.unique(drawn.labels)[1:]
+    gapped = np.zeros(drawn.labels.shape, np.uint16)
+    for new, old in enumerate(numbers):
+        gapped[drawn.labels == old] = 5 + 7 * new
+    labels = viewer.add_labels(gapped)
+    image = viewer.add_image(drawn.rgb)
+    controller.score(Task(image, labels, TWO_BY_TWO))
+    done()
+    assert len(viewer.layers) == 2
+    results = results_of(labels)
+    assert results.table["label"].tolist() == (5 + 7 * np.arange(len(numbers))).tolist()
+    assert len(labels.features) == 5 + 7 * (len(numbers) - 1) + 1
+    for row, number in enumerate(results.rows.numbers):
+        assert labels.features["p_all"][number] == pytest.approx(results.table["p_all"][row])
+        assert labels.features["call"][number] == results.table["call"][row]
+    assert pd.isna(labels.features["p_all"][6])
+    shown = labels.colormap.map(results.rows.numbers)
+    assert not np.allclose(shown, labels.colormap.map(np.array([6]))[0])
+
+
+def test_cancelling_keeps_what_is_done(viewer, controller, loop, done, drawn):
+    image = viewer.add_image(drawn.rgb)
+    controller.score(Task(image, None, TWO_BY_TWO))
+    done()
+    whole = results_of(viewer.layers[-1])
+
+    def cancel_after_two(state):
+        if state.busy and state.done == 2:
+            controller.cancel()
+
+    controller.state_changed.connect(cancel_after_two)
+    controller.score(Task(image, None, TWO_BY_TWO))
+    text = done()
+    layer, part = viewer.layers[-1], results_of(viewer.layers[-1])
+    assert 2 <= len(part) < len(whole)
+    assert f"Cancelled. {len(part)} of {len(whole)} cells scored" in text
+    pd.testing.assert_frame_equal(part.table, whole.table.iloc[: len(part)])
+    assert part.rows.summary["cells"].tolist() == [len(part)]
+    assert layer.data.max() == len(whole)
+
+
+def test_a_second_run_is_not_begun(viewer, controller, done, drawn):
+    task = Task(viewer.add_image(drawn.rgb), None, TWO_BY_TWO)
+    assert controller.score(task)
+    assert not controller.score(task)
+    assert not controller.segment(task)
+    done()
+    assert len(viewer.layers) == 2
+
+
+def test_progress_names_the_wait_the_cells_and_the_end(viewer, controller, done, drawn):
+    states = []
+    controller.state_changed.connect(states.append)
+    controller.score(Task(viewer.add_image(drawn.rgb), None, TWO_BY_TWO))
+    done()
+    texts = [state.text for state in states]
+    n = len(results_of(viewer.layers[-1]))
+    assert any("Loading the networks of lite" in text for text in texts)
+    assert f"2 of {n} cells" in texts
+    assert [s.done for s in states if s.total] == sorted(s.done for s in states if s.total)
+    assert max(s.done for s in states) == n
+    assert not states[-1].busy
+    assert f"{n} cells scored" in states[-1].text
+
+
+def test_a_layer_deleted_meanwhile_costs_nothing_else(viewer, controller, done, drawn):
+    image, labels = viewer.add_image(drawn.rgb), viewer.add_labels(drawn.labels)
+    controller.score(Task(image, labels, TWO_BY_TWO))
+    viewer.layers.clear()
+    done()
+    assert [type(layer).__name__ for layer in viewer.layers] == ["Labels"]
+    assert len(results_of(viewer.layers[0])) == drawn.labels.max()
+
+
+def test_segmenting_gives_the_labels_that_scoring_would(viewer, controller, done, drawn):
+    image = viewer.add_image(drawn.rgb, scale=(0.25, 0.25), units=("um", "um"))
+    segmented = []
+    controller.segmented.connect(segmented.append)
+    controller.segment(Task(image, None, TWO_BY_TWO))
+    done()
+    controller.score(Task(image, None, TWO_BY_TWO))
+    done()
+    np.testing.assert_array_equal(segmented[0].data, viewer.layers[-1].data)
+    assert segmented[0].scale.tolist() == [0.25, 0.25]
+    assert results_of(viewer.layers[-1]).table["area_um2"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("make_layers", "params", "expected"),
+    [
+        (lambda v: (v.add_image(np.zeros((64, 64))), None), ScoreParams(), "is grey"),
+        (
+            lambda v: (v.add_image(np.zeros((64, 64, 3), np.uint8)), v.add_labels(np.zeros((32, 64), int))),
+            ScoreParams(),
+            "choose the labels of this image",
+        ),
+        (
+            lambda v: (v.add_image(np.full((64, 64, 3), 240, np.uint8)), None),
+            TWO_BY_TWO,
+            "No white cell",
+        ),
+        (
+            lambda v: (v.add_image(np.zeros((64, 64, 3), np.uint8)), None),
+            ScoreParams(bundle="no_such"),
+            "no_such",
+        ),
+    ],
+)
+def test_bad_input_is_one_notification_and_no_layer_is_lost(
+    viewer, controller, done, notices, make_layers, params, expected
+):
+    image, labels = make_layers(viewer)
+    before = list(viewer.layers)
+    controller.score(Task(image, labels, params))
+    done()
+    assert len(notices) == 1
+    assert expected in notices[0]
+    assert "\n" not in notices[0]
+    assert list(viewer.layers) == before
+    assert not controller.state.busy
+
+
+def test_pixels_that_cannot_be_computed(viewer, controller, done, notices):
+    dask = pytest.importorskip("dask.array")
+
+    def broken(block):
+        raise OSError("the disk is gone")
+
+    pixels = dask.zeros((64, 64, 3), dtype=np.uint8).map_blocks(
+        broken, dtype=np.uint8, meta=np.zeros((0, 0, 0), np.uint8)
+    )
+    image = viewer.add_image(np.zeros((64, 64, 3), np.uint8))
+    image._data = pixels
+    controller.score(Task(image, None, TWO_BY_TWO))
+    done()
+    assert len(notices) == 1
+    assert "the disk is gone" in notices[0]
+
+
+def test_nothing_comes_after_closing(viewer, controller, loop, drawn):
+    image = viewer.add_image(drawn.rgb)
+    controller.score(Task(image, None, TWO_BY_TWO))
+    controller.close()
+    assert controller.wait(30)
+    loop.run_until(loop._calls.empty)
+    assert list(viewer.layers) == [image]

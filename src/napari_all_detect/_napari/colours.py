@@ -10,6 +10,8 @@ from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
+from napari_all_detect.export.colours import probability_colours
+
 __all__ = ["COLOURINGS", "ScoreColormap", "Tick", "colour_levels", "palette", "ramp", "shares", "ticks"]
 
 COLOURINGS = ("P(ALL)", "P(Hem)", "call", "spread")
@@ -17,9 +19,8 @@ N_LEVELS = 250
 """With those of labels without a value, background and selected ones fewer than 256: they fit a byte on the GPU."""
 UNSCORED_LEVEL, BACKGROUND_LEVEL, SELECTED_LEVEL, FIRST_LEVEL = range(4)
 
-# Of Okabe and Ito, told apart with any colour vision: blue is Hem, vermilion ALL, grey lies between.
-HEM, BETWEEN, ALL = (0.0, 0.447, 0.698), (0.5, 0.5, 0.5), (0.835, 0.369, 0.0)
-SPREAD = (0.8, 0.475, 0.655)
+# Of Okabe and Ito, told apart with any colour vision, as are those of the probabilities.
+EVEN, SPREAD = (127, 127, 127), (204, 121, 167)
 UNSCORED = (0.55, 0.55, 0.55, 0.45)
 SELECTED = (0.941, 0.894, 0.259, 1.0)
 LARGEST_SPREAD = 0.5
@@ -96,10 +97,13 @@ def shares(table: pd.DataFrame, colouring: str) -> NDArray[np.float32]:
 
 def ramp(colouring: str) -> NDArray[np.float32]:
     """Return the colours of the colour bar; (N_LEVELS, 4)."""
-    ends = {"P(Hem)": (ALL, BETWEEN, HEM), "spread": (BETWEEN, SPREAD)}.get(colouring, (HEM, BETWEEN, ALL))
-    at, positions = np.linspace(0, 1, N_LEVELS), np.linspace(0, 1, len(ends))
-    rgb = [np.interp(at, positions, channel) for channel in zip(*ends, strict=True)]
-    return np.stack([*rgb, np.ones(N_LEVELS)], axis=1).astype(np.float32)
+    share = np.linspace(0, 1, N_LEVELS)
+    if colouring == "spread":
+        channels = [np.interp(share, (0, 1), ends) for ends in zip(EVEN, SPREAD, strict=True)]
+        rgb = np.rint(np.stack(channels, axis=1)).astype(np.uint8)
+    else:
+        rgb = probability_colours(1 - share if colouring == "P(Hem)" else share)
+    return np.pad(rgb / 255, ((0, 0), (0, 1)), constant_values=1).astype(np.float32)
 
 
 def palette(colouring: str) -> NDArray[np.float32]:

@@ -112,6 +112,7 @@ class Controller:
         self._closed = True
         self._cancelled.set()
         if self.state.busy:
+            self.process.cancel(self._number)
             self.process.end()
 
     def wait(self, seconds: float) -> bool:
@@ -153,7 +154,8 @@ class Controller:
         try:
             work(task, planes, outcome)
         except AllDetectError as error:
-            outcome.problems.append(str(error))
+            if not self._cancelled.is_set():
+                outcome.problems.append(str(error))
         except Exception as error:  # noqa: BLE001 - a thread that ends without a word would leave the buttons waiting
             traceback.print_exc()
             outcome.problems.append(f"an error in napari-all-detect: {type(error).__name__}: {error}; please report it")
@@ -199,10 +201,8 @@ class Controller:
             where = f"Plane {k + 1} of {len(planes)}: " if len(planes) > 1 else ""
             try:
                 outcome.parts.append((plane.index, work(plane, where)))
-            except ProcessEndedError:
-                if not self._cancelled.is_set():
-                    raise
-                return
+            except ProcessEndedError:  # no other plane has a chance
+                raise
             except AllDetectError as error:
                 outcome.problems.append(str(error) if len(planes) == 1 else f"plane {plane.plane}: {error}")
 

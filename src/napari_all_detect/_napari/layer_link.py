@@ -46,8 +46,9 @@ def show_cell(viewer: Any, layer: Any, row: int, least_zoom: float = 0.0) -> Non
         return
     world = layer.data_to_world(results.position(row))
     viewer.dims.set_point(range(viewer.dims.ndim - len(world), viewer.dims.ndim), world)
-    viewer.camera.center = (0.0, *world[-2:])
-    viewer.camera.zoom = max(viewer.camera.zoom, least_zoom)
+    camera = viewer.scene.camera
+    camera.center = (0.0, *world[-2:])
+    camera.zoom = max(camera.zoom, least_zoom)
 
 
 class _Link:

@@ -34,9 +34,25 @@ class Reply:
 
 @dataclass(frozen=True)
 class Opened:
-    """What was loaded."""
+    """What was loaded.
 
+    Attributes
+    ----------
+    source : str
+        The name or path that loads the bundle.
+    bundle : str
+        Its name and version.
+    crop_size : int
+    members : tuple of str
+    weights : tuple of float
+        W_k of Eq. 2.
+    threshold : float
+    engine, device : str
+    """
+
+    source: str
     bundle: str
+    crop_size: int
     members: tuple[str, ...]
     weights: tuple[float, ...]
     threshold: float

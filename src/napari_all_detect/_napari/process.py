@@ -16,6 +16,7 @@ from napari_all_detect.errors import AllDetectError
 __all__ = ["ProcessEndedError", "ScoringProcess"]
 
 WORKER = "napari_all_detect._napari.worker"
+ENDED = "the scoring process ended"
 
 
 class ProcessEndedError(AllDetectError):
@@ -30,9 +31,12 @@ class ScoringProcess:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._asked: subprocess.Popen[bytes] | None = None
         self._turn = threading.Lock()
+        self._life = threading.Lock()
         self._writing = threading.Lock()
         self._numbers = itertools.count(1)
+        self._cancelled: set[int] = set()
 
     @property
     def running(self) -> bool:
@@ -65,11 +69,12 @@ class ScoringProcess:
         ProcessEndedError
             If it was ended meanwhile, by `end` or by the operating system.
         """
+        number = number or self.number()
         with self._turn:
-            process = self._started()
+            process = self._begin(number)
             assert process.stdout is not None  # noqa: S101
             try:
-                self._send(process, Call(number or self.number(), method, arguments))
+                self._send(process, Call(number, method, arguments))
                 while True:
                     reply: Reply = pickle.load(process.stdout)
                     if reply.kind != "progress":
@@ -77,14 +82,18 @@ class ScoringProcess:
                     if progress is not None:
                         progress(reply.value)
             except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+                on_request = self._process is not process
                 _close_pipes(process)
-                raise ProcessEndedError(_why_ended(process.wait())) from error
+                raise ProcessEndedError(ENDED if on_request else _why_ended(process.wait())) from error
+            finally:
+                self._asked = None
         if reply.kind == "failed":
             raise AllDetectError(reply.value)
         return reply.value
 
     def cancel(self, number: int) -> None:
-        """Ask for the call to stop at its next batch; it then returns what is done."""
+        """Ask for the call to stop at its next batch, when it returns what is done; one to come will not begin."""
+        self._cancelled.add(number)
         process = self._process
         if process is not None:
             # A large request may still be on its way: the window must not wait for it.
@@ -92,26 +101,34 @@ class ScoringProcess:
 
     def end(self) -> None:
         """End the process at once; the next call starts another one."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        if self._turn.acquire(blocking=False):  # else the call that waits for its answer does it
-            _close_pipes(process)
-            self._turn.release()
+        with self._life:
+            process, self._process = self._process, None
+            if process is None:
+                return
+            process.kill()
+            process.wait()
+            if process is not self._asked:  # else the call that waits for its answer does it
+                _close_pipes(process)
 
-    def _started(self) -> "subprocess.Popen[bytes]":
-        if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                # -P: a file of the user's in the working directory must not take a library's place.
-                [sys.executable, "-P", "-m", WORKER],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )
-        return self._process
+    def _begin(self, number: int) -> "subprocess.Popen[bytes]":
+        """Return the process that a call is to be sent to; start it if need be."""
+        with self._life:
+            if number in self._cancelled:
+                raise ProcessEndedError("cancelled")
+            if self._process is not None and self._process.poll() is not None:
+                _close_pipes(self._process)
+                self._process = None
+            if self._process is None:
+                self._process = subprocess.Popen(
+                    # -P: a file of the user's in the working directory must not take a library's place.
+                    [sys.executable, "-P", "-m", WORKER],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
+                    creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                )
+            self._asked = self._process
+            return self._process
 
     def _send(self, process: "subprocess.Popen[bytes]", request: Call | Cancel) -> None:
         assert process.stdin is not None  # noqa: S101
@@ -137,4 +154,4 @@ def _why_ended(code: int) -> str:
             "the scoring process was ended by the operating system, most likely for want of memory; "
             "crop the image, lower the batch size, or close other programs"
         )
-    return f"the scoring process ended (exit status {code}); press the button again to start another one"
+    return f"{ENDED} (exit status {code}); press the button again to start another one"

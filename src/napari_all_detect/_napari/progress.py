@@ -29,7 +29,7 @@ class RunState:
     total: int = 0
 
 
-IDLE = RunState(False, "")
+IDLE = RunState(False, "Choose an image and press Score: its cells are found, scored and coloured.")
 
 
 class RunClock:

@@ -24,6 +24,7 @@ from napari_all_detect._napari.messages import Call, Cancel, Opened, Reply, Scor
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.engines import Engine, Progress, open_engine
 from napari_all_detect.errors import AllDetectError
+from napari_all_detect.explain import GradCam, grad_cam
 from napari_all_detect.params import ScoreParams
 from napari_all_detect.pipeline import PlaneInput, ScoredImage, Scorer, score_plane
 from napari_all_detect.segmentation import open_method, segment_cells
@@ -46,7 +47,9 @@ class Networks:
         if finds_cells:
             open_method(params.segmentation.method, params.device)
         return Opened(
+            source=params.bundle,
             bundle=scorer.bundle.label,
+            crop_size=scorer.bundle.manifest.crop.size,
             members=tuple(scorer.members),
             weights=tuple(scorer.weights.tolist()),
             threshold=scorer.threshold,
@@ -65,6 +68,10 @@ class Networks:
         """Find a plane's cells, as `score` would."""
         pixel_size_um = given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um
         return segment_cells(given.pixels.rgb, params.segmentation, pixel_size_um=pixel_size_um, device=params.device)
+
+    def explain(self, bundle: str, crops: NDArray[np.uint8], weights: tuple[float, ...]) -> GradCam:
+        """Show where in each crop the networks see signs of ALL."""
+        return grad_cam(load_bundle(bundle), crops, weights)
 
     def _scorer(self, params: ScoreParams) -> Scorer:
         # By digest: a bundle that was trained anew under the same name is another one.

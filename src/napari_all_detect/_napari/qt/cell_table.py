@@ -16,9 +16,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFileDialog,
-    QHBoxLayout,
     QLabel,
-    QPushButton,
     QTableView,
     QVBoxLayout,
     QWidget,
@@ -27,6 +25,7 @@ from qtpy.QtWidgets import (
 from napari_all_detect._napari.exporting import TABLE_FORMATS, copied_text, export_table
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import show_cell
+from napari_all_detect._napari.qt.layout import button, row
 from napari_all_detect._napari.row_order import ANY, RowFilter, ordered_rows
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.trust import FLAGS
@@ -36,6 +35,7 @@ __all__ = ["CellTable"]
 FEW_COLUMNS = ("label", "call", "verdict", "p_all", "spread", "votes_all", "flags")
 CALLS = (ANY, "ALL", "Hem", "uncertain")
 LEAST_ZOOM = 2.0
+COLUMN_PX = 66
 
 
 class CellTableModel(QAbstractTableModel):
@@ -107,6 +107,7 @@ class CellTable(QWidget):
         self.view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.view.verticalHeader().hide()
         self.view.verticalHeader().setDefaultSectionSize(20)
+        self.view.horizontalHeader().setDefaultSectionSize(COLUMN_PX)
         self.view.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         self.view.setSortingEnabled(True)
         self.calls = _choice(CALLS, "Show cells of this call", self._filter)
@@ -115,20 +116,16 @@ class CellTable(QWidget):
         self.all_columns = QCheckBox("All columns")
         self.all_columns.toggled.connect(self._show_results)
         self.count = QLabel()
-        self.export_button = QPushButton("Export…")
-        self.export_button.setToolTip("Write the whole table, as the command line does")
-        self.export_button.clicked.connect(self._export)
-        copy_button = QPushButton("Copy")
-        copy_button.setToolTip("Copy the selected rows, or all that are shown, for a spreadsheet (Ctrl+C)")
-        copy_button.clicked.connect(self.copy)
+        self.export_button = button("Export…", "Write the whole table, as the command line does", self._export)
+        copy_button = button("Copy", "The selected rows, or all that are shown, for a spreadsheet (Ctrl+C)", self.copy)
         QShortcut(QKeySequence.StandardKey.Copy, self.view, self.copy, context=Qt.ShortcutContext.WidgetShortcut)
 
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 4, 0, 0)
-        layout.addLayout(_row(QLabel("Call"), self.calls, QLabel("Flags"), self.flags))
-        layout.addLayout(_row(QLabel("P(ALL)"), self.least_p, QLabel("to"), self.most_p, self.all_columns))
+        layout.addLayout(row(QLabel("Call"), self.calls, QLabel("Flags"), self.flags))
+        layout.addLayout(row(QLabel("P(ALL)"), self.least_p, QLabel("to"), self.most_p, self.all_columns))
         layout.addWidget(self.view)
-        layout.addLayout(_row(self.count, copy_button, self.export_button))
+        layout.addLayout(row(self.count, copy_button, self.export_button))
         followed.layer_changed.connect(self._show_results)
         followed.changed.connect(self._show_results)
         followed.selection_changed.connect(self._show_selection)
@@ -172,6 +169,8 @@ class CellTable(QWidget):
         results = self._followed.results
         table = pd.DataFrame() if results is None else results.table.assign(verdict=results.verdicts)
         columns = list(table.columns) if self.all_columns.isChecked() else [n for n in FEW_COLUMNS if n in table]
+        if results is not None and not results.verdicts.any():
+            columns.remove("verdict")
         self._showing = True
         self.model.show_table(table, columns)
         self._showing = False
@@ -204,7 +203,7 @@ class CellTable(QWidget):
         rows = [int(self.model.order[index.row()]) for index in self.view.selectionModel().selectedRows()]
         current = self.view.currentIndex()
         if current.isValid() and (last := int(self.model.order[current.row()])) in rows:
-            rows = [row for row in rows if row != last] + [last]
+            rows = [k for k in rows if k != last] + [last]
         self._showing = True
         results.select(rows)
         self._showing = False
@@ -227,10 +226,3 @@ def _probability(value: float, changed: Any) -> QDoubleSpinBox:
     box.setValue(value)
     box.valueChanged.connect(changed)
     return box
-
-
-def _row(*widgets: QWidget) -> QHBoxLayout:
-    row = QHBoxLayout()
-    for widget in widgets:
-        row.addWidget(widget)
-    return row

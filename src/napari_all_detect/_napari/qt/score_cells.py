@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QDialog,
     QFileDialog,
     QFormLayout,
-    QHBoxLayout,
     QLabel,
     QProgressBar,
     QPushButton,
@@ -37,6 +36,8 @@ from napari_all_detect._napari.qt.cell_table import CellTable
 from napari_all_detect._napari.qt.colour_bar import ColourBar
 from napari_all_detect._napari.qt.form import params_widgets, values_of
 from napari_all_detect._napari.qt.layer_choices import LayerChoice
+from napari_all_detect._napari.qt.layout import button, column, note, row
+from napari_all_detect._napari.qt.summary_plot import SummaryPlot
 from napari_all_detect._napari.settings import plugin_settings
 from napari_all_detect._napari.shared_process import borrow, give_back
 from napari_all_detect.cli import RESEARCH_USE
@@ -70,16 +71,16 @@ class ScoreCells(QWidget):
         self.planes = QComboBox()
         self.planes.addItems([THIS_PLANE, ALL_PLANES])
         self.bundle = QComboBox()
-        self.card_button = _button("Card", "What the bundle was trained on and must not be used for", self._card)
-        open_button = _button("Open…", "A bundle's folder or zip", self._open_bundle)
+        self.card_button = button("Card", "What the bundle was trained on and must not be used for", self._card)
+        open_button = button("Open…", "A bundle's folder or zip", self._open_bundle)
         self._fill_bundles(settings.bundle)
         preset = {"engine": settings.engine}
         self.score_fields = params_widgets(ScoreParams, ("weighting", "pixel_size_um", *ADVANCED), preset)
         self.segmentation_fields = params_widgets(SegmentationParams, ("method", "cell_diameter_px"))
 
-        self.segment_button = _button("Segment", "Only find the cells, to look at or correct them first", self.segment)
-        self.score_button = _button("Score", "Score every cell of the image", self.score)
-        self.cancel_button = _button("Cancel", "Stop, and keep what is done", self.controller.cancel)
+        self.segment_button = button("Segment", "Only find the cells, to look at or correct them first", self.segment)
+        self.score_button = button("Score", "Score every cell of the image", self.score)
+        self.cancel_button = button("Cancel", "Stop, and keep what is done", self.controller.cancel)
         self.progress = QProgressBar()
         self.status = QLabel()
         self.status.setWordWrap(True)
@@ -95,6 +96,7 @@ class ScoreCells(QWidget):
         self.threshold.setToolTip("Called ALL from this probability on; the calls follow at once")
         self.threshold_text = QLabel()
         self.table = CellTable(self.followed)
+        self.summary = SummaryPlot(self.followed)
         self.tabs = QTabWidget()
         self._lay_out(open_button)
         self._connect()
@@ -108,7 +110,7 @@ class ScoreCells(QWidget):
         form.addRow("Planes", self.planes)
         self.planes_label = form.labelForField(self.planes)
         form.addRow("Cells", self.cells)
-        form.addRow("Bundle", _row(self.bundle, self.card_button, open_button))
+        form.addRow("Bundle", row(self.bundle, self.card_button, open_button))
         for name in ("weighting", "pixel_size_um"):
             field = self.score_fields[name]
             field.native.setToolTip(field.tooltip)
@@ -117,20 +119,21 @@ class ScoreCells(QWidget):
         fields = [*self.segmentation_fields.values(), *(self.score_fields[name] for name in ADVANCED)]
         self._advanced = Container(widgets=fields, labels=True)
         advanced.addWidget(self._advanced.native)
-        buttons = _row(self.segment_button, self.score_button, self.cancel_button)
-        setting = _column(form, advanced, buttons, self.progress, self.status, self.running_on)
+        buttons = row(self.segment_button, self.score_button, self.cancel_button)
+        setting = column(form, advanced, buttons, self.progress, self.status, self.running_on)
         setting.layout().addStretch()
         self._colour_box = QWidget()
         colours = QFormLayout(self._colour_box)
         colours.setContentsMargins(0, 0, 0, 0)
         colours.addRow("Colours", self.colouring)
         colours.addRow(self.colour_bar)
-        colours.addRow("Threshold", _row(self.threshold, self.threshold_text))
+        colours.addRow("Threshold", row(self.threshold, self.threshold_text))
         self.tabs.addTab(setting, "Score")
-        self.tabs.addTab(_column(self._colour_box, self.table), "Cells")
+        self.tabs.addTab(column(self._colour_box, self.table), "Cells")
+        self.tabs.addTab(self.summary, "Summary")
         layout = QVBoxLayout(self)
         layout.addWidget(self.tabs)
-        layout.addWidget(_note(RESEARCH_USE))
+        layout.addWidget(note(RESEARCH_USE))
 
     def _connect(self) -> None:
         self.image.currentIndexChanged.connect(self._show_image)
@@ -273,10 +276,11 @@ class ScoreCells(QWidget):
             return
         seen = {"view_direction": event.view_direction, "dims_displayed": event.dims_displayed}
         number = layer.get_value(event.position, **seen, world=True)
-        row = results.row_of(int(number[1] if layer.multiscale else number)) if number is not None else None
-        if row is not None:
-            kept = [int(r) for r in results.selected if r != row] if {"Control", "Shift"} & set(event.modifiers) else []
-            results.select([*kept, row])
+        clicked = results.row_of(int(number[1] if layer.multiscale else number)) if number is not None else None
+        if clicked is not None:
+            beside = {"Control", "Shift"} & set(event.modifiers)
+            kept = [int(k) for k in results.selected if k != clicked] if beside else []
+            results.select([*kept, clicked])
 
 
 class _Closing:
@@ -294,35 +298,3 @@ class _Closing:
             close()
         self._callbacks.remove(self._click)
         give_back()
-
-
-def _button(text: str, tooltip: str, pressed: Any) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tooltip)
-    button.clicked.connect(lambda: pressed())
-    return button
-
-
-def _note(text: str) -> QLabel:
-    label = QLabel(f"<i>{text}</i>")
-    label.setWordWrap(True)
-    return label
-
-
-def _row(*widgets: QWidget) -> QHBoxLayout:
-    row = QHBoxLayout()
-    for widget in widgets:
-        row.addWidget(widget)
-    return row
-
-
-def _column(*parts: Any) -> QWidget:
-    widget = QWidget()
-    column = QVBoxLayout(widget)
-    column.setContentsMargins(0, 6, 0, 0)
-    for part in parts:
-        if isinstance(part, QWidget):
-            column.addWidget(part)
-        else:
-            column.addLayout(part)
-    return widget

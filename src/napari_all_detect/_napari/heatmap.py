@@ -1,0 +1,58 @@
+"""Heat maps of cells: over the crop, and in place on the image. No Qt."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_all_detect._napari.results import CellResults
+
+__all__ = ["HEAT_COLOURS", "STRENGTH", "PlacedCrop", "overlaid", "placed_crop"]
+
+STRENGTH = 0.6
+# Vermilion, as everything that speaks for ALL.
+HEAT_COLOUR = np.array([213, 94, 0], np.float32)
+HEAT_COLOURS = np.array([[*HEAT_COLOUR / 255, 0], [*HEAT_COLOUR / 255, 1]])
+"""RGBA from no heat, which lets the image through, to the most."""
+
+
+@dataclass(frozen=True)
+class PlacedCrop:
+    """Where a crop lies in its layer's data coordinates.
+
+    Attributes
+    ----------
+    y_px, x_px : float
+        Centre of the crop's first pixel.
+    pixel_px : float
+        Edge of a crop's pixel in the layer's pixels.
+    """
+
+    y_px: float
+    x_px: float
+    pixel_px: float
+
+
+def placed_crop(results: CellResults, row: int) -> PlacedCrop:
+    """Return where a cell's crop lies; the crop is centred on the cell's box, at the plane's rescaling."""
+    cell = results.table.iloc[row]
+    summary = results.rows.summary
+    plane = summary[(summary["image"] == cell["image"]) & (summary["plane"] == cell["plane"])].iloc[0]
+    scale, size = float(plane["rescale"]), results.run.crop_size
+    first = [(cell[f"bbox_{axis}0"] * scale + cell[f"bbox_{axis}1"] * scale - size) // 2 for axis in ("y", "x")]
+    # Pixel k of the rescaled plane covers k / scale to (k + 1) / scale; its centre lies half a pixel less in the layer.
+    y_px, x_px = ((start + 0.5) / scale - 0.5 for start in first)
+    return PlacedCrop(float(y_px), float(x_px), 1 / scale)
+
+
+def overlaid(crop: NDArray[np.uint8], heat: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Lay a heat map over a crop.
+
+    Parameters
+    ----------
+    crop : (s, s, 3) uint8
+    heat : (s, s) float
+        0 to 1.
+    """
+    share = STRENGTH * heat[..., None].astype(np.float32)
+    return np.asarray(np.rint(crop * (1 - share) + HEAT_COLOUR * share), np.uint8)

@@ -1,0 +1,273 @@
+"""The widget *Cell gallery*."""
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Image
+from napari.utils.colormaps import Colormap
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QIcon
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QLabel,
+    QListView,
+    QListWidget,
+    QListWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_all_detect._napari.background import ask_in_background
+from napari_all_detect._napari.colours import N_LEVELS, ramp, shares
+from napari_all_detect._napari.followed import Followed
+from napari_all_detect._napari.gallery import ORDERS, gallery_order, page_of
+from napari_all_detect._napari.heatmap import HEAT_COLOURS, STRENGTH, overlaid, placed_crop
+from napari_all_detect._napari.layer_link import show_cell
+from napari_all_detect._napari.qt.bridge import Bridge
+from napari_all_detect._napari.qt.layout import button, row
+from napari_all_detect._napari.qt.pictures import framed, pixmap
+from napari_all_detect._napari.row_order import ANY, RowFilter
+from napari_all_detect._napari.shared_process import borrow, give_back
+from napari_all_detect.explain import GradCam
+
+__all__ = ["CellGallery"]
+
+CROP_PX = 84
+LARGE_PX = 224
+ENSEMBLE = "ensemble"
+ROW = Qt.ItemDataRole.UserRole
+
+
+class CellGallery(QWidget):
+    """The crops as the networks saw them, and where the networks see signs of ALL.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.followed = Followed(napari_viewer)
+        self._process, self._bridge = borrow(), Bridge(self)
+        self._page = page_of(np.zeros(0, np.int64), 0)
+        self._explained: tuple[int, GradCam] | None = None
+        self._busy = False
+        self.order = QComboBox()
+        self.order.addItems(ORDERS)
+        self.calls = QComboBox()
+        self.calls.addItems([ANY, "ALL", "Hem", "uncertain"])
+        self.pictures = QListWidget()
+        self.pictures.setViewMode(QListView.ViewMode.IconMode)
+        self.pictures.setResizeMode(QListView.ResizeMode.Adjust)
+        self.pictures.setMovement(QListView.Movement.Static)
+        self.pictures.setUniformItemSizes(True)
+        self.pictures.setIconSize(QSize(CROP_PX, CROP_PX))
+        self.pictures.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.before = button("◀", "The page before", lambda: self.turn(-1))
+        self.after = button("▶", "The next page", lambda: self.turn(1))
+        self.place = QLabel()
+        self.large = QLabel()
+        self.large.setFixedSize(LARGE_PX, LARGE_PX)
+        self.facts = QLabel()
+        self.facts.setWordWrap(True)
+        self.facts.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.explain_button = button("Grad-CAM", "Where in this cell the networks see signs of ALL", self.explain)
+        self.member = QComboBox()
+        self.in_place_button = button(
+            "Show on the image", "The heat map as an image layer in place", self.show_in_place
+        )
+
+        layout = QVBoxLayout(self)
+        layout.addLayout(row(self.order, QLabel("Call"), self.calls))
+        layout.addWidget(self.pictures, stretch=1)
+        layout.addLayout(row(self.before, self.place, self.after))
+        layout.addLayout(row(self.large, self.facts))
+        layout.addLayout(row(self.explain_button, self.member, self.in_place_button))
+        self.order.currentTextChanged.connect(self._show_first)
+        self.calls.currentTextChanged.connect(self._show_first)
+        self.pictures.itemSelectionChanged.connect(self._select)
+        self.member.currentTextChanged.connect(self._show_cell)
+        self.followed.layer_changed.connect(self._show_first)
+        self.followed.changed.connect(self._show_page)
+        self.followed.selection_changed.connect(self._show_selection)
+        self.destroyed.connect(_Closing(self.followed))
+        self._showing = False
+        self._show_first()
+
+    def turn(self, pages: int) -> None:
+        """Turn pages."""
+        self._show(self._page.number + pages)
+
+    def explain(self) -> None:
+        """Have the heat maps of the cell that was chosen last computed."""
+        results, chosen = self.followed.results, self._chosen()
+        if results is None or chosen is None or results.rows.crops is None or self._busy:
+            return
+        self._busy = True
+        self.explain_button.setEnabled(False)
+        self.explain_button.setText("Computing…")
+
+        def done(maps: GradCam) -> None:
+            self._explained = (chosen, maps)
+            self._end_explaining()
+            members = (ENSEMBLE, *results.run.members)
+            if [self.member.itemText(k) for k in range(self.member.count())] != list(members):
+                self.member.clear()
+                self.member.addItems(members)
+            self._show_cell()
+
+        def failed(message: str) -> None:
+            self._end_explaining()
+            show_error(message)
+
+        crops = results.rows.crops[chosen : chosen + 1]
+        arguments = (results.run.source, crops, results.run.weights)
+        ask_in_background(self._process, self._bridge.call_soon, done, failed, "explain", *arguments)
+
+    def show_in_place(self) -> None:
+        """Add the heat map as an image layer that covers the cell."""
+        heat, chosen, layer, results = self._heat(), self._chosen(), self.followed.layer, self.followed.results
+        if heat is None or chosen is None or results is None:
+            return
+        placed = placed_crop(results, chosen)
+        scale, translate = np.array(layer.scale[-2:]), np.array(layer.translate[-2:])
+        self.viewer.add_layer(
+            Image(
+                heat,
+                name=f"Grad-CAM {self.member.currentText()}, cell {results.rows.numbers[chosen]}",
+                colormap=Colormap(HEAT_COLOURS, name="heat"),
+                blending="translucent",
+                opacity=STRENGTH,
+                contrast_limits=(0, 1),
+                scale=scale * placed.pixel_px,
+                translate=translate + scale * (placed.y_px, placed.x_px),
+                units=layer.units[-2:],
+            )
+        )
+        self.viewer.layers.selection.active = layer
+
+    def _end_explaining(self) -> None:
+        self._busy = False
+        self.explain_button.setEnabled(True)
+        self.explain_button.setText("Grad-CAM")
+
+    def _chosen(self) -> int | None:
+        results = self.followed.results
+        return int(results.selected[-1]) if results is not None and len(results.selected) else None
+
+    def _heat(self) -> Any:
+        """Return the chosen cell's map of the chosen member, if it was computed."""
+        results, chosen = self.followed.results, self._chosen()
+        if results is None or self._explained is None or self._explained[0] != chosen or not self.member.currentText():
+            return None
+        maps, name = self._explained[1], self.member.currentText()
+        return maps.ensemble[0] if name == ENSEMBLE else maps.members[0, results.run.members.index(name)]
+
+    def _show_first(self, *_: object) -> None:
+        self._explained = None
+        self._show(0)
+
+    def _show_page(self) -> None:
+        self._show(self._page.number)
+
+    def _show(self, number: int) -> None:
+        results = self.followed.results
+        self._showing = True
+        self.pictures.clear()
+        self._showing = False
+        for widget in (self.explain_button, self.in_place_button, self.before, self.after):
+            widget.setEnabled(results is not None)
+        if results is None:
+            self.place.setText("No scores yet: open Score cells")
+        elif results.rows.crops is None:
+            self.place.setText(f"The crops are not known: {results.run.bundle} is not installed. Score the image again")
+        else:
+            self._page = page_of(
+                gallery_order(results, self.order.currentText(), RowFilter(self.calls.currentText())), number
+            )
+            self._fill(results)
+        self._show_selection()
+
+    def _fill(self, results: Any) -> None:
+        self.before.setEnabled(self._page.number > 0)
+        self.after.setEnabled(self._page.number < self._page.count - 1)
+        self.place.setText(f"page {self._page.number + 1} of {self._page.count}")
+        colours = ramp(results.colouring)[:, :3]
+        places = np.rint(shares(results.table, results.colouring) * (N_LEVELS - 1)).astype(int)
+        for k in map(int, self._page.rows):
+            cell = results.table.iloc[k]
+            flags = cell["flags"]
+            picture = framed(pixmap(results.rows.crops[k], CROP_PX), tuple(colours[places[k]]), bool(flags))
+            icon = QIcon(picture)
+            icon.addPixmap(picture, QIcon.Mode.Selected)  # or Qt would tint it
+            item = QListWidgetItem(icon, f"{cell['p_all']:.2f}{' ⚑' if flags else ''}")
+            item.setData(ROW, k)
+            item.setToolTip(f"cell {cell['label']}: {cell['call']}, spread {cell['spread']:.2f} {flags}")
+            self.pictures.addItem(item)
+
+    def _select(self) -> None:
+        results = self.followed.results
+        if self._showing or results is None:
+            return
+        rows = [item.data(ROW) for item in self.pictures.selectedItems()]
+        current = self.pictures.currentItem()
+        if current is not None and current.data(ROW) in rows:
+            rows = [k for k in rows if k != current.data(ROW)] + [current.data(ROW)]
+        self._showing = True
+        results.select(rows)
+        self._showing = False
+        self._show_cell()
+        if rows:
+            show_cell(self.viewer, self.followed.layer, rows[-1])
+
+    def _show_selection(self) -> None:
+        """Mark what is selected elsewhere."""
+        results = self.followed.results
+        if not self._showing and results is not None:
+            selected = set(map(int, results.selected))
+            self._showing = True
+            for k in range(self.pictures.count()):
+                item = self.pictures.item(k)
+                item.setSelected(item.data(ROW) in selected)
+            self._showing = False
+        self._show_cell()
+
+    def _show_cell(self, *_: object) -> None:
+        """Show the cell that was chosen last, large, under its heat map if there is one."""
+        results, chosen = self.followed.results, self._chosen()
+        self.large.clear()
+        self.facts.clear()
+        heat = self._heat()
+        self.in_place_button.setEnabled(heat is not None)
+        if results is None or chosen is None or results.rows.crops is None:
+            return
+        crop = results.rows.crops[chosen]
+        self.large.setPixmap(pixmap(crop if heat is None else overlaid(crop, heat), LARGE_PX))
+        self.facts.setText(_facts(results, chosen))
+
+
+class _Closing:
+    """What is left to do when the widget is gone."""
+
+    def __init__(self, followed: Followed) -> None:
+        self._followed = followed
+
+    def __call__(self, *_: object) -> None:
+        self._followed.close()
+        give_back()
+
+
+def _facts(results: Any, k: int) -> str:
+    cell = results.table.iloc[k]
+    members = "".join(
+        f"<tr><td>{name}&nbsp;</td><td>{cell[f'p_all_{name}']:.2f}</td></tr>" for name in results.run.members
+    )
+    flags = f"<br>⚑ {cell['flags'].replace(';', ', ')}" if cell["flags"] else ""
+    return (
+        f"<b>Cell {cell['label']}: {cell['call']}</b><br>P(ALL) {cell['p_all']:.2f}, spread {cell['spread']:.2f}"
+        f"<table>{members}</table>{flags}"
+    )

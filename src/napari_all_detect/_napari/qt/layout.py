@@ -1,0 +1,45 @@
+"""Rows, columns and buttons: what all widgets are put together from."""
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+__all__ = ["button", "column", "note", "row"]
+
+
+def button(text: str, tooltip: str, pressed: Callable[[], Any]) -> QPushButton:
+    """Return a button that calls a function without arguments."""
+    made = QPushButton(text)
+    made.setToolTip(tooltip)
+    made.clicked.connect(lambda: pressed())
+    return made
+
+
+def note(text: str) -> QLabel:
+    """Return a line in italics that wraps."""
+    label = QLabel(f"<i>{text}</i>")
+    label.setWordWrap(True)
+    return label
+
+
+def row(*parts: Any) -> QHBoxLayout:
+    """Return widgets side by side."""
+    return _filled(QHBoxLayout(), parts)
+
+
+def column(*parts: Any) -> QWidget:
+    """Return a widget with widgets and layouts below each other."""
+    widget = QWidget()
+    layout = _filled(QVBoxLayout(widget), parts)
+    layout.setContentsMargins(0, 6, 0, 0)
+    return widget
+
+
+def _filled(layout: Any, parts: tuple[Any, ...]) -> Any:
+    for part in parts:
+        if isinstance(part, QWidget):
+            layout.addWidget(part)
+        else:
+            layout.addLayout(part)
+    return layout

@@ -1,0 +1,159 @@
+"""The widget *Review*."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QVBoxLayout, QWidget
+
+from napari_all_detect._napari.followed import Followed
+from napari_all_detect._napari.layer_link import show_cell
+from napari_all_detect._napari.qt.layout import button, row
+from napari_all_detect._napari.qt.pictures import pixmap
+from napari_all_detect._napari.review import Agreement, Reviewer, agreement, save_crops
+from napari_all_detect.errors import AllDetectError
+
+__all__ = ["ReviewCells"]
+
+CROP_PX = 300
+LEAST_ZOOM = 2.0
+KEYS = {"A": "ALL", "H": "Hem", "U": "unsure"}
+
+
+class ReviewCells(QWidget):
+    """An expert judges cell by cell; the verdicts become training data.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.followed = Followed(napari_viewer)
+        self.reviewer: Reviewer | None = None
+        self.progress = QLabel()
+        self.picture = QLabel()
+        self.picture.setFixedSize(CROP_PX, CROP_PX)
+        self.show_call = QCheckBox("Show the call before I judge")
+        self.show_call.setToolTip("Off, the verdict can't lean on the networks' answer")
+        self.call = QLabel()
+        self.buttons = {
+            verdict: button(f"{verdict} ({key})", f"Key {key}", partial(self.judge, verdict))
+            for key, verdict in KEYS.items()
+        }
+        self.back_button = button("Back (⌫)", "Take the last verdict back; key Backspace", self.back)
+        self.agreement = QLabel()
+        self.save_button = button(
+            "Save crops…", "As folders all/ and hem/, for all-detect-train fit --cells", self._save
+        )
+
+        layout = QVBoxLayout(self)
+        for part in (self.progress, self.picture, self.call, self.show_call):
+            layout.addWidget(part)
+        layout.addLayout(row(*self.buttons.values(), self.back_button))
+        layout.addWidget(self.agreement)
+        layout.addWidget(self.save_button)
+        layout.addStretch()
+        within = Qt.ShortcutContext.WidgetWithChildrenShortcut
+        for key, verdict in KEYS.items():
+            QShortcut(QKeySequence(key), self, partial(self.judge, verdict), context=within)
+        QShortcut(QKeySequence(Qt.Key.Key_Backspace), self, self.back, context=within)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.show_call.toggled.connect(self._show)
+        self.followed.layer_changed.connect(self._start)
+        self.followed.changed.connect(self._show)
+        self.destroyed.connect(_Closing(self.followed))
+        self._start()
+
+    def judge(self, verdict: str) -> None:
+        """Note a verdict on the cell that is shown, and go on to the next."""
+        if self.reviewer is not None:
+            self.reviewer.judge(verdict)
+            self._go_there()
+
+    def back(self) -> None:
+        """Take the last verdict back."""
+        if self.reviewer is not None:
+            self.reviewer.back()
+            self._go_there()
+
+    def save(self, folder: Path) -> None:
+        """Save the crops by verdict."""
+        if self.followed.results is None:
+            return
+        try:
+            counts = save_crops(self.followed.results, folder)
+        except AllDetectError as error:
+            show_error(str(error))
+        else:
+            cells = " and ".join(f"{n} {verdict}" for verdict, n in counts.items())
+            show_info(f"{folder} holds {cells}; train on them: all-detect-train fit --cells {folder} ...")
+
+    def _save(self) -> None:
+        name = QFileDialog.getExistingDirectory(self, "Folder for the crops")
+        if name:
+            self.save(Path(name))
+
+    def _start(self) -> None:
+        results = self.followed.results
+        self.reviewer = None if results is None else Reviewer(results)
+        self._show()
+
+    def _go_there(self) -> None:
+        """Move the viewer to the cell to judge; the keyboard stays here."""
+        current = None if self.reviewer is None else self.reviewer.current
+        if current is not None and self.followed.results is not None:
+            self.followed.results.select([current])
+            show_cell(self.viewer, self.followed.layer, current, LEAST_ZOOM)
+        self.setFocus()
+
+    def _show(self, *_: object) -> None:
+        reviewer, results = self.reviewer, self.followed.results
+        current = None if reviewer is None else reviewer.current
+        for widget in (*self.buttons.values(), self.back_button, self.save_button):
+            widget.setEnabled(reviewer is not None)
+        self.picture.clear()
+        self.call.clear()
+        if reviewer is None or results is None:
+            self.progress.setText("No scores yet: open Score cells")
+            self.agreement.clear()
+            return
+        self.progress.setText(f"{reviewer.n_judged} of {len(results)} cells judged")
+        self.agreement.setText(_agreement_text(agreement(results)))
+        if current is None:
+            self.call.setText("All cells are judged")
+        elif results.rows.crops is not None:
+            cell = results.table.iloc[current]
+            self.picture.setPixmap(pixmap(results.rows.crops[current], CROP_PX))
+            said = f": {cell['call']}, P(ALL) {cell['p_all']:.2f}" if self.show_call.isChecked() else ""
+            self.call.setText(f"Cell {cell['label']}{said}")
+
+
+class _Closing:
+    """What is left to do when the widget is gone."""
+
+    def __init__(self, followed: Followed) -> None:
+        self._followed = followed
+
+    def __call__(self, *_: object) -> None:
+        self._followed.close()
+
+
+def _agreement_text(found: Agreement) -> str:
+    """Return the confusion as a small table."""
+    if found.n == 0:
+        return "Agreement with the calls appears here."
+    (hem_hem, hem_all), (all_hem, all_all) = found.confusion.tolist()
+    kappa = "not defined yet" if np.isnan(found.kappa) else f"{found.kappa:.2f}"
+    return (
+        f"Agreement with the calls on {found.n} cells: kappa {kappa}"
+        "<table cellpadding=3><tr><td></td><td>called Hem</td><td>called ALL</td></tr>"
+        f"<tr><td>you: Hem</td><td align=right>{hem_hem}</td><td align=right>{hem_all}</td></tr>"
+        f"<tr><td>you: ALL</td><td align=right>{all_hem}</td><td align=right>{all_all}</td></tr></table>"
+    )

@@ -1,0 +1,66 @@
+"""A scored layer in figures. No Qt."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_all_detect._napari.results import CellResults
+
+__all__ = ["N_BINS", "Summary", "summarise"]
+
+N_BINS = 20
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a summary shows.
+
+    Attributes
+    ----------
+    cells : int
+    calls : dict of str to int
+        Cells by call; 0 where there is none.
+    fraction_all : float
+        ALL among those called ALL or Hem; NaN without any.
+    interval : (float, float)
+        Wilson's 95 % interval of the fraction: of chance in counting alone, as if cells were independent.
+    histogram : (N_BINS,) int
+        Cells by P(ALL), from 0 to 1.
+    flags : dict of str to int
+        Cells by flag, most frequent first.
+    """
+
+    cells: int
+    calls: dict[str, int]
+    fraction_all: float
+    interval: tuple[float, float]
+    histogram: NDArray[np.int64]
+    flags: dict[str, int]
+
+    @property
+    def sentence(self) -> str:
+        """The figures as one sentence."""
+        calls = ", ".join(f"{n} {call}" for call, n in self.calls.items() if n or call != "uncertain")
+        low, high = self.interval
+        if np.isnan(self.fraction_all):
+            return f"{self.cells} cells"
+        share = f"{100 * self.fraction_all:.1f} % ALL (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+        return f"{self.cells} cells: {calls}; {share}"
+
+
+def summarise(results: CellResults) -> Summary:
+    """Sum up the cells of a layer at the present threshold."""
+    from scipy.stats import binomtest
+
+    table = results.table
+    calls = {call: int((table["call"] == call).sum()) for call in ("ALL", "Hem", "uncertain")}
+    called = calls["ALL"] + calls["Hem"]
+    fraction, interval = float("nan"), (float("nan"), float("nan"))
+    if called:
+        bounds = binomtest(calls["ALL"], called).proportion_ci(0.95, method="wilson")
+        fraction, interval = calls["ALL"] / called, (float(bounds.low), float(bounds.high))
+    histogram, _ = np.histogram(table["p_all"].to_numpy(np.float64), bins=N_BINS, range=(0, 1))
+    flags = Counter(flag for flags in table["flags"] for flag in flags.split(";") if flag)
+    return Summary(len(table), calls, fraction, interval, histogram, dict(flags.most_common()))

@@ -1,0 +1,64 @@
+import os
+import re
+import signal
+import threading
+import time
+
+import pytest
+
+from napari_all_detect import ScoreParams
+from napari_all_detect._napari.process import ProcessEndedError, ScoringProcess
+from napari_all_detect.errors import AllDetectError
+
+
+@pytest.fixture
+def fresh():
+    process = ScoringProcess()
+    yield process
+    process.end()
+
+
+def test_it_starts_with_the_first_call_and_ends_on_request(fresh):
+    assert not fresh.running
+    with pytest.raises(AllDetectError, match="no_such"):
+        fresh.call("open", ScoreParams(bundle="no_such"), True)
+    assert fresh.running
+    fresh.end()
+    assert not fresh.running
+
+
+def test_an_error_leaves_it_ready(fresh):
+    for _ in range(2):
+        with pytest.raises(AllDetectError, match="please report it"):
+            fresh.call("open", None, True)
+    assert fresh.running
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [(ScoringProcess.end, "the scoring process ended$"), (lambda p: os.kill(p._process.pid, signal.SIGKILL), "memory")],
+)
+def test_a_call_whose_process_is_killed_says_why(fresh, how, message):
+    errors = []
+
+    def call():
+        try:
+            fresh.call("open", ScoreParams(), True)
+        except ProcessEndedError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    while not fresh.running:
+        time.sleep(0.01)
+    how(fresh)
+    thread.join(20)
+    assert len(errors) == 1
+    assert re.search(message, errors[0])
+
+
+def test_it_ends_when_nobody_is_left_to_ask(fresh):
+    with pytest.raises(AllDetectError):
+        fresh.call("open", ScoreParams(bundle="no_such"), True)
+    fresh._process.stdin.close()
+    assert fresh._process.wait(20) == 0
