@@ -1,13 +1,195 @@
-from napari_all_detect._napari.layer_link import results_of
+"""The widget *Score cells* in a real viewer; the networks run in the scoring process."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
+
+from napari_all_detect._napari.layer_link import attach, results_of
+from napari_all_detect._napari.shared_process import _process
+from napari_all_detect.samples import draw_smear
 
 
-def test_the_sample_is_scored_for_real(score_cells, qtbot):
+@pytest.fixture(scope="module")
+def drawn():
+    return draw_smear((224, 288), n_cells=12, seed=3)
+
+
+def wait_for_the_end(widget, qtbot):
+    qtbot.waitUntil(lambda: not widget.controller.state.busy, timeout=100_000)
+
+
+def test_the_sample_is_scored_for_real(score_cells, qtbot, tmp_path):
     viewer, widget = score_cells(show=True)
     viewer.open_sample("napari-all-detect", "smear")
-    widget.image.choose(viewer.layers["smear (drawn)"])
+    smear = viewer.layers["smear (drawn)"]
+    widget.image.choose(smear)
+    widget.planes.setCurrentIndex(0)
     widget.score_button.click()
     assert not widget.score_button.isEnabled()
-    assert "some 15 seconds the first time" in widget.status.text() or widget.status.text() == "Starting"
-    qtbot.waitUntil(lambda: not widget.controller.state.busy, timeout=120_000)
+    assert widget.cancel_button.isEnabled()
+    widget.score_button.click()
+    wait_for_the_end(widget, qtbot)
     layer = viewer.layers["smear (drawn) cells"]
-    assert len(results_of(layer)) >= 20
+    results = results_of(layer)
+    assert len(viewer.layers) == 3
+    assert len(results) >= 25
+    assert "cells scored" in widget.status.text()
+    assert "lite-" in widget.running_on.text()
+    assert "cpu" in widget.running_on.text()
+    assert widget.table.model.rowCount() == len(results)
+    # Cells of both kinds stand out in their colours on the canvas.
+    layer.contour, layer.opacity = 0, 1
+    viewer.fit_to_view()
+    shown = viewer.screenshot(canvas_only=True, flash=False)[..., :3].reshape(-1, 3).astype(int)
+    extremes = [results.table["p_all"].argmax(), results.table["p_all"].argmin()]
+    for rgba in layer.colormap.map(results.rows.numbers[extremes]):
+        assert (np.abs(shown - np.rint(255 * rgba[:3])).max(axis=1) <= 3).sum() > 100
+    widget.table.export(tmp_path / "cells.csv")
+    assert len((tmp_path / "cells.csv").read_text().splitlines()) == len(results) + 1
+
+
+def test_closing_the_viewer_in_mid_run_leaves_nothing_behind(score_cells, qtbot, drawn):
+    viewer, widget = score_cells()
+    viewer.add_image(drawn.rgb)
+    widget.score_button.click()
+    qtbot.waitUntil(lambda: _process.running, timeout=10_000)
+    controller = widget.controller
+    viewer.close()
+    qtbot.waitUntil(lambda: not _process.running, timeout=10_000)
+    assert controller.wait(10)
+
+
+@pytest.fixture
+def scored(score_cells, drawn, scored_rows):
+    """Return viewer, widget, labels layer with gaps and results that were made up."""
+    viewer, widget = score_cells(show=True)
+    viewer.add_image(drawn.rgb)
+    layer = viewer.add_labels(np.where(drawn.labels > 0, 3 * drawn.labels, 0))
+    attach(layer, scored_rows(layer.data))
+    viewer.layers.selection.active = layer
+    return viewer, widget, layer, results_of(layer)
+
+
+def test_table_canvas_and_selection_stay_together_when_sorted(scored, qtbot):
+    viewer, widget, layer, results = scored
+    model, view = widget.table.model, widget.table.view
+    model.sort(model.columns.index("p_all"), Qt.SortOrder.DescendingOrder)
+    assert results.table["p_all"].iloc[model.order].is_monotonic_decreasing
+    view.selectRow(1)
+    row = int(model.order[1])
+    assert results.selected.tolist() == [row]
+    assert viewer.scene.camera.center[1:] == pytest.approx(results.position(row))
+    # A click on a cell selects its row, wherever it stands.
+    click(viewer, layer, results.position(0))
+    assert results.selected.tolist() == [0]
+    assert [int(model.order[index.row()]) for index in view.selectionModel().selectedRows()] == [0]
+    click(viewer, layer, results.position(2), "Control")
+    assert results.selected.tolist() == [0, 2]
+    model.sort(model.columns.index("label"), Qt.SortOrder.AscendingOrder)
+    widget.table._show_selection()
+    assert sorted(int(model.order[index.row()]) for index in view.selectionModel().selectedRows()) == [0, 2]
+    # The background selects nothing anew.
+    click(viewer, layer, (0, 0) if not layer.data[0, 0] else (223, 0))
+    assert results.selected.tolist() == [0, 2]
+
+
+def test_filters_and_copy(scored):
+    _, widget, _, results = scored
+    widget.table.calls.setCurrentText("ALL")
+    n = (results.table["call"] == "ALL").sum()
+    assert widget.table.model.rowCount() == n
+    assert widget.table.count.text() == f"{n} of {len(results)} cells"
+    widget.table.copy()
+    copied = QApplication.clipboard().text().splitlines()
+    assert len(copied) == n + 1
+    assert copied[0].split("\t")[:3] == ["image", "plane", "label"]
+    widget.threshold.setValue(100)
+    assert widget.table.model.rowCount() == 0
+
+
+def test_colours_and_threshold_are_live(scored):
+    _, widget, layer, results = scored
+    before = layer.colormap.map(results.rows.numbers)
+    widget.colouring.setCurrentText("call")
+    assert results.colouring == "call"
+    calls = layer.colormap.map(results.rows.numbers)
+    assert len(np.unique(calls, axis=0)) == 2
+    assert not np.allclose(before, calls)
+    widget.threshold.setValue(0)
+    assert set(results.table["call"]) == {"ALL"}
+    assert len(np.unique(layer.colormap.map(results.rows.numbers), axis=0)) == 1
+    assert widget.threshold_text.text() == "0.00"
+
+
+def test_deleting_the_scored_layer_empties_the_widget(scored):
+    viewer, widget, layer, _ = scored
+    viewer.layers.remove(layer)
+    assert widget.table.model.rowCount() == 0
+    assert not widget.table.export_button.isEnabled()
+    assert "No scores yet" in widget.summary.sentence.text()
+
+
+def test_two_viewers_show_their_own(scored, score_cells):
+    _, first, _, results = scored
+    _, second = score_cells()
+    assert first.table.model.rowCount() == len(results)
+    assert second.table.model.rowCount() == 0
+    assert second.image.count() == 0
+
+
+def test_without_an_image_the_button_says_what_to_do(score_cells, notices):
+    _, widget = score_cells()
+    widget.score()
+    assert len(notices) == 1
+    assert "open a stained smear first" in notices[0]
+
+
+def test_a_bad_number_is_refused_with_its_range(score_cells, drawn, notices):
+    viewer, widget = score_cells()
+    viewer.add_image(drawn.rgb)
+    widget.score_fields["pixel_size_um"].value = "1e9"
+    widget.score()
+    assert len(notices) == 1
+    assert "pixel_size_um" in notices[0]
+    assert not widget.controller.state.busy
+
+
+def test_the_form_shows_the_parameters_defaults(score_cells, drawn):
+    from napari_all_detect import ScoreParams
+
+    viewer, widget = score_cells()
+    assert widget.params() == ScoreParams()
+    viewer.add_image(drawn.rgb, scale=(0.25, 0.25), units=("um", "um"))
+    assert "0.25" in widget.score_fields["pixel_size_um"].native.placeholderText()
+
+
+def test_planes_can_be_chosen_of_a_stack_only(score_cells, drawn):
+    viewer, widget = score_cells(show=True)
+    viewer.add_image(drawn.rgb)
+    assert not widget.planes.isVisibleTo(widget)
+    stack = viewer.add_image(np.stack([drawn.rgb, drawn.rgb, drawn.rgb]))
+    widget.image.choose(stack)
+    assert widget.planes.isVisibleTo(widget)
+    viewer.dims.set_point(0, 2)
+    assert widget.task().at == (2,)
+    widget.planes.setCurrentText("All planes")
+    assert widget.task().at is None
+
+
+def test_the_card_and_the_research_line_are_there(score_cells):
+    _, widget = score_cells()
+    widget.card_button.click()
+    assert "lite" in widget._card_dialog.findChild(object, "card").toPlainText()
+
+
+def click(viewer, layer, place, *modifiers):
+    """Press the mouse on the canvas at a place in the layer's data."""
+
+    event = SimpleNamespace(
+        position=layer.data_to_world(place), view_direction=None, dims_displayed=[0, 1], modifiers=modifiers
+    )
+    for callback in viewer.mouse_drag_callbacks:
+        callback(viewer, event)

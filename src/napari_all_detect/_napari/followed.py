@@ -59,9 +59,15 @@ class Followed:
 
     def _show(self, layer: Any, results: CellResults | None) -> None:
         if self.results is not None:
-            self.results.changed.disconnect(self.changed.emit)
-            self.results.selection_changed.disconnect(self.selection_changed.emit)
+            self.results.changed.disconnect(self._tell_change)
+            self.results.selection_changed.disconnect(self._tell_selection)
         self.layer, self.results = layer, results
         if results is not None:
-            results.changed.connect(self.changed.emit)
-            results.selection_changed.connect(self.selection_changed.emit)
+            results.changed.connect(self._tell_change)
+            results.selection_changed.connect(self._tell_selection)
+
+    def _tell_change(self) -> None:
+        self.changed.emit()
+
+    def _tell_selection(self) -> None:
+        self.selection_changed.emit()

@@ -29,7 +29,7 @@ class LayerPlane:
     image, plane : str
         The names in the tables: those that the command line gives the file.
     pixel_size_um : float or None
-    pixels : (H, W, C) or (3, H, W) array-like
+    pixels : (H, W, C), or (3, H, W) if `channels_first`, array-like
         Numpy, dask or zarr.
     labels : (H, W) array-like, optional
     """
@@ -39,6 +39,7 @@ class LayerPlane:
     plane: str
     pixel_size_um: float | None
     pixels: Any
+    channels_first: bool
     labels: Any | None
 
     def read(self) -> PlaneInput:
@@ -50,7 +51,7 @@ class LayerPlane:
             If the values can't be taken for 8-bit RGB.
         """
         pixels = np.asarray(self.pixels)
-        if pixels.shape[-1] not in (3, 4):
+        if self.channels_first:
             pixels = np.moveaxis(pixels, 0, -1)
         labels = None if self.labels is None else np.asarray(self.labels)
         return PlaneInput(as_rgb(pixels, self.image), self.image, self.plane, labels, self.pixel_size_um)
@@ -113,6 +114,7 @@ def layer_planes(image: Any, labels: Any | None = None, at: Sequence[int] | None
             plane=names[1][int(np.ravel_multi_index(index, shape[:-2]))] if index else names[1][0],
             pixel_size_um=size,
             pixels=pixels[index] if index else pixels,
+            channels_first=not image.rgb,
             labels=None if numbers is None else numbers[index] if index else numbers,
         )
         for index in indices

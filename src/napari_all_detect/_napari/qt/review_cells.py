@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QVBoxLayout, QWidget
 
 from napari_all_detect._napari.followed import Followed
@@ -60,16 +60,21 @@ class ReviewCells(QWidget):
         layout.addWidget(self.agreement)
         layout.addWidget(self.save_button)
         layout.addStretch()
-        within = Qt.ShortcutContext.WidgetWithChildrenShortcut
-        for key, verdict in KEYS.items():
-            QShortcut(QKeySequence(key), self, partial(self.judge, verdict), context=within)
-        QShortcut(QKeySequence(Qt.Key.Key_Backspace), self, self.back, context=within)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.show_call.toggled.connect(self._show)
         self.followed.layer_changed.connect(self._start)
         self.followed.changed.connect(self._show)
         self.destroyed.connect(_Closing(self.followed))
         self._start()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+        """Judge by keyboard; buttons and boxes in here pass letters on to this."""
+        if event.text().upper() in KEYS:
+            self.judge(KEYS[event.text().upper()])
+        elif event.key() == Qt.Key.Key_Backspace:
+            self.back()
+        else:
+            super().keyPressEvent(event)
 
     def judge(self, verdict: str) -> None:
         """Note a verdict on the cell that is shown, and go on to the next."""

@@ -210,6 +210,7 @@ class ScoreCells(QWidget):
         self._card_dialog.setWindowTitle(self.bundle.currentText())
         self._card_dialog.resize(700, 700)
         browser = QTextBrowser()
+        browser.setObjectName("card")
         browser.setMarkdown(card_text(self.bundle.currentData()))
         QVBoxLayout(self._card_dialog).addWidget(browser)
         self._card_dialog.show()

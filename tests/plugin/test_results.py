@@ -1,0 +1,131 @@
+from copy import deepcopy
+
+import numpy as np
+import pandas as pd
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Labels
+
+from napari_all_detect._napari.followed import Followed
+from napari_all_detect._napari.layer_link import attach, results_of, show_cell
+
+VOTES = [[0.9, 0.8, 0.7], [0.1, 0.2, 0.6], [0.4, 0.5, 0.6]]
+
+
+@pytest.fixture
+def scored(results):
+    """Return a layer with three cells and its results."""
+    found = results(VOTES)
+    labels = np.zeros((30, 12), int)
+    for k in range(3):
+        labels[10 * k : 10 * k + 4, 5:9] = k + 1
+    layer = Labels(labels, scale=(0.5, 0.5))
+    attach(layer, found)
+    return layer, found
+
+
+def test_calls_and_votes_follow_the_threshold(results):
+    found = results(VOTES)
+    assert found.table["call"].tolist() == ["ALL", "Hem", "ALL"]
+    found.threshold = 0.75
+    assert found.table["call"].tolist() == ["ALL", "Hem", "Hem"]
+    assert found.table["votes_all"].tolist() == [2, 0, 0]
+    assert found.table.dtypes.equals(results(VOTES).table.dtypes)
+    found.threshold = 0.5
+    pd.testing.assert_frame_equal(found.table, results(VOTES).table)
+
+
+def test_a_changed_value_tells_and_an_equal_one_does_not(results):
+    found, told = results(VOTES), []
+    found.changed.connect(lambda: told.append("changed"))
+    found.selection_changed.connect(lambda: told.append("selection"))
+    found.threshold = found.threshold
+    found.colouring = found.colouring
+    found.select([])
+    assert told == []
+    found.threshold = 0.2
+    found.colouring = "spread"
+    found.select([1])
+    found.judge(0, "Hem")
+    assert told == ["changed", "changed", "selection", "changed"]
+
+
+def test_features_stand_at_their_labels_and_agree_with_the_table(results):
+    found = results(VOTES, numbers=np.array([2, 3, 7]))
+    features = found.features()
+    assert len(features) == 8
+    assert features["p_all"][[2, 3, 7]].tolist() == pytest.approx(found.table["p_all"].tolist())
+    assert features["call"][[2, 3, 7]].tolist() == found.table["call"].tolist()
+    assert features.loc[[0, 1, 4, 5, 6]].drop(columns="verdict").isna().all(axis=None)
+
+
+def test_the_layer_follows(scored):
+    layer, found = scored
+    before = layer.colormap.map(np.arange(4))
+    found.select([1])
+    assert not np.allclose(layer.colormap.map(np.arange(4))[2], before[2])
+    found.select([])
+    np.testing.assert_array_equal(layer.colormap.map(np.arange(4)), before)
+    found.threshold = 0.75
+    assert layer.features["call"].tolist() == [None, "ALL", "Hem", "Hem"]
+
+
+def test_the_status_bar_says_the_score(scored):
+    layer, _ = scored
+    status = layer.get_status((0.5, 3.0), world=True)
+    assert "call: ALL" in str(status)
+    assert "p_all: 0.8" in str(status)
+    assert "call" not in str(layer.get_status((2.5, 3.0), world=True))
+
+
+def test_a_duplicated_layer_has_results_of_its_own(scored):
+    layer, found = scored
+    found.judge(0, "ALL")
+    other = Labels(layer.data, metadata=deepcopy(layer.metadata))
+    mine = results_of(other)
+    assert mine is not found
+    assert mine.verdicts.tolist() == ["ALL", "", ""]
+    mine.threshold = 0.75
+    assert found.threshold == 0.5
+    assert layer.features["call"].tolist()[1:] == ["ALL", "Hem", "ALL"]
+    assert other.features["call"].tolist()[1:] == ["ALL", "Hem", "Hem"]
+
+
+def test_the_viewer_goes_to_a_cell(scored):
+    layer, _ = scored
+    viewer = ViewerModel()
+    viewer.add_layer(layer)
+    show_cell(viewer, layer, 2, least_zoom=5)
+    assert viewer.scene.camera.center[1:] == pytest.approx((0.5 * 21.5, 0.5 * 6.5))
+    assert viewer.scene.camera.zoom >= 5
+
+
+def test_widgets_follow_the_active_scored_layer(results):
+    viewer, told = ViewerModel(), []
+    followed = Followed(viewer)
+    followed.layer_changed.connect(lambda: told.append("layer"))
+    followed.changed.connect(lambda: told.append("changed"))
+    first, second = (viewer.add_labels(np.zeros((30, 12), int)) for _ in range(2))
+    assert followed.results is None
+    for layer in (first, second):
+        attach(layer, results(VOTES))
+    viewer.layers.selection.active = first
+    assert followed.layer is first
+    results_of(second).threshold = 0.1
+    results_of(first).threshold = 0.1
+    viewer.layers.remove(first)
+    assert followed.layer is second
+    viewer.layers.remove(second)
+    assert followed.results is None
+    assert told.count("changed") == 1
+    followed.close()
+    viewer.add_layer(first)
+    assert followed.results is None
+
+
+def test_two_viewers_follow_their_own(results):
+    viewers = [ViewerModel(), ViewerModel()]
+    followed = [Followed(viewer) for viewer in viewers]
+    attach(viewers[0].add_labels(np.zeros((30, 12), int)), results(VOTES))
+    assert followed[0].results is not None
+    assert followed[1].results is None
