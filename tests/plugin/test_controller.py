@@ -1,6 +1,7 @@
 """The controller with the real scoring process and the shipped bundle, no window."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,9 @@ from PIL import Image as Picture
 
 from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
 from napari_all_detect._napari.controller import Task
-from napari_all_detect._napari.exporting import export_table
+from napari_all_detect._napari.exporting import Exported, export, image_of
 from napari_all_detect._napari.layer_link import results_of
+from napari_all_detect._napari.reading import read_zarr
 from napari_all_detect.cli import main
 
 CLASSICAL = ScoreParams(segmentation=SegmentationParams(method="classical"))
@@ -44,18 +46,20 @@ def opened_from(path, layer):
 def test_export_has_the_bytes_of_the_command_line(viewer, controller, done, drawn, tmp_path, reuse_engines):
     path = tmp_path / "smear.png"
     Picture.fromarray(drawn.rgb).save(path)
-    assert main(["score", str(path), "--out", str(tmp_path / "out"), "--format", "csv,parquet"]) == 0
+    formats = "csv,parquet,geojson"
+    assert main(["score", str(path), "--out", str(tmp_path / "out"), "--format", formats]) == 0
     assert main(["score", str(path), "--out", str(tmp_path / "strict"), "--threshold", "0.9"]) == 0
     assert controller.score(Task(opened_from(path, viewer.add_image(drawn.rgb)), None, ScoreParams()))
     done()
-    results = results_of(viewer.layers[-1])
-    for suffix in (".csv", ".parquet"):
-        export_table(results, tmp_path / f"mine{suffix}")
-        assert (tmp_path / f"mine{suffix}").read_bytes() == (tmp_path / f"out/cells{suffix}").read_bytes()
+    layer, results = viewer.layers[-1], results_of(viewer.layers[-1])
+    for name in ("cells.csv", "cells.parquet", "geojson/smear.geojson"):
+        mine = (tmp_path / "mine").with_suffix(Path(name).suffix)
+        export(Exported(results, layer.data), mine)
+        assert mine.read_bytes() == (tmp_path / "out" / name).read_bytes()
     labels = tifffile.imread(tmp_path / "out/labels/smear_labels.tif")
     np.testing.assert_array_equal(viewer.layers[-1].data, labels)
     results.threshold = 0.9
-    export_table(results, tmp_path / "strict.csv")
+    export(Exported(results, layer.data), tmp_path / "strict.csv")
     assert (tmp_path / "strict.csv").read_bytes() == (tmp_path / "strict/cells.csv").read_bytes()
     assert (tmp_path / "strict.csv").read_bytes() != (tmp_path / "mine.csv").read_bytes()
 
@@ -67,12 +71,18 @@ def test_a_stack_has_the_bytes_of_the_command_line_and_numbers_of_its_own(
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, stack, photometric="rgb", resolution=(40000, 40000), resolutionunit="CENTIMETER")
     command = ["score", str(path), "--out", str(tmp_path / "out"), "--segmentation", "classical"]
+    command += ["--format", "geojson"]
     assert main(command) == 0
     controller.score(Task(opened_from(path, viewer.add_image(stack)), None, CLASSICAL))
     done()
     layer, results = viewer.layers[-1], results_of(viewer.layers[-1])
-    export_table(results, tmp_path / "mine.csv")
-    assert (tmp_path / "mine.csv").read_bytes() == (tmp_path / "out/cells.csv").read_bytes()
+    exported = Exported(results, layer.data, image_of(viewer.layers, layer, results))
+    for name, mine in (("cells.csv", "mine.csv"), ("geojson/stack_p2.geojson", "mine_p2.geojson")):
+        export(exported, tmp_path / f"mine{Path(name).suffix}")
+        assert (tmp_path / mine).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    export(exported, tmp_path / "mine.zarr")
+    (cut, *_), _ = read_zarr(tmp_path / "mine_p2.zarr")
+    np.testing.assert_array_equal(cut, stack[2])
     assert results.table["diameter_um"].notna().all()
     assert layer.data.shape == stack.shape[:3]
     assert set(np.unique(layer.data)) == {0, *results.rows.numbers.tolist()}

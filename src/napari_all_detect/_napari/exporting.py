@@ -1,55 +1,149 @@
-"""The table's formats: the same functions as the command line's, so the same bytes."""
+"""Scored layers as files: written by the same functions as the command line's, so with the same bytes. No Qt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from napari_all_detect._napari.planes import is_smear, layer_planes, spatial_shape
 from napari_all_detect._napari.results import CellResults
-from napari_all_detect.errors import OutputError
+from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.export.csv import write_csv
+from napari_all_detect.export.geojson import write_geojson
+from napari_all_detect.export.h5ad import write_h5ad
+from napari_all_detect.export.ome_zarr import write_ome_zarr
 from napari_all_detect.export.parquet import write_parquet
 
-__all__ = ["TABLE_FORMATS", "TableFormat", "copied_text", "export_table"]
+__all__ = ["EXPORT_FORMATS", "ExportFormat", "Exported", "copied_text", "export", "image_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """What is exported.
+
+    Attributes
+    ----------
+    results : CellResults
+    labels : (..., H, W) integer
+        The layer's.
+    image : napari.layers.Image or None
+        The smear, for formats that hold its pixels.
+    """
+
+    results: CellResults
+    labels: NDArray[np.integer]
+    image: Any | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Plane:
+    index: tuple[int, ...]
+    name: str
+    cells: pd.DataFrame
+    labels: NDArray[np.integer]
+    nuclei: NDArray[np.integer] | None
 
 
 @dataclass(frozen=True)
-class TableFormat:
-    """A format that a table of cells can be written in."""
+class ExportFormat:
+    """A format: what it is called, its suffix, and what writes it."""
 
     name: str
     suffix: str
-    write: Callable[[CellResults, Path], None]
+    write: Callable[[Exported, Path], None]
 
 
-TABLE_FORMATS = (
-    TableFormat("CSV", ".csv", lambda results, path: write_csv(results.export_table(), path)),
-    TableFormat("Parquet", ".parquet", lambda results, path: write_parquet(results.export_table(), path)),
+def _write_geojson(exported: Exported, path: Path) -> None:
+    for plane, target in _targets(exported, path):
+        write_geojson(plane.cells, plane.labels, target, plane.nuclei)
+
+
+def _write_ome_zarr(exported: Exported, path: Path) -> None:
+    if exported.image is None:
+        raise InputError("OME-Zarr holds the image too, and no image layer of the labels' size is open; open it")
+    pixels = {plane.index: plane for plane in layer_planes(exported.image)}
+    for plane, target in _targets(exported, path):
+        if target.exists():
+            raise OutputError(f"{target} is there already; choose another name")
+        given = pixels[plane.index].read()
+        write_ome_zarr(
+            given.pixels.rgb, plane.labels, plane.cells, target, _pixel_size_um(exported.results, plane.name)
+        )
+
+
+EXPORT_FORMATS = (
+    ExportFormat("CSV", ".csv", lambda e, path: write_csv(e.results.export_table(), path)),
+    ExportFormat("Parquet", ".parquet", lambda e, path: write_parquet(e.results.export_table(), path)),
+    ExportFormat("GeoJSON for QuPath", ".geojson", _write_geojson),
+    ExportFormat("OME-Zarr", ".zarr", _write_ome_zarr),
+    ExportFormat("AnnData", ".h5ad", lambda e, path: write_h5ad(e.results.export_table(), path)),
 )
 
 
-def export_table(results: CellResults, path: Path) -> None:
-    """Write the table in the format that the suffix names.
+def export(exported: Exported, path: Path) -> None:
+    """Write in the format that the suffix names; of a stack, formats of images have a file for each plane.
 
     Raises
     ------
     OutputError
         If no format has this suffix, or the file can't be written.
+    InputError
+        If the format holds the image and there is none.
     MissingDependencyError
         If the format needs a package that is not there.
     """
-    for table_format in TABLE_FORMATS:
-        if path.suffix.lower() == table_format.suffix:
+    for known in EXPORT_FORMATS:
+        if path.suffix.lower() == known.suffix:
             try:
-                table_format.write(results, path)
+                known.write(exported, path)
             except OSError as error:
                 raise OutputError(f"{path} can't be written ({error.strerror}); choose another folder") from error
             return
-    known = ", ".join(table_format.suffix for table_format in TABLE_FORMATS)
-    raise OutputError(f"{path.name}: no format has the suffix {path.suffix!r}; expected one of: {known}")
+    suffixes = ", ".join(known.suffix for known in EXPORT_FORMATS)
+    raise OutputError(f"{path.name}: no format has the suffix {path.suffix!r}; expected one of: {suffixes}")
+
+
+def image_of(layers: Any, labels: Any, results: CellResults) -> Any | None:
+    """Return the image layer that labels belong to: of their size, and if possible of the name in the table."""
+    shape = tuple(labels.data.shape)
+    images = [layer for layer in layers if layer._type_string == "image" and is_smear(layer)]
+    fitting = [layer for layer in images if spatial_shape(layer) == shape]
+    name = results.table["image"].iloc[0] if len(results) else None
+    named = [layer for layer in fitting if layer_planes(layer)[0].image == name]
+    return next(iter([*named, *fitting]), None)
 
 
 def copied_text(table: pd.DataFrame) -> str:
     """Return rows as a spreadsheet takes them from the clipboard: tabs between columns."""
     return table.to_csv(sep="\t", index=False, lineterminator="\n")
+
+
+def _targets(exported: Exported, path: Path) -> Iterator[tuple[_Plane, Path]]:
+    planes = list(_planes(exported))
+    for plane in planes:
+        name = path.name if len(planes) == 1 else f"{path.stem}_{plane.name}{path.suffix}"
+        yield plane, path.with_name(name)
+
+
+def _planes(exported: Exported) -> Iterator[_Plane]:
+    """Yield the planes that have cells, their labels numbered as in the table."""
+    table, rows = exported.results.export_table(), exported.results.rows
+    for name in dict.fromkeys(table["plane"]):
+        own = np.flatnonzero(table["plane"] == name)
+        cells = table.iloc[own].reset_index(drop=True)
+        index = tuple(map(int, rows.index[own[0]]))
+        before = int(rows.numbers[own[0]] - cells["label"].iloc[0])
+        labels = np.asarray(exported.labels[index]).astype(np.int64)
+        labels = np.where(labels > 0, labels - before, 0)
+        nuclei = None if rows.nuclei is None else np.where(rows.nuclei[index], labels, 0)
+        yield _Plane(index, str(name), cells, labels, nuclei)
+
+
+def _pixel_size_um(results: CellResults, plane: str) -> float | None:
+    summary = results.rows.summary
+    size = float(summary.loc[summary["plane"] == plane, "pixel_size_um"].iloc[0])
+    return None if np.isnan(size) else size

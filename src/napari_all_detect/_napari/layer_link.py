@@ -8,7 +8,7 @@ from psygnal import Signal
 from napari_all_detect._napari.colours import ScoreColormap, colour_levels, palette, shares
 from napari_all_detect._napari.results import CellResults
 
-__all__ = ["ATTACHED", "RESULTS_KEY", "attach", "results_of", "show_cell"]
+__all__ = ["ATTACHED", "RESULTS_KEY", "attach", "layer_looks", "results_of", "show_cell"]
 
 RESULTS_KEY = "all_detect"
 """Where the results stand in a layer's metadata."""
@@ -27,6 +27,11 @@ def attach(layer: Any, results: CellResults) -> None:
     layer.metadata = {**layer.metadata, RESULTS_KEY: results}
     _links[layer] = _Link(layer, results)
     ATTACHED.layer.emit(layer)
+
+
+def layer_looks(results: CellResults) -> dict[str, Any]:
+    """Return the attributes of a labels layer that is yet to be made, so that it has these results."""
+    return {"metadata": {RESULTS_KEY: results}, "features": results.features(), "colormap": _colormap(results)}
 
 
 def results_of(layer: Any) -> CellResults | None:
@@ -71,10 +76,12 @@ class _Link:
     def _show_colours(self) -> None:
         layer, results = self._layer(), self._results
         if layer is not None:
-            numbers = results.rows.numbers
-            share = shares(results.table, results.colouring)
-            levels = colour_levels(numbers, share, numbers[results.selected])
-            layer.colormap = ScoreColormap(levels, palette(results.colouring))
+            layer.colormap = _colormap(results)
+
+
+def _colormap(results: CellResults) -> ScoreColormap:
+    numbers, share = results.rows.numbers, shares(results.table, results.colouring)
+    return ScoreColormap(colour_levels(numbers, share, numbers[results.selected]), palette(results.colouring))
 
 
 _links: "WeakKeyDictionary[Any, _Link]" = WeakKeyDictionary()

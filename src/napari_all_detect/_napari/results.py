@@ -36,6 +36,8 @@ class Rows:
         What the networks saw; None of results that were read from a file.
     summary : DataFrame
         A row per plane, the columns of `images.csv`.
+    nuclei : bool array of the layer's shape, or None
+        Where the nuclei are, if they were looked for.
     """
 
     table: pd.DataFrame
@@ -43,6 +45,7 @@ class Rows:
     index: NDArray[np.int64]
     crops: NDArray[np.uint8] | None
     summary: pd.DataFrame
+    nuclei: NDArray[np.bool_] | None = None
 
 
 class CellResults:
@@ -178,10 +181,13 @@ def joined(parts: Sequence[tuple[tuple[int, ...], ScoredPart]], shape: Sequence[
     rows : Rows
     """
     labels = np.zeros(shape, np.int32)
+    nuclei = None if any(part.scored.nuclei is None for _, part in parts) else np.zeros(shape, bool)
     offset, numbers = 0, []
     for index, part in parts:
         found = part.scored.labels
         labels[index] = np.where(found > 0, found + offset, 0)
+        if nuclei is not None and part.scored.nuclei is not None:
+            nuclei[index] = part.scored.nuclei > 0
         numbers.append(part.scored.table["label"].to_numpy(np.int64) + offset)
         offset += int(found.max(initial=0))
     tables = [part.scored.table for _, part in parts]
@@ -194,6 +200,7 @@ def joined(parts: Sequence[tuple[tuple[int, ...], ScoredPart]], shape: Sequence[
         index=np.repeat(np.array([index for index, _ in parts], np.int64).reshape(len(parts), -1), counts, axis=0),
         crops=np.concatenate([part.scored.crops for _, part in parts]),
         summary=pd.concat([part.scored.summary for _, part in parts], ignore_index=True),
+        nuclei=nuclei,
     )
     return labels, rows
 

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_all_detect._napari.exporting import TABLE_FORMATS, copied_text, export_table
+from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, copied_text, export, image_of
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.layout import button, row
@@ -142,21 +142,22 @@ class CellTable(QWidget):
 
     def export(self, path: Path) -> None:
         """Write the table."""
-        if self._followed.results is None:
+        results, layer = self._followed.results, self._followed.layer
+        if results is None:
             return
         try:
-            export_table(self._followed.results, path)
+            export(Exported(results, layer.data, image_of(self._followed.viewer.layers, layer, results)), path)
         except AllDetectError as error:
             show_error(str(error))
         else:
-            show_info(f"{len(self._followed.results)} cells written to {path}")
+            show_info(f"{len(results)} cells written to {path}")
 
     def _export(self) -> None:
-        filters = ";;".join(f"{table.name} (*{table.suffix})" for table in TABLE_FORMATS)
+        filters = ";;".join(f"{known.name} (*{known.suffix})" for known in EXPORT_FORMATS)
         name, chosen = QFileDialog.getSaveFileName(self, "Export cells", "cells.csv", filters)
         if name:
             path = Path(name)
-            suffix = next(table.suffix for table in TABLE_FORMATS if chosen.startswith(table.name))
+            suffix = next(known.suffix for known in EXPORT_FORMATS if chosen.startswith(known.name))
             self.export(path if path.suffix else path.with_suffix(suffix))
 
     def _filter(self, *_: object) -> None:

@@ -1,0 +1,171 @@
+"""Tables that were saved -> results again. No Qt."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from napari_all_detect import table
+from napari_all_detect._napari.messages import Opened
+from napari_all_detect._napari.results import CellResults, Rows
+from napari_all_detect.bundle import list_bundles, load_bundle
+from napari_all_detect.crops import center_crop, crop_scale
+from napari_all_detect.ensemble import member_weights
+from napari_all_detect.errors import AllDetectError, InputError
+
+__all__ = ["members_of", "read_cells_csv", "restored", "run_by_bundle", "run_by_record", "typed_again"]
+
+VERDICT = "verdict"
+
+
+def read_cells_csv(path: Path) -> pd.DataFrame:
+    """Read `cells.csv` or `images.csv` to the types that were written.
+
+    Raises
+    ------
+    InputError
+        If it is no table of ours.
+    """
+    try:
+        frame = pd.read_csv(path, dtype=object, keep_default_na=False, encoding="utf-8")
+        columns = table.cell_columns(members_of(frame)) if "label" in frame else table.IMAGE_COLUMNS
+        return typed_again(frame, columns)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a table that all-detect wrote ({error}); score the images again") from error
+
+
+def members_of(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Return the members that a table has a column of."""
+    return tuple(str(name).removeprefix("p_all_") for name in frame.columns if str(name).startswith("p_all_"))
+
+
+def typed_again(frame: pd.DataFrame, columns: Sequence[table.Column]) -> pd.DataFrame:
+    """Return a table, read from any format, with the columns' own types; a verdict is kept.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If a column is missing or holds something else.
+    """
+    values = {column.name: _values(frame[column.name], column.dtype) for column in columns}
+    typed = table.typed(columns, values, len(frame))
+    return typed.assign(verdict=frame[VERDICT].fillna("").astype(object).to_numpy()) if VERDICT in frame else typed
+
+
+def _values(column: "pd.Series[Any]", dtype: str) -> Any:
+    if dtype == "str":
+        return column.fillna("").astype(str).to_numpy(object)
+    truths = column.map({"True": 1.0, "False": 0.0}) if dtype == "boolean" and column.dtype == object else column
+    numbers = pd.to_numeric(truths.replace("", None)).to_numpy(np.float64, na_value=np.nan)
+    if dtype == "int64":
+        return numbers.astype(np.int64)
+    if dtype in ("Int64", "boolean"):
+        return [pd.NA if np.isnan(n) else (bool(n) if dtype == "boolean" else int(n)) for n in numbers]
+    return numbers
+
+
+def run_by_record(run: Mapping[str, Any]) -> Opened:
+    """Return what scored, from a `run.json`."""
+    bundle = run["bundle"]
+    weights = bundle["member_weights"]
+    source = str(run["parameters"]["bundle"])
+    return Opened(
+        source=source,
+        bundle=f"{bundle['name']}-{bundle['version']}",
+        crop_size=_crop_size(source, bundle["digest"]),
+        members=tuple(weights),
+        weights=tuple(map(float, weights.values())),
+        threshold=float(bundle["threshold"]),
+        engine=str(run["engine"]),
+        device=str(run["device"]),
+    )
+
+
+def run_by_bundle(cells: pd.DataFrame) -> Opened:
+    """Return what scored, as far as a table alone tells, and the bundle that it names if that is installed."""
+    label, members = str(cells["bundle"].iloc[0]) if len(cells) else "", members_of(cells)
+    for listed in list_bundles():
+        if f"{listed.name}-{listed.version}" == label:
+            manifest = load_bundle(listed.name).manifest
+            weights = member_weights([member.validation for member in manifest.members], manifest.ensemble.weighting)
+            threshold, size = manifest.ensemble.threshold, manifest.crop.size
+            return Opened(listed.name, label, size, members, tuple(weights.tolist()), threshold, "", "")
+    return Opened(label, label, 0, members, (1.0,) * len(members), 0.5, "", "")
+
+
+def restored(
+    cells: pd.DataFrame,
+    run: Opened,
+    numbers: NDArray[np.integer],
+    index: NDArray[np.integer],
+    summary: pd.DataFrame | None,
+    planes: Sequence[tuple[NDArray[np.uint8], NDArray[np.integer]]],
+) -> CellResults:
+    """Make results of a saved table.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        N rows, with or without verdicts.
+    run : Opened
+    numbers : (N,) int
+        Each cell's number in the layer.
+    index : (N, L) int
+        Where its plane lies.
+    summary : DataFrame or None
+        The planes' rows of `images.csv`; made anew if it was not saved.
+    planes : sequence of ((H, W, 3) uint8, (H, W) int)
+        Pixels and labels of all planes, in the order of the table, from which the crops are cut again; none if the
+        pixels are gone.
+    """
+    verdicts = cells[VERDICT].tolist() if VERDICT in cells else None
+    cells = cells.drop(columns=VERDICT, errors="ignore")
+    if summary is None:
+        summary = _summaries(cells, run)
+    crops = [
+        center_crop(rgb, labels, run.crop_size, float(scale))
+        for (rgb, labels), scale in zip(planes, summary["rescale"], strict=False)
+    ]
+    whole = run.crop_size > 0 and sum(map(len, crops)) == len(cells)
+    rows = Rows(
+        cells, numbers.astype(np.int64), index.astype(np.int64), np.concatenate(crops) if whole else None, summary
+    )
+    results = CellResults(rows, run)
+    if verdicts is not None:
+        results.take_verdicts(verdicts)
+    return results
+
+
+def _summaries(cells: pd.DataFrame, run: Opened) -> pd.DataFrame:
+    """Sum the planes up, with the rescaling that is the default."""
+    rows = []
+    for (image, plane), own in cells.groupby(["image", "plane"], sort=False):
+        size = own["diameter_um"].iloc[0] / own["diameter_px"].iloc[0]
+        facts = {"image": image, "plane": plane, "pixel_size_um": size, "rescale": _scale(own, run, size)}
+        rows.append(table.image_row(own, facts | {"notes": ""}))
+    return pd.concat(rows, ignore_index=True) if rows else table.typed(table.IMAGE_COLUMNS, {}, 0)
+
+
+def _scale(cells: pd.DataFrame, run: Opened, pixel_size_um: float) -> float:
+    if not run.crop_size:
+        return 1.0
+    crop = load_bundle(run.source).manifest.crop
+    return crop_scale(
+        "auto",
+        pixel_size_um=None if np.isnan(pixel_size_um) else pixel_size_um,
+        diameters_px=cells["diameter_px"].to_numpy(),
+        bundle_pixel_size_um=crop.pixel_size_um,
+        bundle_diameter_px=crop.cell_diameter_px,
+    )
+
+
+def _crop_size(source: str, digest: str) -> int:
+    """Return the crop size of a bundle, 0 if it is gone or another one by now."""
+    try:
+        bundle = load_bundle(source)
+    except AllDetectError:
+        return 0
+    return bundle.manifest.crop.size if bundle.digest == digest else 0

@@ -1,0 +1,124 @@
+"""What is saved opens again with scores and colours."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from napari.layers import Labels
+
+from napari_all_detect import ScoreParams, draw_smear
+from napari_all_detect._napari.controller import Task
+from napari_all_detect._napari.layer_link import results_of
+from napari_all_detect._napari.reading import get_reader
+from napari_all_detect._napari.writing import write_cells, write_smear
+from napari_all_detect.cli import main
+from napari_all_detect.errors import InputError
+from napari_all_detect.export.csv import csv_text
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return draw_smear((224, 288), n_cells=12, seed=3)
+
+
+@pytest.fixture
+def scored(viewer, controller, loop, drawn):
+    """Score a smear; return its image and its labels layer."""
+    image = viewer.add_image(drawn.rgb, name="smear", scale=(0.25, 0.25), units=("um", "um"))
+    controller.score(Task(image, None, ScoreParams(batch_size=2)))
+    loop.run_until(lambda: not controller.state.busy)
+    return image, viewer.layers[-1]
+
+
+def read(path):
+    return get_reader(str(path))(str(path))
+
+
+def test_an_ome_zarr_opens_with_scores_colours_verdicts_and_crops(scored, tmp_path):
+    image, layer = scored
+    results = results_of(layer)
+    results.threshold = 0.7
+    results.judge(1, "Hem")
+    path = str(tmp_path / "smear.zarr")
+    assert write_smear(path, [image.as_layer_data_tuple(), layer.as_layer_data_tuple()]) == [path]
+    (pixels, placed, _), (labels, options, kind) = read(path)
+    np.testing.assert_array_equal(pixels, image.data)
+    assert placed["rgb"]
+    assert placed["scale"] == pytest.approx((0.25, 0.25))
+    opened = Labels(labels, **options)
+    again = results_of(opened)
+    assert kind == "labels"
+    np.testing.assert_array_equal(labels, layer.data)
+    assert csv_text(again.table) == csv_text(results.table)
+    assert again.table.dtypes.equals(results.table.dtypes)
+    assert (again.threshold, again.verdicts.tolist()) == (0.7, results.verdicts.tolist())
+    assert again.run.weights == results.run.weights
+    np.testing.assert_array_equal(again.rows.crops, results.rows.crops)
+    shown = np.arange(layer.data.max() + 1)
+    np.testing.assert_array_equal(opened.colormap.map(shown), layer.colormap.map(shown))
+    assert opened.features["call"].tolist() == layer.features["call"].tolist()
+
+
+def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reuse_engines):
+    import tifffile
+    from PIL import Image
+
+    (tmp_path / "smears").mkdir()
+    Image.fromarray(drawn.rgb).save(tmp_path / "smears/a.png")
+    stack = np.stack([drawn.rgb, drawn.rgb[::-1]])
+    tifffile.imwrite(tmp_path / "smears/b.tif", stack, photometric="rgb")
+    out = tmp_path / "out"
+    assert main(["score", str(tmp_path / "smears"), "--out", str(out), "--segmentation", "classical"]) == 0
+    layers = read(out)
+    assert [(options["name"], kind) for _, options, kind in layers] == [
+        ("a.png", "image"),
+        ("a.png cells", "labels"),
+        ("b.tif", "image"),
+        ("b.tif cells", "labels"),
+    ]
+    np.testing.assert_array_equal(layers[2][0], stack)
+    found = [results_of(Labels(data, **options)) for data, options, kind in layers if kind == "labels"]
+    table = pd.concat([one.table for one in found], ignore_index=True)
+    assert csv_text(table) == (out / "cells.csv").read_text()
+    assert all(len(one.rows.crops) == len(one) for one in found)
+    assert set(np.unique(layers[3][0])) == {0, *found[1].rows.numbers.tolist()}
+    assert [options["name"] for _, options, _ in read(out / "run.json")] == [o["name"] for _, o, _ in layers]
+    # Without the images, or with another bundle by now, what there is still opens.
+    (tmp_path / "smears").rename(tmp_path / "moved")
+    run = json.loads((out / "run.json").read_text())
+    run["bundle"]["digest"] = "0" * 64
+    (out / "run.json").write_text(json.dumps(run))
+    labels_only = read(out)
+    assert [kind for _, _, kind in labels_only] == ["labels", "labels"]
+    assert results_of(Labels(labels_only[0][0], **labels_only[0][1])).rows.crops is None
+
+
+def test_the_table_of_a_layer_is_written_as_csv(scored, tmp_path):
+    _, layer = scored
+    write_cells(str(tmp_path / "cells.csv"), layer.data, layer._get_state() | {"metadata": layer.metadata})
+    assert (tmp_path / "cells.csv").read_text() == csv_text(results_of(layer).table)
+    with pytest.raises(InputError, match="no scores"):
+        write_cells(str(tmp_path / "none.csv"), layer.data, {"name": "x", "metadata": {}})
+
+
+def test_a_damaged_results_folder_says_which_file(tmp_path, results):
+    found = results([[0.9, 0.8, 0.7]])
+    (tmp_path / "cells.csv").write_text(csv_text(found.table))
+    (tmp_path / "images.csv").write_text(csv_text(found.rows.summary))
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputError, match=r"run\.json: can't be understood"):
+        read(tmp_path)
+    (tmp_path / "cells.csv").write_text("label\n1\n")
+    with pytest.raises(InputError, match=r"cells\.csv: not a table"):
+        read(tmp_path)
+
+
+def test_other_folders_are_left_to_other_readers(tmp_path):
+    import zarr
+
+    assert get_reader(str(tmp_path)) is None
+    assert get_reader([str(tmp_path)]) is None
+    grey = tmp_path / "grey.zarr"
+    zarr.save_array(grey, np.zeros((20, 30), np.uint8))
+    assert get_reader(str(grey)) is None
