@@ -151,7 +151,7 @@ def _stacked(
         return labels[0].astype(np.int32), numbers, np.zeros((len(cells), 0), np.int64)
     before = np.cumsum([0, *(int(plane.max(initial=0)) for plane in labels[:-1])])
     stacked = np.stack([np.where(plane > 0, plane + n, 0) for plane, n in zip(labels, before, strict=True)])
-    place = cells["plane"].map({name: k for k, name in enumerate(planes)}).to_numpy(np.int64)
+    place: NDArray[np.int64] = np.asarray(cells["plane"].map({name: k for k, name in enumerate(planes)}), np.int64)
     return stacked.astype(np.int32), (numbers + before[place]).astype(np.int64), place[:, None]
 
 
