@@ -24,7 +24,7 @@ def test_the_ensemble_learns_from_the_users_own_cells(viewer, controller, loop, 
     results = score("lite")
     reviewer = Reviewer(results)
     while (row := reviewer.current) is not None:
-        y, x = (int(round(v)) for v in results.position(row))
+        y, x = (round(v) for v in results.position(row))
         cell = drawn.labels[y, x]
         reviewer.judge(drawn.classes[cell - 1] if cell else "unsure")
     counts = save_crops(results, tmp_path / "reviewed")

@@ -95,7 +95,13 @@ def test_what_is_found_as_it_was_drawn_scores_1(finding: Callable[..., None]) ->
     finding((one, one), (other, other))
     perfect = {"dice": 1.0, "worst_tenth": 1.0}
     figures = mask_figures([an_image(one), an_image(other)], CLASSICAL)
-    assert figures == {"images": 2, "cell": perfect, "drawn_cell": perfect, "nucleus": perfect}
+    assert figures == {
+        "images": 2,
+        "cell": perfect,
+        "drawn_cell": perfect,
+        "nucleus": perfect,
+        "drawn_nucleus": perfect,
+    }
 
 
 def test_several_drawn_cells_count_together(finding: Callable[..., None]) -> None:
@@ -110,7 +116,7 @@ def test_a_neighbour_that_nobody_drew_spoils_the_cells_but_not_the_drawn_cell(fi
     finding((found, found))
     figures = mask_figures([an_image(drawn)], CLASSICAL)
     assert figures["cell"]["dice"] == figures["nucleus"]["dice"] == pytest.approx(2 * 100 / 300, abs=1e-3)
-    assert figures["drawn_cell"]["dice"] == 1
+    assert figures["drawn_cell"]["dice"] == figures["drawn_nucleus"]["dice"] == 1
 
 
 def test_the_drawn_cell_is_measured_on_the_label_that_covers_most_of_it(finding: Callable[..., None]) -> None:

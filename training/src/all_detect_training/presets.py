@@ -59,11 +59,11 @@ PRESETS: Mapping[str, FitParams] = MappingProxyType(
         # where no ImageNet trunk is at hand, and VGG-16, were behind after as many epochs as the others take.
         "lite": FitParams(
             members=(
-                MemberSpec("vgg16", 48, "block3_pool", stretch=5 / 3),
+                MemberSpec("vgg16", 48, "block3_pool", stretch=2),
                 MemberSpec("xception", 72, "block4_sepconv2_bn"),
                 MemberSpec("mobilenet", 96, "conv_pw_6_relu"),
-                MemberSpec("inception_resnet_v2", 80, "mixed_5b", stretch=2),
-                MemberSpec("densenet121", 64, "pool3_pool", stretch=2),
+                MemberSpec("inception_resnet_v2", 80, "mixed_5b", stretch=3),
+                MemberSpec("densenet121", 64, "pool3_pool", stretch=3),
             ),
             crop_size=56,
             epochs=6,

@@ -34,9 +34,9 @@ def mask_figures(images: Sequence[DrawnImage], params: SegmentationParams) -> di
     Returns
     -------
     figures : dict
-        `images`; and for `cell` (all that is labelled against all that is drawn), `nucleus`, and `drawn_cell` (the one
-        label that covers most of what is drawn, so that neighbours that nobody drew don't count), each the mean Dice
-        and that of the worst tenth (10th percentile).
+        `images`; and for `cell` and `nucleus` (all that is labelled against all that is drawn), `drawn_cell` and
+        `drawn_nucleus` (the one label that covers most of what is drawn, so that neighbours that nobody drew don't
+        count), each the mean Dice and that of the worst tenth (10th percentile).
     """
     rows = []
     for image in images:
@@ -44,10 +44,11 @@ def mask_figures(images: Sequence[DrawnImage], params: SegmentationParams) -> di
         drawn = image.cells > 0
         covered = np.bincount(cells[drawn], minlength=2)
         label = 1 + int(covered[1:].argmax())
-        found = np.zeros_like(drawn) if nuclei is None else nuclei > 0
-        rows.append((dice(cells > 0, drawn), dice(cells == label, drawn), dice(found, image.nuclei)))
+        nuclei = np.zeros_like(cells) if nuclei is None else nuclei
+        pairs = ((cells, drawn), (nuclei, image.nuclei))
+        rows.append([dice(*pair) for a, b in pairs for pair in ((a > 0, b), (a == label, b))])
     scores = np.array(rows)
-    names = ("cell", "drawn_cell", "nucleus")
+    names = ("cell", "drawn_cell", "nucleus", "drawn_nucleus")
     means, worst = scores.mean(axis=0), np.quantile(scores, 0.1, axis=0)
     figures = {
         name: {"dice": round(float(mean), DIGITS), "worst_tenth": round(float(low), DIGITS)}
