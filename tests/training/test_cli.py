@@ -17,6 +17,7 @@ from all_detect_training.fit import predict_p_all
 from all_detect_training.metrics import auc
 from all_detect_training.presets import FitParams
 from all_detect_training.splits import split_contiguous
+from all_detect_training.training_set import folder_set
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.networks import build_network
 from napari_all_detect.samples import draw_smear
@@ -261,7 +262,8 @@ def test_trunks_are_told_by_name_and_digest(data: Path, tmp_path: Path, tiny: Fi
     trunks.mkdir()
     (trunks / "vgg16_notop.weights.h5").write_bytes(b"abc")
     classes = {"Benign": "Hem", "Early": "ALL"}
-    plan = cli.plan_run(data, classes, kind="smears", mask_corner_px=0, preset="tiny", params=tiny, trunks=trunks)
+    given = folder_set(data, classes, "smears")
+    plan = cli.plan_run(given, mask_corner_px=0, preset="tiny", params=tiny, trunks=trunks)
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert plan["trunks"] == {"vgg16": f"vgg16_notop.weights.h5, SHA-256 {digest}", "mobilenet": "random"}
     assert str(tmp_path) not in json.dumps(plan)

@@ -1,19 +1,25 @@
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from all_detect_training import dataset
-from all_detect_training.dataset import Cells, read_cells
+from all_detect_training.dataset import Cells, list_folders
+from all_detect_training.dataset import read_cells as read_listed
 from napari_all_detect.crops import center_crop
 from napari_all_detect.errors import InputError
 from napari_all_detect.samples import draw_smear
 from napari_all_detect.segmentation import segment_cells
 
 CLASSES = {"Benign": "Hem", "Early": "ALL"}
+
+
+def read_cells(folder: Path, classes: dict[str, str], **options: Any) -> Cells:
+    return read_listed(list_folders(folder, classes), folder, **options)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from all_detect_training.fit import fit_ensemble
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.runs import plan_run, write_record
 from all_detect_training.splits import split_contiguous
+from all_detect_training.training_set import folder_set
 from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.explain import grad_cam
 
@@ -49,7 +50,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     for sub in ("all", "hem"):
         (folder / sub).mkdir()
     plan = plan_run(
-        folder, {"all": "ALL", "hem": "Hem"}, kind="cells", mask_corner_px=0, preset="marks", params=params, trunks=None
+        folder_set(folder, {"all": "ALL", "hem": "Hem"}, "cells"),
+        mask_corner_px=0,
+        preset="marks",
+        params=params,
+        trunks=None,
     )
     write_record(run, plan, cells)
     cells.save(run / "cells.npz")

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from all_detect_training.card import model_card
+from all_detect_training.cnmc import FOLDS
 from all_detect_training.held_out import DIGITS, held_out_figures
 from all_detect_training.metrics import member_figures
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.runs import Run, load_run
+from all_detect_training.training_set import CONTIGUOUS
 from all_detect_training.trusting import TrustTargets, fit_trust, member_temperatures, trust_figures
 from napari_all_detect.bundle.manifest import Manifest, Validation, validated
 from napari_all_detect.bundle.verified import file_digest
@@ -26,6 +28,13 @@ METHOD = (
     "Mondal C. et al., Ensemble of convolutional neural networks to diagnose acute lymphoblastic leukemia from "
     "microscopic images, Informatics in Medicine Unlocked 27 (2021) 100794"
 )
+
+_SPLITS = {
+    CONTIGUOUS: "contiguous blocks of image numbers in each class folder",
+    "paper": "by subject, in the numbers of Mondal et al. (2021); the preliminary set tests",
+    "given": "as given, by subject",
+    **{fold: f"{fold} validates, the other folds train, the preliminary set tests" for fold in FOLDS},
+}
 
 
 @dataclass(frozen=True)
@@ -169,12 +178,13 @@ def _training_diameter_px(run: Run) -> float:
 
 def _training(run: Run, about: About) -> dict[str, Any]:
     """Say from what and how the members were trained."""
-    record = run.record
+    record, data = run.record, run.record["data"]
+    method = data.get("split", CONTIGUOUS)
     return {
-        "dataset": {"name": about.dataset_name, "citation": about.dataset_citation, **record["data"]},
+        "dataset": {"name": about.dataset_name, "citation": about.dataset_citation, **data},
         "split": {
-            "method": "contiguous blocks of image numbers in each class folder",
-            "subjects": "unknown",
+            "method": _SPLITS.get(method, f"fold {method} of whole subjects"),
+            "subjects": data.get("subjects", "unknown"),
             "counts": record["counts"],
         },
         "seed": run.params.seed,

@@ -40,12 +40,13 @@ more like normal cells (Hem), to compare methods, to sort cells for a closer loo
 - Other diseases: it knows two classes and calls every cell one of them, whatever it is.
 """
 
-LIMITS = """\
-## Known limits
-
+PATIENTS_UNKNOWN = """\
 - **Patients are unknown.** The split knows images, not patients. Contiguous blocks make it less likely that a patient
   is on both sides, but cannot rule it out, least of all at their borders. The figures are therefore optimistic: expect
   less on a new patient, and less again on images of another laboratory.
+"""
+
+LIMITS = """\
 - **Part of what is learned may be the slide.** Where the classes come from different slides, patients or batches of
   stain, their colours differ too, and nothing in these figures parts the disease from the stain.
 - The intervals cover the choice of test images only, not that of patients, laboratories or training runs.
@@ -78,7 +79,7 @@ def model_card(manifest: Manifest, data_notes: str = "") -> str:
         _confusion(manifest),
         _trust(manifest),
         _computed(manifest),
-        LIMITS + _calibration(manifest),
+        _limits(manifest),
         _reproduce(manifest, bool(data_notes)),
         f"## License\n\n{manifest.license}\n",
         f"## Citation\n\n{manifest.citation}\n",
@@ -155,7 +156,13 @@ def _finder(data: Mapping[str, Any]) -> str:
 
 
 def _split(manifest: Manifest) -> str:
-    params = manifest.training["params"]
+    params, split = manifest.training["params"], manifest.training["split"]
+    if split["subjects"] != "unknown":
+        return (
+            f"## How it was split\n\n{split['subjects']} subjects, {split['method']}. No subject, and no cell, is on "
+            "two sides. The validation cells choose each member's best epoch and its weight; the test images choose "
+            "nothing in a run.\n"
+        )
     train, validation = params["train_share"], params["validation_share"]
     return (
         "## How it was split\n\n"
@@ -292,6 +299,11 @@ def _computed(manifest: Manifest) -> str:
     )
 
 
+def _limits(manifest: Manifest) -> str:
+    known = manifest.training["split"]["subjects"] != "unknown"
+    return "## Known limits\n\n" + ("" if known else PATIENTS_UNKNOWN) + LIMITS + _calibration(manifest)
+
+
 def _calibration(manifest: Manifest) -> str:
     if any(m.temperature != 1 for m in manifest.members):
         return ""
@@ -314,8 +326,7 @@ def _fit_command(training: Mapping[str, Any]) -> str:
     """Return the command that trains the same members again."""
     data, params, preset = training["dataset"], training["params"], PRESETS.get(training["preset"])
     members = [m["architecture"] for m in params["members"]]
-    words = [f"--preset {training['preset']} --{data['kind']} DATA"]
-    words += [f"--classes {','.join(f'{k}={v}' for k, v in data['classes'].items())}"]
+    words = [f"--preset {training['preset']}", *_data_words(data)]
     if data["mask_corner_px"]:
         words += [f"--mask-corner {data['mask_corner_px']}"]
     if any(start != "random" for start in training["trunks"].values()):
@@ -325,6 +336,16 @@ def _fit_command(training: Mapping[str, Any]) -> str:
     if preset is None or members != [m.architecture for m in preset.members]:
         words += [f"--members {','.join(members)}"]
     return " ".join(["all-detect-train fit", *words, f"--seed {params['seed']} --out RUN"])
+
+
+def _data_words(data: Mapping[str, Any]) -> list[str]:
+    """Return the options that name the images and their split."""
+    split = data.get("split")
+    if split is None:
+        return [f"--{data['kind']} DATA", f"--classes {','.join(f'{k}={v}' for k, v in data['classes'].items())}"]
+    source = "--cnmc DATA" if "all" in data["classes"] else "--manifest DATA"
+    smears = ["--of-smears"] if data["kind"] == "smears" else []
+    return [source, *smears, *([] if split == "given" else [f"--split {split}"])]
 
 
 def _export_command(manifest: Manifest, has_notes: bool) -> str:

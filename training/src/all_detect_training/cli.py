@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from all_detect_training.bundling import About, export_bundle
+from all_detect_training.cnmc import check_cnmc, describe
 from all_detect_training.dataset import Cells, Kind
 from all_detect_training.fit import fit_ensemble
 from all_detect_training.metrics import auc
 from all_detect_training.presets import PRESETS, FitParams
-from all_detect_training.runs import open_cells, plan_run
+from all_detect_training.runs import open_cells, plan_run, split_of
 from all_detect_training.segmenter.cli import add_measure, add_segmenter
-from all_detect_training.splits import split_contiguous
+from all_detect_training.training_set import TrainingSet, cnmc_set, folder_set, manifest_set
 from all_detect_training.trusting import TrustTargets
 from napari_all_detect.errors import AllDetectError, InputError
 
@@ -45,24 +46,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fit(args: argparse.Namespace) -> None:
     """Train what is still to be trained, and print each member's AUC."""
     params = _params(args)
-    if args.cells and args.mask_corner:
-        args.refuse("argument --mask-corner: goes with --smears; an image of one cell would be lost")
+    if args.mask_corner and not (args.smears or args.of_smears):
+        args.refuse("argument --mask-corner: goes with --smears or --of-smears; an image of one cell would be lost")
     if isinstance(args.trunks, Path) and not args.trunks.is_dir():
         raise InputError(f"{args.trunks}: no such folder; expected one with <architecture>_notop.weights.h5")
-    kind: Kind = "smears" if args.smears else "cells"
-    plan = plan_run(
-        args.smears or args.cells,
-        args.classes,
-        kind=kind,
-        mask_corner_px=args.mask_corner,
-        preset=args.preset,
-        params=params,
-        trunks=args.trunks,
-    )
-    cells = open_cells(args.out, args.smears or args.cells, plan, args.workers)
-    split = split_contiguous(cells.image, params.train_share, params.validation_share)
+    given = _training_set(args, params)
+    plan = plan_run(given, mask_corner_px=args.mask_corner, preset=args.preset, params=params, trunks=args.trunks)
+    cells = open_cells(args.out, given, plan, args.workers)
+    split, _ = split_of(args.out, cells, params.train_share, params.validation_share)
     fit_ensemble(cells, split, params, args.out, args.trunks)
     sys.stdout.write(_summary(cells, split, params, args.out))
+
+
+def _training_set(args: argparse.Namespace, params: FitParams) -> TrainingSet:
+    """List the images that the run is trained on."""
+    if args.split is not None and (args.smears or args.cells):
+        args.refuse("argument --split: goes with --cnmc or --manifest, which know the subjects")
+    kind: Kind = "smears" if args.smears or args.of_smears else "cells"
+    if args.cnmc:
+        return cnmc_set(args.cnmc, args.split or "paper", params.seed)
+    if args.manifest:
+        return manifest_set(args.manifest, kind, args.split, params.seed)
+    return folder_set(args.smears or args.cells, args.classes, kind)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Print what is there of C-NMC 2019, and what is missing."""
+    check = check_cnmc(args.folder)
+    sys.stdout.write("\n".join(describe(check)) + "\n")
+    if not check.is_whole:
+        raise InputError(f"{args.folder}: not the whole of C-NMC 2019 as published")
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -129,6 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="all-detect-train", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_fit(commands.add_parser("fit", help="train the members of an ensemble"))
+    check = commands.add_parser("check", help="say what is there of C-NMC 2019, and what is missing")
+    check.add_argument("folder", type=Path, metavar="DIR", help="C-NMC 2019, in its folders as published")
+    check.set_defaults(command=_check)
     _add_export(commands.add_parser("export", help="pack a finished run into a bundle"))
     add_segmenter(
         commands.add_parser("segmenter", help="train the network that finds cells, and write its bundle"), _at_least
@@ -145,6 +161,20 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     data = fit.add_mutually_exclusive_group(required=True)
     data.add_argument("--smears", type=Path, metavar="DIR", help="class folders of smears, which are segmented")
     data.add_argument("--cells", type=Path, metavar="DIR", help="class folders of images of one cell each")
+    data.add_argument("--cnmc", type=Path, metavar="DIR", help="C-NMC 2019, in its folders as published")
+    data.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="CSV",
+        help="columns path, class (ALL or Hem), subject, and split if it is given",
+    )
+    fit.add_argument("--of-smears", action="store_true", help="the images of --manifest are smears, not cells")
+    fit.add_argument(
+        "--split",
+        metavar="HOW",
+        help="of --cnmc: paper (the default), fold_0, fold_1 or fold_2 (which validates); of it or --manifest: K/N, "
+        "the K-th of N folds of whole subjects tests",
+    )
     fit.add_argument(
         "--classes",
         type=_classes,

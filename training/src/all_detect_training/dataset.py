@@ -5,7 +5,7 @@ label, for a smear of leukemia holds normal cells too.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +16,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from all_detect_training.listing import LabelledImage
 from napari_all_detect.crops import center_crop
 from napari_all_detect.errors import InputError
 from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.sources import find_images, open_planes
 
-__all__ = ["Cells", "read_cells"]
+__all__ = ["Cells", "Kind", "list_folders", "read_cells"]
 
 Kind = Literal["smears", "cells"]
 Labeller = Callable[[NDArray[np.uint8]], NDArray[np.int32]]
@@ -66,22 +67,21 @@ class Cells:
 
 
 def read_cells(
-    folder: Path,
-    classes: Mapping[str, str],
+    images: Sequence[LabelledImage],
+    source: Path,
     *,
     kind: Kind,
     crop_size: int,
     mask_corner_px: int = 0,
     workers: int = 1,
 ) -> Cells:
-    """Read the cells of a folder that holds one sub-folder per class.
+    """Read the cells of listed images.
 
     Parameters
     ----------
-    folder : Path
-        Holds a sub-folder for each key of `classes`.
-    classes : mapping of str to {"ALL", "Hem"}
-        What the images in a sub-folder are.
+    images : sequence of LabelledImage
+    source : Path
+        Where they were listed; error messages begin with it.
     kind : {"smears", "cells"}
         `smears` are segmented; in `cells` every image is one cell, whose centre is cut out.
     crop_size : int
@@ -98,38 +98,48 @@ def read_cells(
     Raises
     ------
     InputError
-        If a sub-folder is missing, or a class ends up without cells. An image that can't be read is left out, and
-        logged.
+        If a class ends up without cells. An image that can't be read is left out, and logged.
     """
-    wrong = sorted(set(classes.values()) - {"ALL", "Hem"})
-    if wrong:
-        raise InputError(f"classes map to {', '.join(wrong)}; expected ALL or Hem")
     if kind == "cells" and mask_corner_px:
         raise InputError("a corner can be masked in smears only: an image of one cell would be lost")
-    jobs = list(_images(folder, classes))
     task = partial(_cells_of_image, kind=kind, crop_size=crop_size, mask_corner_px=mask_corner_px)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(task, (path for path, _, _ in jobs), chunksize=16))
+        found = list(pool.map(task, (image.path for image in images), chunksize=16))
     counts = [len(crops) for crops, _ in found]
+    if not any(counts):
+        raise InputError(f"{source}: no cell found; training needs cells of both classes")
     cells = Cells(
         crops=np.concatenate([crops for crops, _ in found]),
-        is_all=np.repeat([name == "ALL" for _, _, name in jobs], counts),
-        image=np.repeat([image for _, image, _ in jobs], counts),
+        is_all=np.repeat([image.is_all for image in images], counts),
+        image=np.repeat([image.image for image in images], counts),
         diameter_px=np.concatenate([diameters for _, diameters in found]),
     )
     for name, n in (("ALL", cells.is_all.sum()), ("Hem", (~cells.is_all).sum())):
         if n == 0:
-            raise InputError(f"{folder}: no {name} cell found; training needs cells of both classes")
+            raise InputError(f"{source}: no {name} cell found; training needs cells of both classes")
     return cells
 
 
-def _images(folder: Path, classes: Mapping[str, str]) -> Iterator[tuple[Path, str, str]]:
-    """Yield path, name and class of every image."""
+def list_folders(folder: Path, classes: Mapping[str, str]) -> list[LabelledImage]:
+    """List the images of a folder that holds one sub-folder per class; whose they are is unknown.
+
+    Raises
+    ------
+    InputError
+        If a sub-folder is missing, or a class is none.
+    """
+    wrong = sorted(set(classes.values()) - {"ALL", "Hem"})
+    if wrong:
+        raise InputError(f"classes map to {', '.join(wrong)}; expected ALL or Hem")
+    return list(_images(folder, classes))
+
+
+def _images(folder: Path, classes: Mapping[str, str]) -> Iterator[LabelledImage]:
     for sub, name in classes.items():
         if not (folder / sub).is_dir():
             raise InputError(f"{folder}: no sub-folder {sub!r}; expected one for each of: {', '.join(classes)}")
         for file in find_images([folder / sub]):
-            yield file.path, f"{sub}/{file.image}", name
+            yield LabelledImage(file.path, f"{sub}/{file.image}", name == "ALL")
 
 
 def _cells_of_image(

@@ -1,5 +1,6 @@
 """The run folder: what a run is made from, its cells, and what its members say of them."""
 
+import csv
 import hashlib
 import json
 import logging
@@ -17,19 +18,20 @@ from numpy.typing import NDArray
 
 import all_detect_training
 import napari_all_detect
-from all_detect_training.dataset import Cells, Kind, read_cells
+from all_detect_training.dataset import Cells, read_cells
 from all_detect_training.fit import Trunks, trunk_weights
 from all_detect_training.presets import FitParams, MemberSpec
-from all_detect_training.splits import SPLITS, split_contiguous
+from all_detect_training.splits import SPLITS, refuse_leakage, split_contiguous
+from all_detect_training.training_set import TrainingSet
 from napari_all_detect.bundle.verified import file_digest
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.params import SegmentationParams
 from napari_all_detect.segmentation import describe_method
-from napari_all_detect.sources import find_images
 
-__all__ = ["Run", "load_run", "open_cells", "plan_run", "read_record", "versions", "write_record"]
+__all__ = ["Run", "load_run", "open_cells", "plan_run", "read_record", "split_of", "versions", "write_record"]
 
 log = logging.getLogger(__name__)
+IMAGES = "images.csv"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Run:
         `train`, `validation` or `test` for each cell.
     p_all : (N, M) float32
         What each member says of each cell.
+    subject : (N,) str or None
+        Whose each cell is, where that is known.
     """
 
     folder: Path
@@ -55,13 +59,12 @@ class Run:
     cells: Cells
     split: NDArray[np.str_]
     p_all: NDArray[np.float32]
+    subject: NDArray[np.str_] | None = None
 
 
 def plan_run(
-    folder: Path,
-    classes: Mapping[str, str],
+    given: TrainingSet,
     *,
-    kind: Kind,
     mask_corner_px: int,
     preset: str,
     params: FitParams,
@@ -71,22 +74,21 @@ def plan_run(
 
     Images and trunk weights are told by name, size and digest, never by where they lie.
     """
-    images = [
-        f"{sub}/{file.image} {file.path.stat().st_size if file.path.is_file() else 0}"
-        for sub in classes
-        for file in find_images([folder / sub])
-    ]
+    images = [f"{i.image} {i.path.stat().st_size if i.path.is_file() else 0}" for i in given.images]
+    data = {
+        "kind": given.kind,
+        "classes": dict(given.classes),
+        "mask_corner_px": mask_corner_px,
+        "images": len(images),
+        "segmentation": describe_method(SegmentationParams().method) if given.kind == "smears" else None,
+        "images_sha256": hashlib.sha256("\n".join(images).encode()).hexdigest(),
+    }
+    if given.sides is not None:
+        data |= {"split": given.split, "subjects": len({i.subject for i in given.images})}
     plan = {
         "preset": preset,
         "params": asdict(params),
-        "data": {
-            "kind": kind,
-            "classes": dict(classes),
-            "mask_corner_px": mask_corner_px,
-            "images": len(images),
-            "segmentation": describe_method(SegmentationParams().method) if kind == "smears" else None,
-            "images_sha256": hashlib.sha256("\n".join(images).encode()).hexdigest(),
-        },
+        "data": data,
         "trunks": {m.architecture: _start(trunk_weights(trunks, m)) for m in params.members},
     }
     return dict(json.loads(json.dumps(plan)))
@@ -95,7 +97,7 @@ def plan_run(
 def write_record(run: Path, plan: Mapping[str, Any], cells: Cells) -> None:
     """Write `run.json`: the plan, what was found in the images, the versions at work, and today's date."""
     params = plan["params"]
-    split = split_contiguous(cells.image, params["train_share"], params["validation_share"])
+    split, _ = split_of(run, cells, params["train_share"], params["validation_share"])
     record = {
         "created": date.today().isoformat(),
         **plan,
@@ -132,11 +134,40 @@ def load_run(folder: Path) -> Run:
     lengths = {len(column) for column in columns}
     if lengths != {len(cells)}:
         raise InputError(f"{folder}: predictions for {lengths} cells and {len(cells)} cells; train into a new folder")
-    split = split_contiguous(cells.image, params.train_share, params.validation_share)
-    return Run(folder, record, params, cells, split, np.stack(columns, axis=-1).astype(np.float32))
+    split, subject = split_of(folder, cells, params.train_share, params.validation_share)
+    return Run(folder, record, params, cells, split, np.stack(columns, axis=-1).astype(np.float32), subject)
 
 
-def open_cells(run: Path, folder: Path, plan: Mapping[str, Any], workers: int) -> Cells:
+def split_of(
+    run: Path, cells: Cells, train_share: float, validation_share: float
+) -> tuple[NDArray[np.str_], NDArray[np.str_] | None]:
+    """Return the side of each cell, and whose it is where that is known.
+
+    They stand in the run folder's `images.csv` (image, subject, split); without one the blocks are contiguous.
+    """
+    table = run / IMAGES
+    if not table.is_file():
+        return split_contiguous(cells.image, train_share, validation_share), None
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = {row["image"]: (row["split"], row["subject"]) for row in csv.DictReader(file)}
+    found = [rows[image] for image in cells.image.tolist()]
+    return np.array([side for side, _ in found]), np.array([subject for _, subject in found])
+
+
+def _write_images(run: Path, given: TrainingSet, cells: Cells) -> None:
+    """Write `images.csv`, once nothing is found on two sides."""
+    if given.sides is None:
+        return
+    rows = {i.image: (i.subject, side) for i, side in zip(given.images, given.sides, strict=True)}
+    subject, split = (np.array(values) for values in zip(*(rows[image] for image in cells.image.tolist()), strict=True))
+    refuse_leakage(split, subject, cells.image, cells.crops)
+    with (run / IMAGES).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("image", "subject", "split"))
+        writer.writerows((image, *row) for image, row in rows.items())
+
+
+def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: int) -> Cells:
     """Return the run folder's cells; read them from the images and begin the folder if there are none yet.
 
     Raises
@@ -153,17 +184,18 @@ def open_cells(run: Path, folder: Path, plan: Mapping[str, Any], workers: int) -
             return Cells.load(run / "cells.npz")
     elif run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise OutputError(f"{run} holds something, but no run.json of an earlier fit; name a new or an empty folder")
-    log.info("reading cells of %s", folder)
+    log.info("reading cells of %s", given.source)
     cells = read_cells(
-        folder,
-        plan["data"]["classes"],
-        kind=plan["data"]["kind"],
+        given.images,
+        given.source,
+        kind=given.kind,
         crop_size=plan["params"]["crop_size"],
         mask_corner_px=plan["data"]["mask_corner_px"],
         workers=workers,
     )
     try:
         run.mkdir(parents=True, exist_ok=True)
+        _write_images(run, given, cells)
         if not begun:
             write_record(run, plan, cells)
         # Renamed when complete, so that an interrupted run leaves no half of it.

@@ -1,15 +1,34 @@
 """Which images train, which validate, which test."""
 
 import re
+from collections.abc import Mapping
+from hashlib import sha1
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError
 
-__all__ = ["SPLITS", "split_contiguous"]
+__all__ = [
+    "PAPER_IMAGES",
+    "PAPER_SUBJECTS",
+    "SPLITS",
+    "refuse_leakage",
+    "split_by_subject",
+    "split_contiguous",
+    "split_folds",
+]
 
 SPLITS = ("train", "validation", "test")
+
+Crops = NDArray[np.uint8]
+
+PAPER_SUBJECTS = {"ALL": (32, 15), "Hem": (19, 7)}
+PAPER_IMAGES = {"ALL": (5822, 1450), "Hem": (2703, 686)}
+"""Subjects and images that train and validate in Mondal et al. (2021), section 2.1. Which subjects is not published."""
+
+DRAWS = 5000
+"""Choices of subjects among which the one closest to the numbers of images is taken."""
 
 
 def split_contiguous(images: NDArray[np.str_], train_share: float, validation_share: float) -> NDArray[np.str_]:
@@ -50,6 +69,110 @@ def split_contiguous(images: NDArray[np.str_], train_share: float, validation_sh
         split[np.isin(images, names[:first])] = "train"
         split[np.isin(images, names[second:])] = "test"
     return split
+
+
+def split_by_subject(
+    subjects: NDArray[np.str_],
+    is_all: NDArray[np.bool_],
+    n_subjects: Mapping[str, tuple[int, int]],
+    n_images: Mapping[str, tuple[int, int]],
+    seed: int,
+) -> NDArray[np.str_]:
+    """Choose which subjects train and which validate, so that the numbers of images come close to the wanted ones.
+
+    Parameters
+    ----------
+    subjects : (N,) str
+        Whose each image is.
+    is_all : (N,) bool
+    n_subjects, n_images : mapping of {"ALL", "Hem"} to (int, int)
+        How many of each class train, and how many validate.
+    seed : int
+        Of the 5,000 random choices, of which the closest is taken.
+
+    Returns
+    -------
+    split : (N,) str
+
+    Raises
+    ------
+    InputError
+        If a subject has images of both classes, or there are other numbers of subjects than wanted.
+    """
+    both = sorted(set(subjects[is_all].tolist()) & set(subjects[~is_all].tolist()))
+    if both:
+        raise InputError(f"subjects {', '.join(both)} have images of both classes; give them different names")
+    rng = np.random.default_rng(seed)
+    split = np.full(len(subjects), "train", dtype="U10")
+    for name, there in (("ALL", is_all), ("Hem", ~is_all)):
+        own, counts = np.unique(subjects[there], return_counts=True)
+        n_train, n_validation = n_subjects[name]
+        if len(own) != n_train + n_validation:
+            raise InputError(
+                f"{len(own)} {name} subjects; expected {n_train} that train and {n_validation} that validate"
+            )
+        chosen = np.stack([rng.permutation(len(own))[:n_validation] for _ in range(DRAWS)])
+        missed = np.abs(counts[chosen].sum(axis=1) - n_images[name][1])
+        split[there & np.isin(subjects, own[chosen[missed.argmin()]])] = "validation"
+    return split
+
+
+def split_folds(
+    subjects: NDArray[np.str_], is_all: NDArray[np.bool_], n_folds: int, fold: int, seed: int
+) -> NDArray[np.str_]:
+    """Split into folds of whole subjects: one tests, the next one validates, the others train.
+
+    Parameters
+    ----------
+    subjects : (N,) str
+    is_all : (N,) bool
+    n_folds : int
+        At least 3.
+    fold : int
+        Which one tests, from 0.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        If a class has fewer subjects than there are folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    for name, there in (("ALL", is_all), ("Hem", ~is_all)):
+        n = len(np.unique(subjects[there]))
+        if n < n_folds:
+            raise InputError(f"{n} {name} subjects for {n_folds} folds; take fewer folds, 3 at least")
+    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(subjects, is_all, subjects)
+    tests = [test for _, test in folds]
+    split = np.full(len(subjects), "train", dtype="U10")
+    split[tests[(fold + 1) % n_folds]] = "validation"
+    split[tests[fold]] = "test"
+    return split
+
+
+def refuse_leakage(split: NDArray[np.str_], subjects: NDArray[np.str_], images: NDArray[np.str_], crops: Crops) -> None:
+    """Raise InputError if a subject, or the same pixels, are on two sides.
+
+    Parameters
+    ----------
+    split, subjects, images : (N,) str
+        Of each cell; an empty subject is unknown.
+    crops : (N, s, s, 3) uint8
+    """
+    for key, what in ((subjects, "subject"), (np.array([sha1(c.tobytes()).hexdigest() for c in crops]), "cell")):
+        sides: dict[str, set[str]] = {}
+        names: dict[str, set[str]] = {}
+        for k, side, image in zip(key.tolist(), split.tolist(), images.tolist(), strict=True):
+            sides.setdefault(k, set()).add(side)
+            names.setdefault(k, set()).add(k if what == "subject" else image)
+        found = [" = ".join(sorted(names[k])) for k, s in sides.items() if k and len(s) > 1]
+        if found:
+            more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+            raise InputError(
+                f"the same {what} is on two sides of the split: {', '.join(found[:5])}{more}; put it on one side, or "
+                "leave it out"
+            )
 
 
 def _natural(name: str) -> list[str | int]:

@@ -1,0 +1,156 @@
+import csv
+import gzip
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from all_detect_training.cli import main
+from all_detect_training.cnmc import PRELIMINARY, PUBLISHED, check_cnmc, list_cnmc, subject_of
+from all_detect_training.splits import PAPER_IMAGES, PAPER_SUBJECTS
+from all_detect_training.training_set import cnmc_set
+from napari_all_detect.errors import InputError
+
+LABELS = "validation_data/C-NMC_test_prelim_phase_data_labels.csv"
+
+
+@pytest.fixture(scope="module")
+def published(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Empty files under all published names, with the real table of labels."""
+    root = tmp_path_factory.mktemp("cnmc")
+    with gzip.open(data_folder / "cnmc" / "all_file_names.txt.gz", "rt") as file:
+        names = [line.strip() for line in file if line.strip().endswith(".bmp")]
+    for folder in {Path(name).parent for name in names}:
+        (root / folder).mkdir(parents=True)
+    for name in names:
+        (root / name).touch()
+    table = Path("C-NMC_Leukemia") / LABELS
+    (root / table).write_bytes((data_folder / "cnmc" / table).read_bytes())
+    return root
+
+
+def small(root: Path) -> Path:
+    """Two subjects of each class in each fold and in the preliminary set, laid out as published."""
+    rng = np.random.default_rng(0)
+
+    def write(path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.zeros((450, 450, 3), np.uint8)
+        pixels[150:300, 150:300] = rng.integers(1, 255, (150, 150, 3))
+        Image.fromarray(pixels).save(path)
+
+    for k in range(3):
+        for part, prefix in (("all", ""), ("hem", "Hh"[k % 2])):
+            for subject in (2 * k + 1, 2 * k + 2):
+                write(root / f"training_data/fold_{k}/{part}/UID_{prefix}{subject}_1_1_{part}.bmp")
+    rows = [("UID_90_1_1_all.bmp", "1.bmp", 1), ("UID_H91_1_1_hem.bmp", "2.bmp", 0)]
+    for _, new, _ in rows:
+        write(root / "validation_data/C-NMC_test_prelim_phase_data" / new)
+    with (root / LABELS).open("w", newline="") as file:
+        csv.writer(file).writerows([("Patient_ID", "new_names", "labels"), *rows])
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "subject", "is_all"),
+    [("UID_1_2_2_all.bmp", "1", True), ("UID_H10_100_1_hem.bmp", "H10", False), ("UID_h3_4_1_hem.bmp", "H3", False)],
+)
+def test_subjects_come_out_of_names(name: str, subject: str, is_all: bool) -> None:
+    assert subject_of(name) == (subject, is_all)
+
+
+@pytest.mark.parametrize("name", ["1.bmp", "UID_1_2_all.bmp", "UID_1_2_2_all.png", "UID_1_2_2_blast.bmp"])
+def test_what_is_no_published_name_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="no name of C-NMC 2019"):
+        subject_of(name)
+
+
+def test_all_published_names_are_read(published: Path) -> None:
+    images = list_cnmc(published)
+    assert Counter((i.group, "ALL" if i.is_all else "Hem") for i in images) == PUBLISHED
+    training = [i for i in images if i.group != PRELIMINARY]
+    assert len({i.subject for i in training if i.is_all}) == 47
+    assert len({i.subject for i in training if not i.is_all}) == 26
+    assert len({i.subject for i in images if i.group == PRELIMINARY}) == 13 + 15
+    assert not {i.subject for i in training} & {i.subject for i in images if i.group == PRELIMINARY}
+    assert len({i.image for i in images}) == len(images)
+
+
+def test_the_papers_split_has_its_numbers_of_subjects_and_nearly_its_images(published: Path) -> None:
+    given = cnmc_set(published, "paper", 2021)
+    assert given.sides is not None
+    for name, is_all in (("ALL", True), ("Hem", False)):
+        for side, k in (("train", 0), ("validation", 1)):
+            own = [i for i, s in zip(given.images, given.sides, strict=True) if s == side and i.is_all == is_all]
+            assert len({i.subject for i in own}) == PAPER_SUBJECTS[name][k]
+            assert abs(len(own) - PAPER_IMAGES[name][k]) <= 3
+    tests = Counter(i.is_all for i, s in zip(given.images, given.sides, strict=True) if s == "test")
+    assert tests == {True: 1219, False: 648}
+    assert cnmc_set(published, "paper", 2021).sides == given.sides
+    assert cnmc_set(published, "paper", 1).sides != given.sides
+
+
+@pytest.mark.parametrize("split", ["paper", "fold_1", "2/5"])
+def test_no_subject_is_on_two_sides(published: Path, split: str) -> None:
+    given = cnmc_set(published, split, 0)
+    assert given.sides is not None
+    sides = {(i.subject, s) for i, s in zip(given.images, given.sides, strict=True)}
+    assert len(sides) == 47 + 26 + 28
+    assert {s for _, s in sides} == {"train", "validation", "test"}
+
+
+def test_check_names_what_is_missing_damaged_and_not_whole(tmp_path: Path) -> None:
+    root = small(tmp_path / "C-NMC_Leukemia")
+    (root / "validation_data/C-NMC_test_prelim_phase_data/2.bmp").unlink()
+    damaged = root / "training_data/fold_0/all/UID_1_1_1_all.bmp"
+    damaged.write_bytes(damaged.read_bytes()[:400])
+    Image.new("RGB", (300, 300)).save(root / "training_data/fold_1/all/UID_3_1_1_all.bmp")
+    check = check_cnmc(tmp_path)
+    assert not check.is_whole
+    faults = "\n".join(check.faults)
+    for text in (
+        "missing: ",
+        "2.bmp",
+        f"damaged: {damaged}",
+        "UID_3_1_1_all.bmp: 300 x 300 px; expected 450 x 450",
+        "fold_2, Hem: 2 images; 1096 were published",
+    ):
+        assert text in faults
+    assert check.counts["fold_0", "ALL"] == 1
+
+
+def test_check_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small(tmp_path)
+    assert main(["check", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "fold_0       ALL         2       2397  2" in printed.out
+    assert "not the whole of C-NMC 2019" in printed.err
+
+
+def test_the_real_images_are_sound(data_folder: Path) -> None:
+    check = check_cnmc(data_folder / "cnmc")
+    assert sum(check.counts.values()) == 13
+    assert not [fault for fault in check.faults if fault.startswith("damaged")]
+
+
+def test_a_part_of_the_data_gives_no_papers_split_but_folds(tmp_path: Path) -> None:
+    root = small(tmp_path)
+    with pytest.raises(InputError, match=r"6 ALL subjects; expected 32 .*all-detect-train check"):
+        cnmc_set(root, "paper", 0)
+    given = cnmc_set(root, "fold_1", 0)
+    assert given.sides is not None
+    assert Counter(given.sides) == {"train": 8, "validation": 4, "test": 2}
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no training_data"):
+        list_cnmc(tmp_path)
+
+
+def test_a_label_that_contradicts_the_name_is_refused(tmp_path: Path) -> None:
+    root = small(tmp_path)
+    (root / LABELS).write_text("Patient_ID,new_names,labels\nUID_90_1_1_all.bmp,1.bmp,0\n")
+    with pytest.raises(InputError, match="has label 0"):
+        list_cnmc(root)

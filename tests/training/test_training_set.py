@@ -1,0 +1,155 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from all_detect_training.cli import main
+from all_detect_training.listing import read_manifest
+from all_detect_training.presets import FitParams
+from all_detect_training.runs import load_run
+from all_detect_training.splits import refuse_leakage, split_by_subject, split_folds
+from all_detect_training.training_set import manifest_set
+from napari_all_detect.bundle import load_bundle
+from napari_all_detect.errors import InputError
+
+Rows = list[tuple[str, ...]]
+HEAD = ("path", "class", "subject", "split")
+
+
+def write(folder: Path, rows: Rows, head: tuple[str, ...] = HEAD) -> Path:
+    for row in rows:
+        if row[0]:
+            (folder / row[0]).touch()
+    with (folder / "cells.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([head, *rows])
+    return folder / "cells.csv"
+
+
+SIX: Rows = [
+    (f"{name}{side[:2]}.png", name, f"{name}-{side}", side)
+    for name in ("ALL", "Hem")
+    for side in ("train", "validation", "test")
+]
+
+
+def test_a_manifest_with_its_own_split(tmp_path: Path) -> None:
+    given = manifest_set(write(tmp_path, SIX), "cells", None, 0)
+    assert given.sides == ["train", "validation", "test"] * 2
+    assert [i.image for i in given.images[:2]] == ["ALL/ALLtr.png", "ALL/ALLva.png"]
+    assert (given.split, given.images[3].subject, given.images[3].is_all) == ("given", "Hem-train", False)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (("", "ALL", "1", "train"), "line 8: no path"),
+        (("x.png", "blast", "1", "train"), "line 8: class is 'blast'; expected ALL or Hem"),
+        (("x.png", "ALL", " ", "train"), "line 8: no subject"),
+        (("x.png", "ALL", "1", "dev"), "line 8: split is 'dev'"),
+        (("ALLva.png", "ALL", "1", "train"), "ALL/ALLva.png named twice"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path: Path, row: tuple[str, ...], said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        read_manifest(write(tmp_path, [*SIX, row]))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_and_columns_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path, SIX)
+    (tmp_path / "Hemva.png").unlink()
+    with pytest.raises(InputError, match=r"1 of 6 files are missing: .*Hemva\.png"):
+        read_manifest(path)
+    with pytest.raises(InputError, match="expected path, class, subject"):
+        read_manifest(write(tmp_path, [("a.png", "ALL")], ("path", "class")))
+    with pytest.raises(InputError, match="can't be read"):
+        read_manifest(tmp_path / "no.csv")
+
+
+def test_a_side_without_a_class_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no Hem image for test"):
+        manifest_set(write(tmp_path, SIX[:-1]), "cells", None, 0)
+    with pytest.raises(InputError, match="no value in column split"):
+        manifest_set(write(tmp_path, [(*row[:3], "") for row in SIX]), "cells", None, 0)
+
+
+@pytest.mark.parametrize("split", ["5", "0/5", "6/5", "1/2", "a/b"])
+def test_folds_that_are_none_are_refused(tmp_path: Path, split: str) -> None:
+    with pytest.raises(InputError, match="expected K/N"):
+        manifest_set(write(tmp_path, SIX), "cells", split, 0)
+
+
+def test_every_subject_tests_once() -> None:
+    rng = np.random.default_rng(0)
+    subjects = np.repeat([f"s{i}" for i in range(40)], rng.integers(1, 30, 40))
+    is_all = np.array([int(s[1:]) < 22 for s in subjects])
+    splits = [split_folds(subjects, is_all, 4, fold, 7) for fold in range(4)]
+    tests = [set(subjects[split == "test"]) for split in splits]
+    assert sorted(s for test in tests for s in test) == sorted(set(subjects))
+    for i, split in enumerate(splits):
+        assert set(subjects[split == "validation"]) == tests[(i + 1) % 4]
+        assert {"ALL", "Hem"} == {"ALL" if a else "Hem" for a in is_all[split == "test"]}
+    with pytest.raises(InputError, match="1 Hem subjects for 4 folds"):
+        split_folds(np.array(["a", "b", "c", "d", "e"]), np.array([True] * 4 + [False]), 4, 0, 0)
+
+
+def test_a_subject_of_both_classes_is_refused() -> None:
+    with pytest.raises(InputError, match="subjects b have images of both classes"):
+        split_by_subject(np.array(["a", "b", "b"]), np.array([True, True, False]), {}, {}, 0)
+
+
+def test_leakage_is_refused_with_the_names() -> None:
+    rng = np.random.default_rng(0)
+    crops = rng.integers(0, 255, (4, 8, 8, 3), np.uint8)
+    images, split = np.array(["a", "b", "c", "d"]), np.array(["train", "train", "validation", "test"])
+    refuse_leakage(split, np.array(["1", "1", "2", "3"]), images, crops)
+    refuse_leakage(split, np.array(["", "", "", ""]), images, crops)
+    with pytest.raises(InputError, match="the same subject is on two sides of the split: 1;"):
+        refuse_leakage(split, np.array(["1", "2", "3", "1"]), images, crops)
+    crops[3] = crops[0]
+    with pytest.raises(InputError, match="the same cell is on two sides of the split: a = d;"):
+        refuse_leakage(split, np.array(["1", "2", "3", "4"]), images, crops)
+
+
+def test_from_a_manifest_to_a_bundle(
+    tmp_path: Path, tiny: FitParams, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dataclasses import replace
+
+    from all_detect_training import cli
+
+    rng = np.random.default_rng(1)
+    rows: Rows = []
+    for name, colour in (("ALL", (110, 60, 170)), ("Hem", (210, 150, 160))):
+        for subject in range(6):
+            for i in range(3):
+                pixels = np.zeros((60, 60, 3), np.uint8)
+                pixels[15:45, 15:45] = (np.array(colour) + rng.normal(0, 15, (30, 30, 3))).clip(1, 255)
+                Image.fromarray(pixels).save(tmp_path / f"{name}{subject}_{i}.png")
+                rows.append((f"{name}{subject}_{i}.png", name, f"{name}{subject}"))
+    saved = {row[0]: (tmp_path / row[0]).read_bytes() for row in rows}
+    path = write(tmp_path, rows, HEAD[:3])
+    assert all((tmp_path / name).read_bytes() == data for name, data in saved.items())
+    params: Any = replace(tiny, members=tiny.members[:1], epochs=16, step_epochs=8.0)
+    monkeypatch.setattr(cli, "PRESETS", {"tiny": params})
+    words = ["fit", "--preset", "tiny", "--manifest", str(path), "--split", "1/3", "--workers", "1"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    run = load_run(tmp_path / "run")
+    assert run.subject is not None
+    sides = {(subject, side) for subject, side in zip(run.subject.tolist(), run.split.tolist(), strict=True)}
+    assert len(sides) == 12
+    assert {side for _, side in sides} == {"train", "validation", "test"}
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "b"), "--name", "b", "--version", "1"]) == 0
+    bundle = load_bundle(tmp_path / "b")
+    assert bundle.manifest.training["split"]["subjects"] == 12
+    assert "12 subjects, fold 1/3 of whole subjects" in bundle.card
+    assert "Patients are unknown" not in bundle.card
+    assert "--manifest DATA --split 1/3" in bundle.card
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["data"]["subjects"] == 12
+    assert main([*words[:-3], "2/3", "--workers", "1", "--out", str(tmp_path / "run")]) == 1
+    assert "data.split is 1/3 there and 2/3 here" in capsys.readouterr().err

@@ -1,0 +1,186 @@
+"""C-NMC 2019 as published: its folders, its names, and what should be there.
+
+Gupta and Gupta, "C_NMC_2019 dataset: ALL challenge dataset of ISBI 2019", The Cancer Imaging Archive, 2019.
+"""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from all_detect_training.listing import LabelledImage
+from napari_all_detect.errors import InputError
+
+__all__ = ["PRELIMINARY", "PUBLISHED", "CnmcCheck", "check_cnmc", "describe", "list_cnmc", "subject_of"]
+
+FOLDS = ("fold_0", "fold_1", "fold_2")
+PRELIMINARY = "preliminary"
+PUBLISHED = {
+    ("fold_0", "ALL"): 2397,
+    ("fold_0", "Hem"): 1130,
+    ("fold_1", "ALL"): 2418,
+    ("fold_1", "Hem"): 1163,
+    ("fold_2", "ALL"): 2457,
+    ("fold_2", "Hem"): 1096,
+    (PRELIMINARY, "ALL"): 1219,
+    (PRELIMINARY, "Hem"): 648,
+}
+"""Images of each part and class. The final test set, 2,586 images, came without labels."""
+
+NAME = re.compile(r"UID_([A-Za-z0-9]+)_(\d+)_(\d+)_(all|hem)\.bmp")
+LABELS = "validation_data/C-NMC_test_prelim_phase_data_labels.csv"
+IMAGES = "validation_data/C-NMC_test_prelim_phase_data"
+
+
+@dataclass(frozen=True)
+class CnmcCheck:
+    """What a folder holds beside what was published.
+
+    Attributes
+    ----------
+    images : list of LabelledImage
+        Those that are there and can be read.
+    counts : dict
+        (part, class) to the number of images there.
+    faults : list of str
+        A line for each file that is missing, damaged or strangely named, and each part that is not whole.
+    """
+
+    images: list[LabelledImage]
+    counts: dict[tuple[str, str], int]
+    faults: list[str]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every published image is there."""
+        return not self.faults and self.counts == PUBLISHED
+
+
+def subject_of(name: str) -> tuple[str, bool]:
+    """Return the subject of an image's published name, and whether the cell is ALL.
+
+    >>> subject_of("UID_h3_4_1_hem.bmp")
+    ('H3', False)
+
+    Raises
+    ------
+    InputError
+        If it is no such name.
+    """
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise InputError(f"{name}: no name of C-NMC 2019; expected UID_<subject>_<image>_<cell>_<all or hem>.bmp")
+    # The prefix of normal subjects comes in both cases.
+    return match[1].upper(), match[4] == "all"
+
+
+def list_cnmc(folder: Path) -> list[LabelledImage]:
+    """List the labelled images: the training folds and the preliminary set.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds `training_data` and `validation_data`, or `C-NMC_Leukemia`, which does.
+
+    Returns
+    -------
+    images : list of LabelledImage
+        Named `all/<published name>` or `hem/<published name>`; `group` is the fold, or `preliminary`.
+
+    Raises
+    ------
+    InputError
+        If the folder is not laid out as published, or a file is not named as published.
+    """
+    root = _root(folder)
+    return [*_training(root), *_preliminary(root)]
+
+
+def check_cnmc(folder: Path) -> CnmcCheck:
+    """Compare a folder with what was published, and open every image.
+
+    Raises
+    ------
+    InputError
+        If the folder is not laid out as published.
+    """
+    found = list_cnmc(folder)
+    missing = [image for image in found if not image.path.is_file()]
+    faults = [f"missing: {image.path}" for image in missing]
+    whole = []
+    for image in found:
+        if image.path.is_file():
+            fault = _fault_of(image.path)
+            if fault:
+                faults.append(fault)
+            else:
+                whole.append(image)
+    counts = Counter((image.group, "ALL" if image.is_all else "Hem") for image in whole)
+    there = {key: counts[key] for key in PUBLISHED}
+    faults += [
+        f"{part}, {name}: {there[part, name]} images; {n} were published"
+        for (part, name), n in PUBLISHED.items()
+        if there[part, name] != n
+    ]
+    return CnmcCheck(whole, there, faults)
+
+
+def _root(folder: Path) -> Path:
+    for root in (folder, folder / "C-NMC_Leukemia"):
+        if (root / "training_data").is_dir():
+            return root
+    raise InputError(f"{folder}: no training_data; expected the folder C-NMC_Leukemia as published")
+
+
+def _training(root: Path) -> Iterator[LabelledImage]:
+    for fold in FOLDS:
+        for part in ("all", "hem"):
+            for path in sorted((root / "training_data" / fold / part).glob("*.bmp")):
+                subject, is_all = subject_of(path.name)
+                if is_all != (part == "all"):
+                    raise InputError(f"{path}: its name says otherwise than its folder; get the data again")
+                yield LabelledImage(path, f"{part}/{path.name}", is_all, subject, fold)
+
+
+def _preliminary(root: Path) -> Iterator[LabelledImage]:
+    """Join the preliminary images with their table of published names and labels."""
+    table = root / LABELS
+    if not table.is_file():
+        return
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = [(row["Patient_ID"], row["new_names"], row["labels"]) for row in csv.DictReader(file)]
+    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: expected the columns Patient_ID, new_names, labels; get it again") from error
+    for published, new, label in rows:
+        subject, is_all = subject_of(published)
+        if is_all != (label == "1"):
+            raise InputError(f"{table}: {published} has label {label}; get it again")
+        yield LabelledImage(
+            root / IMAGES / new, f"{'all' if is_all else 'hem'}/{published}", is_all, subject, PRELIMINARY
+        )
+
+
+def _fault_of(path: Path) -> str:
+    """Say what is wrong with an image, if something is."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return (
+                "" if image.size == (450, 450) else f"{path}: {image.size[0]} x {image.size[1]} px; expected 450 x 450"
+            )
+    except (OSError, ValueError, SyntaxError) as error:
+        return f"damaged: {path} ({' '.join(str(error).split())})"
+
+
+def describe(check: CnmcCheck) -> Sequence[str]:
+    """Return the lines that `--check` prints."""
+    lines = [f"{'part':<12} {'class':<6} {'there':>6} {'published':>10}  subjects"]
+    for (part, name), n in PUBLISHED.items():
+        own = {i.subject for i in check.images if i.group == part and i.is_all == (name == "ALL")}
+        lines.append(f"{part:<12} {name:<6} {check.counts[part, name]:>6} {n:>10}  {len(own)}")
+    return [*lines, *check.faults, "whole as published" if check.is_whole else "not whole"]

@@ -1,0 +1,138 @@
+"""What a run is trained on: which images, and on which side of the split each is."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from all_detect_training.cnmc import FOLDS, PRELIMINARY, list_cnmc
+from all_detect_training.dataset import Kind, list_folders
+from all_detect_training.listing import LabelledImage, read_manifest
+from all_detect_training.splits import PAPER_IMAGES, PAPER_SUBJECTS, SPLITS, split_by_subject, split_folds
+from napari_all_detect.errors import InputError
+
+__all__ = ["CONTIGUOUS", "TrainingSet", "cnmc_set", "folder_set", "manifest_set"]
+
+CONTIGUOUS = "contiguous"
+"""Blocks of each folder's images, where whose they are is unknown."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The images of a run.
+
+    Attributes
+    ----------
+    source : Path
+        Where they were listed; error messages begin with it.
+    kind : {"smears", "cells"}
+    classes : mapping of str to {"ALL", "Hem"}
+        Of the first part of the images' names.
+    images : list of LabelledImage
+    split : str
+        How it was split, in one word.
+    sides : list of str or None
+        `train`, `validation` or `test` for each image; None where the run splits it into contiguous blocks.
+    """
+
+    source: Path
+    kind: Kind
+    classes: Mapping[str, str]
+    images: Sequence[LabelledImage]
+    split: str = CONTIGUOUS
+    sides: Sequence[str] | None = None
+
+
+def folder_set(folder: Path, classes: Mapping[str, str], kind: Kind) -> TrainingSet:
+    """List a folder with one sub-folder per class; subjects are unknown."""
+    return TrainingSet(folder, kind, classes, list_folders(folder, classes))
+
+
+def cnmc_set(folder: Path, split: str, seed: int) -> TrainingSet:
+    """List C-NMC 2019 and split it.
+
+    Parameters
+    ----------
+    folder : Path
+    split : str
+        `paper`: the training folds by subject, in the numbers of Mondal et al. (2021); the preliminary set tests.
+        `fold_0`, `fold_1`, `fold_2`: that fold validates, the two others train, the preliminary set tests.
+        `K/N`: of N folds of whole subjects of all labelled images the K-th (from 1) tests, the next one validates.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        If the folder is not as published, or the split can't be made of it.
+    """
+    images = list_cnmc(folder)
+    group = np.array([image.group for image in images])
+    if split in FOLDS:
+        sides = np.where(group == PRELIMINARY, "test", np.where(group == split, "validation", "train"))
+    elif split == "paper":
+        training = group != PRELIMINARY
+        sides = np.full(len(images), "test", dtype="U10")
+        subjects, is_all = _subjects(images), _is_all(images)
+        try:
+            chosen = split_by_subject(subjects[training], is_all[training], PAPER_SUBJECTS, PAPER_IMAGES, seed)
+        except InputError as error:
+            raise InputError(f"{folder}: {error}; see what is missing: all-detect-train check {folder}") from error
+        sides[training] = chosen
+    else:
+        sides = _k_of_n(images, split, seed)
+    return TrainingSet(folder, "cells", {"all": "ALL", "hem": "Hem"}, images, split, _complete(sides, images, folder))
+
+
+def manifest_set(path: Path, kind: Kind, split: str | None, seed: int) -> TrainingSet:
+    """List the images of a CSV.
+
+    Parameters
+    ----------
+    path : Path
+    kind : {"smears", "cells"}
+    split : str or None
+        `K/N` as for `cnmc_set`; None takes the column `split`.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        If the CSV can't be used, or no split is given.
+    """
+    images = read_manifest(path)
+    if split is not None:
+        sides = _k_of_n(images, split, seed)
+    elif all(image.group for image in images):
+        split, sides = "given", np.array([image.group for image in images])
+    else:
+        raise InputError(f"{path}: no value in column split for some images; fill it in, or give --split 1/5")
+    return TrainingSet(path, kind, {"ALL": "ALL", "Hem": "Hem"}, images, split, _complete(sides, images, path))
+
+
+def _k_of_n(images: Sequence[LabelledImage], split: str, seed: int) -> NDArray[np.str_]:
+    match = re.fullmatch(r"(\d+)/(\d+)", split)
+    if match is None or int(match[2]) < 3 or not 1 <= int(match[1]) <= int(match[2]):
+        raise InputError(f"split is {split!r}; expected K/N such as 1/5, with N of 3 or more")
+    return split_folds(_subjects(images), _is_all(images), int(match[2]), int(match[1]) - 1, seed)
+
+
+def _complete(sides: NDArray[np.str_], images: Sequence[LabelledImage], source: Path) -> list[str]:
+    """Return the sides, or refuse if one of them lacks a class."""
+    is_all = _is_all(images)
+    for side in SPLITS:
+        for name, there in (("ALL", is_all), ("Hem", ~is_all)):
+            if not (there & (sides == side)).any():
+                raise InputError(f"{source}: no {name} image for {side} in this split; take another split or more data")
+    named: list[str] = sides.tolist()
+    return named
+
+
+def _subjects(images: Sequence[LabelledImage]) -> NDArray[np.str_]:
+    return np.array([image.subject for image in images])
+
+
+def _is_all(images: Sequence[LabelledImage]) -> NDArray[np.bool_]:
+    return np.array([image.is_all for image in images])
