@@ -3,7 +3,9 @@
 import csv
 import json
 import logging
+import time
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from all_detect_training.augment import augment, random_transforms
+from all_detect_training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from all_detect_training.compiling import compile_network
 from all_detect_training.dataset import Cells
 from all_detect_training.metrics import member_figures
@@ -24,6 +27,9 @@ __all__ = ["fit_ensemble", "fit_member", "predict_p_all"]
 
 log = logging.getLogger(__name__)
 Trunks = Path | str | None
+
+PREDICTED_PX = 256 * 96**2
+"""Pixels predicted at once: VGG-16 takes 256 bytes for each in its first layers."""
 
 
 def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: Path, trunks: Trunks = None) -> None:
@@ -48,24 +54,63 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
         if predictions.exists():
             log.info("%s: trained already", spec.architecture)
             continue
-        network, history = fit_member(cells, split, spec, params, trunk_weights(trunks, spec))
+        checkpoint = run / f"{spec.architecture}.checkpoint.npz"
+        network, history = fit_member(cells, split, spec, params, trunk_weights(trunks, spec), checkpoint)
         save_half_precision(network, run / "members" / f"{spec.architecture}.weights.h5")
         write_history(run / f"{spec.architecture}.csv", history)
         # Written last: it says that the member is complete.
         np.save(predictions, predict_p_all(network, cells.crops, spec))
+        checkpoint.unlink(missing_ok=True)
     (run / "params.json").write_text(json.dumps(asdict(params), indent=2) + "\n")
 
 
 def fit_member(
-    cells: Cells, split: NDArray[np.str_], spec: MemberSpec, params: FitParams, weights: str | Path | None
+    cells: Cells,
+    split: NDArray[np.str_],
+    spec: MemberSpec,
+    params: FitParams,
+    weights: str | Path | None,
+    checkpoint: Path | None = None,
 ) -> tuple[Any, list[dict[str, float]]]:
-    """Train one member and return it with the weights of its best epoch by validation AUC, and its history."""
+    """Train one member and return it with the weights of its best epoch by validation AUC, and its history.
+
+    Where there is a checkpoint, training goes on after its last epoch, with the same figures as if it had never
+    stopped; after each epoch there is a new one.
+    """
     import keras
 
     keras.utils.set_random_seed(params.seed)
     rng = np.random.default_rng(params.seed)
     train, validation = np.flatnonzero(split == "train"), cells[split == "validation"]
     updates = -(-len(_epoch(cells, train, params, rng)) // params.batch_size)
+    network = _compiled(spec, params, weights, updates)
+    progress = Progress(network.get_weights(), [])
+    if checkpoint is not None and checkpoint.exists():
+        progress = load_checkpoint(checkpoint, network, rng)
+        log.info("%s: goes on after epoch %d", spec.architecture, len(progress.history))
+    epochs, began = round(params.epochs * spec.stretch), time.monotonic()
+    first = len(progress.history)
+    while len(progress.history) < epochs and not _has_stopped(progress.history, params.patience):
+        loss = _train_epoch(network, cells, _epoch(cells, train, params, rng), spec, params, rng)
+        figures = member_figures(validation.is_all, predict_p_all(network, validation.crops, spec))
+        row = {"epoch": len(progress.history) + 1, "loss": loss, **figures}
+        is_best = all(row["auc"] >= earlier["auc"] for earlier in progress.history)
+        progress = Progress(network.get_weights() if is_best else progress.best, [*progress.history, row])
+        if checkpoint is not None:
+            save_checkpoint(checkpoint, network, rng, progress)
+        done = len(progress.history)
+        left = timedelta(seconds=round((time.monotonic() - began) / (done - first) * (epochs - done)))
+        log.info("%s: %s, %s left", spec.architecture, {k: round(v, 4) for k, v in row.items()}, left)
+    final = build_network(spec.architecture, spec.input_size, spec.cut)
+    final.set_weights(progress.best)
+    round_to_half(final)
+    return final, progress.history
+
+
+def _compiled(spec: MemberSpec, params: FitParams, weights: str | Path | None, updates: int) -> Any:
+    """Return a network with its optimiser, ready to train `updates` times an epoch."""
+    import keras
+
     network = _build(spec, params, weights)
     step = params.step_epochs * spec.stretch * updates
     rate = triangular2_schedule(params.lowest_rate, params.highest_rate, step)
@@ -74,26 +119,25 @@ def fit_member(
         keras.optimizers.Adamax(rate, beta_1=0.9, beta_2=0.999),
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=params.label_smoothing),
     )
-    best, history = network.get_weights(), list[dict[str, float]]()
-    for epoch in range(round(params.epochs * spec.stretch)):
-        loss = _train_epoch(network, cells, _epoch(cells, train, params, rng), spec, params, rng)
-        p_all = predict_p_all(network, validation.crops, spec)
-        history.append({"epoch": epoch + 1, "loss": loss, **member_figures(validation.is_all, p_all)})
-        log.info("%s: %s", spec.architecture, {k: round(v, 4) for k, v in history[-1].items()})
-        if history[-1]["auc"] >= max(row["auc"] for row in history):
-            best = network.get_weights()
-    final = build_network(spec.architecture, spec.input_size, spec.cut)
-    final.set_weights(best)
-    round_to_half(final)
-    return final, history
+    network.optimizer.build(network.trainable_variables)
+    return network
+
+
+def _has_stopped(history: list[dict[str, float]], patience: int | None) -> bool:
+    """Return whether so many epochs in a row brought no better validation AUC."""
+    if patience is None or len(history) <= patience:
+        return False
+    best = max(range(len(history)), key=lambda i: (history[i]["auc"], i))
+    return len(history) - 1 - best >= patience
 
 
 def predict_p_all(
-    network: Any, crops: NDArray[np.uint8], spec: MemberSpec, batch_size: int = 256
+    network: Any, crops: NDArray[np.uint8], spec: MemberSpec, batch_size: int | None = None
 ) -> NDArray[np.float32]:
-    """Return P(ALL) of (N, s, s, 3) uint8 crops, (N,) float32."""
+    """Return P(ALL) of (N, s, s, 3) uint8 crops, (N,) float32, by default as many at once as memory holds."""
     import keras
 
+    batch_size = batch_size or max(1, min(256, PREDICTED_PX // spec.input_size**2))
     mode = ARCHITECTURES[spec.architecture].preprocessing
     p_all = []
     for start in range(0, len(crops), batch_size):

@@ -47,7 +47,23 @@ class FitParams:
     validation_share: float = 0.15
     """The rest of every class is the test set."""
     mixed_precision: bool = False
+    patience: int | None = None
+    """Epochs without a better validation AUC after which a member is done; None trains all."""
     seed: int = 2021
+
+
+FAMILIES = ("vgg16", "xception", "mobilenet", "inception_resnet_v2", "densenet121")
+
+
+def _paper(size: int) -> FitParams:
+    """Return the whole networks of Mondal et al. (2021) at 300 px (cropped) or 450 px (as published).
+
+    Architectures, optimiser, rates, step, loss, oversampling and kinds of augmentation are the paper's. It does not
+    say for how many epochs it trained, in which batches, and how far it rotated, zoomed and shifted: those values are
+    ours, three cycles of the rate at most.
+    """
+    members = tuple(MemberSpec(family, size) for family in FAMILIES)
+    return FitParams(members=members, crop_size=size, epochs=36, patience=12, mixed_precision=True)
 
 
 PRESETS: Mapping[str, FitParams] = MappingProxyType(
@@ -74,5 +90,7 @@ PRESETS: Mapping[str, FitParams] = MappingProxyType(
             label_smoothing=0.1,
             mixed_precision=True,
         ),
+        "paper": _paper(300),
+        "paper-450": _paper(450),
     }
 )

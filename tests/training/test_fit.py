@@ -1,0 +1,159 @@
+import errno
+import json
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from all_detect_training import checkpoint as checkpoint_module
+from all_detect_training import fit
+from all_detect_training.dataset import Cells
+from all_detect_training.fit import fit_member
+from all_detect_training.presets import PRESETS, FitParams, MemberSpec
+from napari_all_detect.errors import InputError, OutputError
+
+SPEC = MemberSpec("mobilenet", 32, "conv_pw_2_relu")
+PARAMS = FitParams(members=(SPEC,), crop_size=32, epochs=4, step_epochs=2.0, batch_size=8, dropout=0.3)
+
+
+def coloured() -> tuple[Cells, Any]:
+    """Eighty squares whose colours overlap, so that there is something left to learn in every epoch."""
+    rng = np.random.default_rng(0)
+    is_all = np.arange(80) % 2 == 0
+    colour = np.where(is_all[:, None, None, None], (120, 70, 170), (160, 110, 170)) + rng.normal(0, 25, (80, 1, 1, 3))
+    crops = (colour + rng.normal(0, 20, (80, 32, 32, 3))).clip(1, 255).astype(np.uint8)
+    cells = Cells(crops, is_all, np.array([f"a/{i}" for i in range(80)]), np.full(80, 30.0, np.float32))
+    return cells, np.where(np.arange(80) < 50, "train", "validation")
+
+
+def test_a_killed_training_ends_as_if_it_had_never_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, split = coloured()
+    path = tmp_path / "mobilenet.checkpoint.npz"
+    undisturbed, expected = fit_member(cells, split, SPEC, PARAMS, None)
+    train_epoch, calls = fit._train_epoch, []
+
+    def killed(*arguments: Any) -> float:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return train_epoch(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "_train_epoch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit_member(cells, split, SPEC, PARAMS, None, path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    resumed, history = fit_member(cells, split, SPEC, PARAMS, None, path)
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    for row, wanted in zip(history, expected, strict=True):
+        assert row == pytest.approx(wanted, rel=1e-4)
+    for found, wanted_weights in zip(resumed.get_weights(), undisturbed.get_weights(), strict=True):
+        np.testing.assert_allclose(found, wanted_weights, atol=2e-3)
+    _, once_more = fit_member(cells, split, SPEC, PARAMS, None, path)
+    assert once_more == history
+
+
+def test_the_rate_goes_on_where_it_was(tmp_path: Path) -> None:
+    cells, split = coloured()
+    path = tmp_path / "m.npz"
+    fit_member(cells, split, SPEC, replace(PARAMS, epochs=1), None, path)
+    with np.load(path) as arrays:
+        counts = [
+            int(arrays[name]) for name in arrays.files if arrays[name].shape == () and "i" in arrays[name].dtype.kind
+        ]
+    assert 7 in counts  # updates of 50 cells in batches of 8, a bit more where one class is the rarer
+
+
+def test_a_full_disk_is_said_and_keeps_the_epoch_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, split = coloured()
+    path = tmp_path / "m.npz"
+    fit_member(cells, split, SPEC, replace(PARAMS, epochs=1), None, path)
+    before = path.read_bytes()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint_module.np, "savez", full)
+    with pytest.raises(OutputError, match=r"No space left on device.*go on with the same") as caught:
+        fit_member(cells, split, SPEC, PARAMS, None, path)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["m.npz"]
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    cells, split = coloured()
+    path = tmp_path / "m.npz"
+    path.write_bytes(b"PK no checkpoint")
+    with pytest.raises(InputError, match=r"m\.npz: damaged"):
+        fit_member(cells, split, SPEC, PARAMS, None, path)
+
+
+def test_training_stops_when_nothing_gets_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, split = coloured()
+    auc = iter([0.5, 0.8, 0.7, 0.8, 0.6, 0.7, 0.9, 0.9])
+    monkeypatch.setattr(fit, "member_figures", lambda *_: {"auc": next(auc)})
+    _, history = fit_member(cells, split, SPEC, replace(PARAMS, epochs=9, patience=2), None)
+    # The second 0.8 counts as better; after it two epochs were not.
+    assert [row["auc"] for row in history] == [0.5, 0.8, 0.7, 0.8, 0.6, 0.7]
+
+
+def test_time_left_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    cells, split = coloured()
+    with caplog.at_level(logging.INFO):
+        fit_member(cells, split, SPEC, replace(PARAMS, epochs=2), None)
+    told = [record.getMessage() for record in caplog.records]
+    assert told[-1].endswith("0:00:00 left")
+
+
+@pytest.mark.parametrize(("preset", "size"), [("paper", 300), ("paper-450", 450)])
+def test_the_papers_values(preset: str, size: int) -> None:
+    params = PRESETS[preset]
+    assert [m.architecture for m in params.members] == [
+        "vgg16",
+        "xception",
+        "mobilenet",
+        "inception_resnet_v2",
+        "densenet121",
+    ]
+    assert {(m.input_size, m.cut, m.stretch) for m in params.members} == {(size, None, 1.0)}
+    assert (params.crop_size, params.lowest_rate, params.highest_rate, params.step_epochs) == (size, 1e-7, 2e-3, 6)
+    assert (params.label_smoothing, params.dropout, params.cells_per_epoch) == (0, 0, None)
+
+
+ON_JAX = """
+import json, sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+import importlib.util
+spec = importlib.util.spec_from_file_location("test_fit", sys.argv[2])
+tests = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tests)
+import keras
+cells, split = tests.coloured()
+network, history = tests.fit_member(cells, split, tests.SPEC, tests.replace(tests.PARAMS, mixed_precision=True), None)
+print(json.dumps({"backend": keras.backend.backend(), "history": history}))
+"""
+
+
+def test_the_same_code_trains_on_jax_in_bf16() -> None:
+    pytest.importorskip("jax", reason="JAX is not installed: pip install jax")
+    done = subprocess.run(
+        [sys.executable, "-c", ON_JAX, str(Path(__file__).parent), __file__],
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["backend"] == "jax"
+    losses = [row["loss"] for row in told["history"]]
+    assert len(losses) == 4
+    assert losses[-1] < losses[0]
