@@ -10,9 +10,10 @@ import numpy as np
 
 from all_detect_training.card import model_card
 from all_detect_training.cnmc import FOLDS
-from all_detect_training.held_out import DIGITS, held_out_figures
+from all_detect_training.held_out import held_out_figures
 from all_detect_training.metrics import member_figures
 from all_detect_training.presets import FitParams, MemberSpec
+from all_detect_training.resampling import DIGITS
 from all_detect_training.runs import Run, load_run
 from all_detect_training.training_set import CONTIGUOUS
 from all_detect_training.trusting import TrustTargets, fit_trust, member_temperatures, trust_figures

@@ -8,6 +8,16 @@ from numpy.typing import NDArray
 
 from all_detect_training.dataset import Cells
 from all_detect_training.metrics import image_means
+from all_detect_training.resampling import (
+    LEVEL,
+    RESAMPLES,
+    RESAMPLING_SEED,
+    call_figures,
+    confusion_by_group,
+    resamples,
+    weighted_auc,
+    with_interval,
+)
 from all_detect_training.runs import Run
 from napari_all_detect.bundle.manifest import Validation
 from napari_all_detect.ensemble import combine, member_weights
@@ -15,17 +25,11 @@ from napari_all_detect.errors import InputError
 from napari_all_detect.params import WEIGHTINGS
 from napari_all_detect.trust import calibrate
 
-__all__ = ["DIGITS", "ensemble_p_all", "held_out_figures"]
+__all__ = ["ensemble_p_all", "held_out_figures"]
 
 Bools = NDArray[np.bool_]
 Counts = NDArray[np.int64]
 Floats = NDArray[np.floating]
-
-LEVEL = 0.95
-RESAMPLES = 1000
-RESAMPLING_SEED = 0
-DIGITS = 6
-"""Figures are written with so many decimals."""
 
 
 def held_out_figures(
@@ -53,7 +57,7 @@ def held_out_figures(
     """
     test = run.split == "test"
     cells, p_all = run.cells[test], run.p_all[test].astype(np.float64)
-    times = _resamples(len(np.unique(cells.image)))
+    times = resamples(len(np.unique(cells.image)))
     figures = list(validation.values())
     ensembles = {w: calibrate(ensemble_p_all(p_all, figures, w), temperatures[w]) for w in WEIGHTINGS}
     return {
@@ -89,13 +93,6 @@ def ensemble_p_all(p_all: Floats, validation: Sequence[Validation], weighting: s
     return combine(np.stack([1 - p_all, p_all], axis=-1), weights)[:, 1]
 
 
-def _resamples(n_images: int) -> Counts:
-    """Return how often each image counts: once in the first row, as often as drawn in each further one."""
-    rng = np.random.default_rng(RESAMPLING_SEED)
-    draws = (rng.integers(n_images, size=n_images) for _ in range(RESAMPLES))
-    return np.stack([np.ones(n_images, np.int64), *(np.bincount(d, minlength=n_images) for d in draws)])
-
-
 def _row(cells: Cells, p_all: Floats, times: Counts, threshold: float) -> dict[str, Any]:
     """Return the figures of one classifier for cells and for images."""
     images, index = np.unique(cells.image, return_inverse=True)
@@ -108,57 +105,9 @@ def _row(cells: Cells, p_all: Floats, times: Counts, threshold: float) -> dict[s
 
 def _figures(is_all: Bools, p_all: Floats, image: NDArray[np.intp], times: Counts, threshold: float) -> dict[str, Any]:
     """Return AUC and the figures of the calls, each with its interval."""
-    calls = _call_figures(times @ _confusion_by_image(is_all, p_all >= np.float32(threshold), image, times.shape[1]))
-    values = {"auc": _auc(is_all, p_all, times[:, image]), **calls}
-    return {name: _with_interval(v) for name, v in values.items()}
-
-
-def _auc(is_all: Bools, p_all: Floats, times: Counts) -> NDArray[np.float64]:
-    """Return for each row of `times` the AUC when items count so often; NaN where a class is missing.
-
-    It is the share of (ALL, Hem) pairs in which ALL scores higher; a tie is half.
-    """
-    order = np.argsort(p_all, kind="stable")
-    ranked = p_all[order]
-    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
-    n_all, n_hem = (np.add.reduceat(times[:, order] * side[order], starts, axis=1) for side in (is_all, ~is_all))
-    below = np.cumsum(n_hem, axis=1) - n_hem
-    won = (n_all * (below + n_hem / 2)).sum(axis=1)
-    pairs = n_all.sum(axis=1) * n_hem.sum(axis=1)
-    share = np.full(len(times), np.nan)
-    np.divide(won, pairs, out=share, where=pairs > 0)
-    return share
-
-
-def _confusion_by_image(is_all: Bools, called: Bools, image: NDArray[np.intp], n_images: int) -> Counts:
-    """Count for each image Hem called Hem, Hem called ALL, ALL called Hem and ALL called ALL; (n_images, 4)."""
-    outcome = 2 * is_all + called
-    return np.bincount(4 * image + outcome, minlength=4 * n_images).reshape(n_images, 4)
-
-
-def _call_figures(confusion: Counts) -> dict[str, NDArray[np.float64]]:
-    """Return the figures of (R, 4) confusion counts; NaN where one is not defined."""
-    tn, fp, fn, tp = confusion.T.astype(np.float64)
-    n = tn + fp + fn + tp
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sensitivity, specificity = tp / (tp + fn), tn / (tn + fp)
-        chance = ((tp + fp) * (tp + fn) + (tn + fn) * (tn + fp)) / n**2
-        return {
-            "accuracy": (tp + tn) / n,
-            "f1": 2 * tp / (2 * tp + fp + fn),
-            "kappa": ((tp + tn) / n - chance) / (1 - chance),
-            "balanced_accuracy": (sensitivity + specificity) / 2,
-            "sensitivity": sensitivity,
-            "specificity": specificity,
-        }
-
-
-def _with_interval(values: NDArray[np.float64]) -> dict[str, float | None]:
-    """Return the first value and the interval that the others span; resamples without a value are left out."""
-    finite = values[1:][np.isfinite(values[1:])]
-    low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(finite) else (np.nan, np.nan)
-    named = {"value": values[0], "low": low, "high": high}
-    return {name: round(float(v), DIGITS) if np.isfinite(v) else None for name, v in named.items()}
+    calls = call_figures(times @ confusion_by_group(is_all, p_all >= np.float32(threshold), image, times.shape[1]))
+    values = {"auc": weighted_auc(is_all, p_all, times[:, image]), **calls}
+    return {name: with_interval(v) for name, v in values.items()}
 
 
 def _detail(cells: Cells, p_all: Floats, times: Counts, threshold: float) -> dict[str, Any]:
@@ -171,8 +120,8 @@ def _detail(cells: Cells, p_all: Floats, times: Counts, threshold: float) -> dic
         among = (folders == folder) | ~is_all
         there = among[index]
         by_folder[folder] = {
-            "cell": _with_interval(_auc(cells.is_all[there], p_all[there], times[:, index[there]])),
-            "image": _with_interval(_auc(is_all[among], score[among], times[:, among])),
+            "cell": with_interval(weighted_auc(cells.is_all[there], p_all[there], times[:, index[there]])),
+            "image": with_interval(weighted_auc(is_all[among], score[among], times[:, among])),
         }
     return {
         "confusion": {

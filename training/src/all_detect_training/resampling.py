@@ -1,0 +1,81 @@
+"""Figures that know which cells belong together: whole images, or subjects, are drawn again and again."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "DIGITS",
+    "LEVEL",
+    "RESAMPLES",
+    "RESAMPLING_SEED",
+    "call_figures",
+    "confusion_by_group",
+    "resamples",
+    "weighted_auc",
+    "with_interval",
+]
+
+Bools = NDArray[np.bool_]
+Counts = NDArray[np.int64]
+Floats = NDArray[np.floating]
+
+LEVEL = 0.95
+RESAMPLES = 1000
+RESAMPLING_SEED = 0
+DIGITS = 6
+"""Figures are written with so many decimals."""
+
+
+def resamples(n_groups: int) -> Counts:
+    """Return how often each group counts: once in the first row, as often as drawn in each further one."""
+    rng = np.random.default_rng(RESAMPLING_SEED)
+    draws = (rng.integers(n_groups, size=n_groups) for _ in range(RESAMPLES))
+    return np.stack([np.ones(n_groups, np.int64), *(np.bincount(d, minlength=n_groups) for d in draws)])
+
+
+def weighted_auc(is_all: Bools, p_all: Floats, times: Counts) -> NDArray[np.float64]:
+    """Return for each row of `times` the AUC when items count so often; NaN where a class is missing.
+
+    It is the share of (ALL, Hem) pairs in which ALL scores higher; a tie is half.
+    """
+    order = np.argsort(p_all, kind="stable")
+    ranked = p_all[order]
+    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+    n_all, n_hem = (np.add.reduceat(times[:, order] * side[order], starts, axis=1) for side in (is_all, ~is_all))
+    below = np.cumsum(n_hem, axis=1) - n_hem
+    won = (n_all * (below + n_hem / 2)).sum(axis=1)
+    pairs = n_all.sum(axis=1) * n_hem.sum(axis=1)
+    share = np.full(len(times), np.nan)
+    np.divide(won, pairs, out=share, where=pairs > 0)
+    return share
+
+
+def confusion_by_group(is_all: Bools, called: Bools, group: NDArray[np.intp], n_groups: int) -> Counts:
+    """Count for each group Hem called Hem, Hem called ALL, ALL called Hem and ALL called ALL; (n_groups, 4)."""
+    outcome = 2 * is_all + called
+    return np.bincount(4 * group + outcome, minlength=4 * n_groups).reshape(n_groups, 4)
+
+
+def call_figures(confusion: Counts) -> dict[str, NDArray[np.float64]]:
+    """Return the figures of (R, 4) confusion counts; NaN where one is not defined."""
+    tn, fp, fn, tp = confusion.T.astype(np.float64)
+    n = tn + fp + fn + tp
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sensitivity, specificity = tp / (tp + fn), tn / (tn + fp)
+        chance = ((tp + fp) * (tp + fn) + (tn + fn) * (tn + fp)) / n**2
+        return {
+            "accuracy": (tp + tn) / n,
+            "f1": 2 * tp / (2 * tp + fp + fn),
+            "kappa": ((tp + tn) / n - chance) / (1 - chance),
+            "balanced_accuracy": (sensitivity + specificity) / 2,
+            "sensitivity": sensitivity,
+            "specificity": specificity,
+        }
+
+
+def with_interval(values: NDArray[np.float64]) -> dict[str, float | None]:
+    """Return the first value and the interval that the others span; resamples without a value are left out."""
+    finite = values[1:][np.isfinite(values[1:])]
+    low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(finite) else (np.nan, np.nan)
+    named = {"value": values[0], "low": low, "high": high}
+    return {name: round(float(v), DIGITS) if np.isfinite(v) else None for name, v in named.items()}
