@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from all_detect_training.ablating import write_ablation
 from all_detect_training.bundling import About, export_bundle
 from all_detect_training.cnmc import check_cnmc, describe
 from all_detect_training.dataset import Cells, Kind
@@ -24,7 +25,7 @@ from all_detect_training.runs import open_cells, plan_run, split_of
 from all_detect_training.segmenter.cli import add_measure, add_segmenter
 from all_detect_training.training_set import TrainingSet, cnmc_set, folder_set, manifest_set
 from all_detect_training.trusting import TrustTargets
-from napari_all_detect.errors import AllDetectError, InputError
+from napari_all_detect.errors import AllDetectError, InputError, OutputError
 
 __all__ = ["main"]
 
@@ -98,6 +99,13 @@ def _export(args: argparse.Namespace) -> None:
     )
 
 
+def _ablation(args: argparse.Namespace) -> None:
+    """Write the table and the report of runs, and print the table."""
+    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+        raise OutputError(f"{args.out} exists already; name a new or an empty folder")
+    sys.stdout.write(write_ablation(args.runs, args.out))
+
+
 def _params(args: argparse.Namespace) -> FitParams:
     """Return the preset with what was asked for otherwise; its cycle of the rate is stretched along with epochs."""
     params = PRESETS[args.preset]
@@ -146,6 +154,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("folder", type=Path, metavar="DIR", help="C-NMC 2019, in its folders as published")
     check.set_defaults(command=_check)
     _add_export(commands.add_parser("export", help="pack a finished run into a bundle"))
+    ablation = commands.add_parser("ablation", help="write the table of members and ensembles, and a report")
+    ablation.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders that fit completed")
+    ablation.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new folder for the report")
+    ablation.set_defaults(command=_ablation)
     add_segmenter(
         commands.add_parser("segmenter", help="train the network that finds cells, and write its bundle"), _at_least
     )

@@ -1,0 +1,164 @@
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from sklearn import metrics as sklearn_metrics
+
+from all_detect_training import ablating
+from all_detect_training.ablation import FIGURES, PUBLISHED, Classifier, classifiers, paper_figures, table_4
+from all_detect_training.cli import main
+from all_detect_training.dataset import Cells
+from all_detect_training.report import chosen_cells
+from all_detect_training.runs import load_run
+from napari_all_detect.explain import GradCam
+
+MakeRun = Callable[[Mapping[str, NDArray[np.floating]]], Path]
+
+
+@pytest.fixture
+def run(make_run: MakeRun, made_up_cells: Cells) -> Path:
+    rng = np.random.default_rng(0)
+    signal = np.where(made_up_cells.is_all, 0.6, 0.4)
+    return make_run(
+        {name: (signal + rng.normal(0, s, len(signal))).clip(0, 1) for name, s in (("vgg16", 0.1), ("mobilenet", 0.2))}
+    )
+
+
+def test_the_papers_table_5_gives_what_it_prints() -> None:
+    figures = paper_figures(np.array([[502, 146, 64, 1155]]))
+    printed = PUBLISHED[300, "WEN-kappa"]
+    for name, values in figures.items():
+        # 0.8611 is printed as 0.862.
+        assert values[0] == pytest.approx(printed[name], abs=0.0011 if name == "balanced_accuracy" else 0.0005)
+
+
+@pytest.mark.parametrize("counts", [(502, 146, 64, 1155), (3, 1, 0, 9), (5, 0, 4, 0), (0, 5, 0, 4)])
+def test_figures_are_those_of_scikit_learn(counts: tuple[int, ...]) -> None:
+    truth = np.repeat([False, False, True, True], counts)
+    called = np.repeat([False, True, False, True], counts)
+    figures = {name: float(values[0]) for name, values in paper_figures(np.array([counts])).items()}
+    options: dict[str, Any] = {"average": "weighted", "zero_division": 0}
+    assert figures == pytest.approx(
+        {
+            "weighted_precision": sklearn_metrics.precision_score(truth, called, **options),
+            "weighted_recall": sklearn_metrics.recall_score(truth, called, **options),
+            "weighted_f1": sklearn_metrics.f1_score(truth, called, **options),
+            "accuracy": sklearn_metrics.accuracy_score(truth, called),
+            "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(truth, called),
+        }
+    )
+
+
+def test_a_class_that_is_missing_has_no_balanced_accuracy() -> None:
+    assert np.isnan(paper_figures(np.array([[0, 0, 1, 5]]))["balanced_accuracy"][0])
+
+
+def test_members_and_ensembles_on_the_test_cells(run: Path) -> None:
+    loaded = load_run(run)
+    found = {one.name: one for one in classifiers(loaded)}
+    assert list(found) == ["vgg16", "mobilenet", "SAP", "WEN-accuracy", "WEN-AUC", "WEN-F1", "WEN-kappa"]
+    test = loaded.split == "test"
+    np.testing.assert_array_equal(found["vgg16"].p_all, loaded.p_all[test, 0])
+    np.testing.assert_allclose(found["SAP"].p_all, loaded.p_all[test].mean(axis=1), atol=1e-6)
+    np.testing.assert_array_equal(found["SAP"].group, loaded.cells.image[test])
+    by_subject = classifiers(replace(loaded, subject=np.char.add("s", np.arange(len(test)).astype(str))))
+    assert by_subject[0].group[0].startswith("s")
+
+
+def test_the_table_by_hand(run: Path) -> None:
+    of = classifiers(load_run(run))
+    table = table_4(of)
+    assert list(table["classifier"]) == [one.name for one in of]
+    assert table["auc_paper"].isna().all()
+    for one, (_, row) in zip(of, table.iterrows(), strict=True):
+        called = one.p_all >= 0.5
+        assert row["weighted_f1"] == pytest.approx(
+            sklearn_metrics.f1_score(one.is_all, called, average="weighted"), abs=1e-6
+        )
+        assert row["auc"] == pytest.approx(sklearn_metrics.roc_auc_score(one.is_all, one.p_all), abs=1e-6)
+        np.testing.assert_array_equal(one.confusion, sklearn_metrics.confusion_matrix(one.is_all, called))
+        for name in FIGURES:
+            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+    published = table_4([replace(one, input_px=300) for one in of])
+    assert published.set_index("classifier")["weighted_f1_paper"]["WEN-kappa"] == 0.886
+
+
+def test_intervals_draw_whole_subjects() -> None:
+    """Where all cells of a subject agree, ten subjects' worth of doubt remains however many cells they have."""
+    rng = np.random.default_rng(0)
+    right = rng.random(10) < 0.7
+    p_all = np.where(right == (np.arange(10) % 2 == 0), 0.9, 0.1)
+    is_all = np.arange(10) % 2 == 0
+    few, many = (
+        table_4(
+            [
+                Classifier(
+                    "x",
+                    56,
+                    np.repeat(is_all, n),
+                    np.repeat(p_all, n),
+                    np.repeat(np.arange(10).astype(str), n),
+                )
+            ]
+        ).iloc[0]
+        for n in (1, 50)
+    )
+    for name in FIGURES:
+        assert (few[f"{name}_low"], few[f"{name}_high"]) == (many[f"{name}_low"], many[f"{name}_high"])
+    assert many["accuracy_high"] - many["accuracy_low"] > 0.2
+
+
+class Parser(HTMLParser):
+    """Collects tags and what they refer to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.references: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.references += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def test_the_report_stands_alone(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported: list[Any] = []
+    real = ablating.export_bundle
+
+    def export(*arguments: Any) -> Any:
+        exported.append(real(*arguments))
+        return exported[-1]
+
+    def heat(bundle: Any, crops: NDArray[np.uint8], weights: Any) -> GradCam:
+        shape = (len(crops), 2, *crops.shape[1:3])
+        return GradCam(np.zeros(shape, np.float32), np.zeros((len(crops), *crops.shape[1:3]), np.float32))
+
+    monkeypatch.setattr(ablating, "export_bundle", export)
+    monkeypatch.setattr(ablating, "load_bundle", lambda _: type("B", (), {"manifest": exported[-1]})())
+    monkeypatch.setattr(ablating, "grad_cam", heat)
+    assert main(["ablation", str(run), "--out", str(tmp_path / "out")]) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["report.html", "table4.csv", "table4.md"]
+    table = pd.read_csv(tmp_path / "out" / "table4.csv")
+    pd.testing.assert_frame_equal(table, table_4(classifiers(load_run(run))), check_dtype=False)
+    page = (tmp_path / "out" / "report.html").read_text()
+    parser = Parser()
+    parser.feed(page)
+    assert parser.tags.count("svg") == 1
+    assert parser.tags.count("img") == len(chosen_cells(classifiers(load_run(run))[-1])) > 0
+    assert all(ref.startswith(("data:image/png;base64,", "#")) for ref in parser.references)
+    assert "Not for diagnosis" in page
+    printed = capsys.readouterr().out
+    assert printed == (tmp_path / "out" / "table4.md").read_text()
+    for name, value in zip(table["classifier"], table["auc"], strict=True):
+        assert re.search(rf"\| {re.escape(name)} \|.* {value:.3f} \(", printed)
+    assert main(["ablation", str(run), "--out", str(tmp_path / "out")]) == 1
+    assert "exists already" in capsys.readouterr().err

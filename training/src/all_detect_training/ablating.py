@@ -1,0 +1,77 @@
+"""From run folders to the ablation's report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from all_detect_training.ablation import Classifier, classifiers, table_4
+from all_detect_training.bundling import About, export_bundle
+from all_detect_training.report import Panel, chosen_cells, write_report
+from all_detect_training.runs import Run, load_run
+from napari_all_detect.bundle import load_bundle
+from napari_all_detect.ensemble import member_weights
+from napari_all_detect.explain import grad_cam
+from napari_all_detect.export.heatmaps import draw_heatmaps
+
+__all__ = ["write_ablation"]
+
+BEST = "WEN-kappa"
+
+
+def write_ablation(folders: Sequence[Path], out: Path) -> str:
+    """Write the report of runs, and return its table in Markdown.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Run folders, such as that of cropped and that of whole images.
+    out : Path
+
+    Raises
+    ------
+    InputError
+        If a run is not complete, or no member of it learned anything.
+    OutputError
+        If the folder can't be written.
+    """
+    runs = [load_run(folder) for folder in folders]
+    by_run = [classifiers(run) for run in runs]
+    of = [one for found in by_run for one in found]
+    facts = {f"{run.params.crop_size} px": _facts(run) for run in runs}
+    write_report(out, table_4(of), of, _panels(runs[0], by_run[0]), facts)
+    return (out / "table4.md").read_text(encoding="utf-8")
+
+
+def _facts(run: Run) -> str:
+    test = run.split == "test"
+    drawn = "images" if run.subject is None else "subjects"
+    group = run.cells.image if run.subject is None else run.subject
+    data = run.record["data"]
+    return (
+        f"preset {run.record['preset']}, trained {run.record['created']} on {(run.split == 'train').sum()} cells; "
+        f"{test.sum()} test cells of {len(np.unique(group[test]))} {drawn}, which are drawn for the intervals; split: "
+        f"{data.get('split', 'contiguous blocks of images')}"
+    )
+
+
+def _panels(run: Run, of: Sequence[Classifier]) -> list[Panel]:
+    """Draw the Grad-CAM of some test cells, from the bundle that the run gives."""
+    best = next(one for one in of if one.name == BEST)
+    with TemporaryDirectory() as folder:
+        export_bundle(run.folder, Path(folder) / "bundle", About("ablation", "0"))
+        bundle = load_bundle(Path(folder) / "bundle")
+        weights = member_weights([m.validation for m in bundle.manifest.members], "kappa")
+        which = chosen_cells(best)
+        test = np.flatnonzero(run.split == "test")
+        crops = run.cells.crops[test[which]]
+        maps = grad_cam(bundle, crops, weights)
+    panels = []
+    for k, i in enumerate(which):
+        true = "ALL" if best.is_all[i] else "Hem"
+        titles = [f"{m.name} {p:.2f}" for m, p in zip(bundle.manifest.members, run.p_all[test[i]], strict=True)]
+        heat = np.concatenate([maps.members[k], maps.ensemble[k : k + 1]])
+        image = draw_heatmaps(crops[k], f"true {true}", heat, [*titles, f"{BEST} {best.p_all[i]:.2f}"])
+        panels.append((f"{run.cells.image[test[i]]}, true {true}, P(ALL) {best.p_all[i]:.2f}", image))
+    return panels

@@ -1,0 +1,165 @@
+"""Table 4 of Mondal et al. (2021) for runs of one's own: members, simple average and weighted ensembles."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from all_detect_training.held_out import ensemble_p_all
+from all_detect_training.metrics import member_figures
+from all_detect_training.resampling import confusion_by_group, resamples, weighted_auc, with_interval
+from all_detect_training.runs import Run
+from napari_all_detect.bundle.manifest import Validation
+
+__all__ = ["FIGURES", "PUBLISHED", "Classifier", "classifiers", "paper_figures", "table_4"]
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.floating]
+
+FIGURES = {
+    "weighted_precision": "WP",
+    "weighted_recall": "WR",
+    "weighted_f1": "WFS",
+    "accuracy": "ACC",
+    "balanced_accuracy": "BA",
+    "auc": "AUC",
+}
+ENSEMBLES = {"equal": "SAP", "accuracy": "WEN-accuracy", "auc": "WEN-AUC", "f1": "WEN-F1", "kappa": "WEN-kappa"}
+
+PUBLISHED: Mapping[tuple[int, str], Mapping[str, float]] = {
+    (300, "xception"): {"weighted_f1": 0.860, "balanced_accuracy": 0.859, "auc": 0.939},
+    (300, "WEN-kappa"): {
+        "weighted_precision": 0.887,
+        "weighted_recall": 0.888,
+        "weighted_f1": 0.886,
+        "accuracy": 0.888,
+        "balanced_accuracy": 0.862,
+        "auc": 0.941,
+    },
+}
+"""What the paper prints, on the preliminary set of C-NMC 2019, as far as we have it: its best ensemble and its best
+member. The balanced accuracy of its own confusion matrix (502, 146; 64, 1155) is 0.861."""
+
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What one member or ensemble says of the test cells.
+
+    Attributes
+    ----------
+    name : str
+        The architecture, `SAP` or `WEN-<figure>`.
+    input_px : int
+        Side of the crops that the run was trained on.
+    is_all : (N,) bool
+    p_all : (N,) float
+        Not calibrated: the paper's are not.
+    group : (N,) str
+        What is resampled: the cells' subjects, or their images where subjects are unknown.
+    """
+
+    name: str
+    input_px: int
+    is_all: Bools
+    p_all: Floats
+    group: NDArray[np.str_]
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """(2, 2) counts: rows true Hem and ALL, columns called Hem and ALL."""
+        return np.bincount(2 * self.is_all + (self.p_all >= THRESHOLD), minlength=4).reshape(2, 2)
+
+
+def classifiers(run: Run) -> list[Classifier]:
+    """Return the members of a run, their simple average and the weighted ensembles, on its test cells.
+
+    Raises
+    ------
+    InputError
+        If no member learned anything.
+    """
+    validation, test = run.split == "validation", run.split == "test"
+    is_all = run.cells.is_all
+    weights = [
+        Validation(**member_figures(is_all[validation], p[validation]), n=int(validation.sum())) for p in run.p_all.T
+    ]
+    p_all = run.p_all[test]
+    named = {spec.architecture: p_all[:, k] for k, spec in enumerate(run.params.members)}
+    named |= {name: ensemble_p_all(p_all, weights, weighting) for weighting, name in ENSEMBLES.items()}
+    group = run.cells.image if run.subject is None else run.subject
+    return [Classifier(name, run.params.crop_size, is_all[test], p, group[test]) for name, p in named.items()]
+
+
+def paper_figures(confusion: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
+    """Return the figures of calls that the paper prints.
+
+    Parameters
+    ----------
+    confusion : (R, 4) int
+        Hem called Hem, Hem called ALL, ALL called Hem, ALL called ALL.
+
+    Returns
+    -------
+    figures : dict of str to (R,) float64
+        Precision, recall and F1 of the two classes weighted by their numbers of cells (a class that is never called
+        has precision and F1 0), accuracy, and balanced accuracy. NaN where a class is missing.
+
+    Examples
+    --------
+    The matrix of the paper's Table 5, for WEN-kappa:
+
+    >>> figures = paper_figures(np.array([[502, 146, 64, 1155]]))
+    >>> [round(float(value[0]), 3) for value in figures.values()]
+    [0.887, 0.888, 0.886, 0.888, 0.861]
+    """
+    hem_hem, hem_all, all_hem, all_all = confusion.T.astype(np.float64)
+    n_hem, n_all = hem_hem + hem_all, all_hem + all_all
+    n = n_hem + n_all
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision_hem, precision_all = _or_zero(hem_hem / (hem_hem + all_hem)), _or_zero(all_all / (all_all + hem_all))
+        f1_hem, f1_all = 2 * hem_hem / (n_hem + hem_hem + all_hem), 2 * all_all / (n_all + all_all + hem_all)
+        accuracy = (hem_hem + all_all) / n
+        return {
+            "weighted_precision": (n_hem * precision_hem + n_all * precision_all) / n,
+            "weighted_recall": accuracy,
+            "weighted_f1": (n_hem * _or_zero(f1_hem) + n_all * _or_zero(f1_all)) / n,
+            "accuracy": accuracy,
+            "balanced_accuracy": (hem_hem / n_hem + all_all / n_all) / 2,
+        }
+
+
+def table_4(of: Sequence[Classifier]) -> pd.DataFrame:
+    """Return a row per classifier: each figure, its interval from resampled groups, and what the paper prints.
+
+    Parameters
+    ----------
+    of : sequence of Classifier
+
+    Returns
+    -------
+    table : DataFrame
+        `input_px, classifier`, then for each figure its name, `<name>_low`, `<name>_high` and `<name>_paper`.
+    """
+    return pd.DataFrame([_row(classifier) for classifier in of])
+
+
+def _row(one: Classifier) -> dict[str, object]:
+    groups, group = np.unique(one.group, return_inverse=True)
+    times = resamples(len(groups))
+    confusion = times @ confusion_by_group(one.is_all, one.p_all >= THRESHOLD, group, len(groups))
+    figures = paper_figures(confusion) | {"auc": weighted_auc(one.is_all, one.p_all, times[:, group])}
+    row: dict[str, object] = {"input_px": one.input_px, "classifier": one.name}
+    published = PUBLISHED.get((one.input_px, one.name), {})
+    for name in FIGURES:
+        interval = with_interval(figures[name])
+        row |= {name: interval["value"], f"{name}_low": interval["low"], f"{name}_high": interval["high"]}
+        row[f"{name}_paper"] = published.get(name, float("nan"))
+    return row
+
+
+def _or_zero(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.nan_to_num(values, nan=0.0)
