@@ -13,6 +13,7 @@ from sklearn import metrics as sklearn_metrics
 
 from all_detect_training import ablating
 from all_detect_training.ablation import FIGURES, PUBLISHED, Classifier, classifiers, paper_figures, table_4
+from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.cli import main
 from all_detect_training.dataset import Cells
 from all_detect_training.report import chosen_cells
@@ -162,3 +163,18 @@ def test_the_report_stands_alone(
         assert re.search(rf"\| {re.escape(name)} \|.* {value:.3f} \(", printed)
     assert main(["ablation", str(run), "--out", str(tmp_path / "out")]) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+def test_subjects_by_hand() -> None:
+    group = np.array(["s1"] * 4 + ["s2"] * 2 + ["s3"])
+    is_all = np.array([True] * 4 + [False] * 3)
+    p_all = np.array([0.9, 0.8, 0.4, 0.7, 0.2, 0.6, 0.95])
+    one = Classifier("WEN-kappa", 56, is_all, p_all, group)
+    table = subject_table(one).set_index("subject")
+    assert table.index.tolist() == ["s3", "s1", "s2"]
+    assert table.loc["s1", ["class", "cells", "called_all", "mean_p_all"]].tolist() == ["ALL", 4, 0.75, 0.7]
+    assert 0.4 < table.loc["s1", "mean_p_all_low"] < 0.7 < table.loc["s1", "mean_p_all_high"] < 0.9
+    assert table.loc["s3", ["mean_p_all_low", "mean_p_all_high"]].tolist() == [0.95, 0.95]
+    assert subject_auc(one)["value"] == 0.5
+    alone = Classifier("x", 56, is_all[:4], p_all[:4], group[:4])
+    assert subject_auc(alone) == {"value": None, "low": None, "high": None}

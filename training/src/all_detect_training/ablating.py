@@ -5,9 +5,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
 
 from all_detect_training.ablation import Classifier, classifiers, table_4
 from all_detect_training.bundling import About, export_bundle
+from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.report import Panel, chosen_cells, write_report
 from all_detect_training.runs import Run, load_run
 from napari_all_detect.bundle import load_bundle
@@ -40,7 +42,8 @@ def write_ablation(folders: Sequence[Path], out: Path) -> str:
     by_run = [classifiers(run) for run in runs]
     of = [one for found in by_run for one in found]
     facts = {f"{run.params.crop_size} px": _facts(run) for run in runs}
-    write_report(out, table_4(of), of, _panels(runs[0], by_run[0]), facts)
+    subjects = dict(_subjects(run, found) for run, found in zip(runs, by_run, strict=True) if run.subject is not None)
+    write_report(out, table_4(of), of, _panels(runs[0], by_run[0]), facts, subjects)
     return (out / "table4.md").read_text(encoding="utf-8")
 
 
@@ -56,9 +59,22 @@ def _facts(run: Run) -> str:
     )
 
 
+def _best(of: Sequence[Classifier]) -> Classifier:
+    return next(one for one in of if one.name == BEST)
+
+
+def _subjects(run: Run, of: Sequence[Classifier]) -> tuple[str, pd.DataFrame]:
+    """Return the table of subjects, and its caption."""
+    one = _best(of)
+    figure = subject_auc(one)
+    value, low, high = (figure[key] for key in ("value", "low", "high"))
+    told = "not defined" if value is None else f"{value:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})")
+    return f"{BEST} at {run.params.crop_size} px: AUC of the subjects' mean P(ALL) {told}", subject_table(one)
+
+
 def _panels(run: Run, of: Sequence[Classifier]) -> list[Panel]:
     """Draw the Grad-CAM of some test cells, from the bundle that the run gives."""
-    best = next(one for one in of if one.name == BEST)
+    best = _best(of)
     with TemporaryDirectory() as folder:
         export_bundle(run.folder, Path(folder) / "bundle", About("ablation", "0"))
         bundle = load_bundle(Path(folder) / "bundle")

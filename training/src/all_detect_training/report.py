@@ -29,9 +29,14 @@ td.best { font-weight: 700 } small { color: #666 } .paper { color: #8a4b00 }
 
 
 def write_report(
-    out: Path, table: pd.DataFrame, of: Sequence[Classifier], panels: Sequence[Panel], facts: Mapping[str, str]
+    out: Path,
+    table: pd.DataFrame,
+    of: Sequence[Classifier],
+    panels: Sequence[Panel],
+    facts: Mapping[str, str],
+    subjects: Mapping[str, pd.DataFrame],
 ) -> None:
-    """Write `table4.csv`, `table4.md` and `report.html`.
+    """Write `table4.csv`, `table4.md`, `report.html`, and `subjects.csv` where subjects are known.
 
     Parameters
     ----------
@@ -45,6 +50,8 @@ def write_report(
         Grad-CAM of cells, with captions.
     facts : mapping of str to str
         What was trained on what, a line each.
+    subjects : mapping of str to DataFrame
+        Caption and `subject_table` of each run whose subjects are known.
 
     Raises
     ------
@@ -55,7 +62,10 @@ def write_report(
         out.mkdir(parents=True, exist_ok=True)
         (out / "table4.csv").write_text(table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
         (out / "table4.md").write_text(_markdown(table), encoding="utf-8")
-        (out / "report.html").write_text(_page(table, of, panels, facts), encoding="utf-8")
+        (out / "report.html").write_text(_page(table, of, panels, facts, subjects), encoding="utf-8")
+        if subjects:
+            joined = pd.concat(subjects, names=["run"]).reset_index(level="run")
+            (out / "subjects.csv").write_text(joined.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{out}: can't be written ({error.strerror}); name another folder") from error
 
@@ -82,7 +92,13 @@ def _text(row: Any, name: str) -> str:
     )
 
 
-def _page(table: pd.DataFrame, of: Sequence[Classifier], panels: Sequence[Panel], facts: Mapping[str, str]) -> str:
+def _page(
+    table: pd.DataFrame,
+    of: Sequence[Classifier],
+    panels: Sequence[Panel],
+    facts: Mapping[str, str],
+    subjects: Mapping[str, pd.DataFrame],
+) -> str:
     lines = "".join(f"<li><b>{escape(name)}</b>: {escape(text)}</li>" for name, text in facts.items())
     sizes = sorted({one.input_px for one in of})
     return (
@@ -99,6 +115,7 @@ def _page(table: pd.DataFrame, of: Sequence[Classifier], panels: Sequence[Panel]
         + "</div>\n<h2>Confusion matrices</h2>\n<div class='row'>"
         + "".join(_confusion(one) for one in of if one.name in ("WEN-kappa", "SAP"))
         + "</div>\n"
+        + "".join(_subjects(caption, rows) for caption, rows in subjects.items())
         + _panels(panels)
         + "</body></html>\n"
     )
@@ -157,6 +174,18 @@ def _confusion(one: Classifier) -> str:
         f"<figure><table><tr><th>{escape(one.name)}, {one.input_px} px</th><th></th><th>called Hem</th>"
         f"<th>called ALL</th></tr>{rows}</table></figure>"
     )
+
+
+def _subjects(caption: str, rows: pd.DataFrame) -> str:
+    """Return a table of a row per subject."""
+    head = "".join(f"<th>{text}</th>" for text in ("subject", "class", "cells", "called ALL", "mean P(ALL)"))
+    lines = "".join(
+        f"<tr><td>{escape(str(row['subject']))}</td><td>{row['class']}</td><td>{row['cells']}</td>"
+        f"<td>{row['called_all']:.1%}</td><td>{row['mean_p_all']:.3f} "
+        f"<small>({row['mean_p_all_low']:.3f} to {row['mean_p_all_high']:.3f})</small></td></tr>"
+        for _, row in rows.iterrows()
+    )
+    return f"<h2>Subjects</h2>\n<p>{escape(caption)}</p>\n<table><tr>{head}</tr>{lines}</table>\n"
 
 
 def _panels(panels: Sequence[Panel]) -> str:
