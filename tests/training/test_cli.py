@@ -249,7 +249,7 @@ def test_bad_usage_is_2(
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["evaluate", "ablation", ""])
+@pytest.mark.parametrize("command", ["nonsense", "evaluate", "ablation", ""])
 def test_only_what_exists_can_be_asked_for(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(command.split())

@@ -16,16 +16,20 @@ from numpy.typing import NDArray
 
 from all_detect_training.ablating import write_ablation
 from all_detect_training.bundling import About, export_bundle
-from all_detect_training.cnmc import check_cnmc, describe
-from all_detect_training.dataset import Cells, Kind
+from all_detect_training.cnmc import check_cnmc, describe, list_cnmc
+from all_detect_training.dataset import Cells, Kind, list_folders
+from all_detect_training.evaluate import evaluate, evaluation_figures, write_evaluation
 from all_detect_training.fit import fit_ensemble
+from all_detect_training.listing import LabelledImage, read_manifest
 from all_detect_training.metrics import auc
 from all_detect_training.presets import PRESETS, FitParams
 from all_detect_training.runs import open_cells, plan_run, split_of
 from all_detect_training.segmenter.cli import add_measure, add_segmenter
 from all_detect_training.training_set import TrainingSet, cnmc_set, folder_set, manifest_set
 from all_detect_training.trusting import TrustTargets
+from napari_all_detect.bundle import load_bundle
 from napari_all_detect.errors import AllDetectError, InputError, OutputError
+from napari_all_detect.params import ScoreParams
 
 __all__ = ["main"]
 
@@ -99,10 +103,38 @@ def _export(args: argparse.Namespace) -> None:
     )
 
 
+def _evaluate(args: argparse.Namespace) -> None:
+    """Score labelled images, and print how well the bundle does."""
+    _refuse_filled(args.out)
+    images, kind = _listed(args)
+    chosen = [image for image in images if args.only in (None, image.group)]
+    if not chosen:
+        parts = sorted({image.group for image in images} - {""})
+        raise InputError(f"no image in part {args.only!r}; expected {', '.join(parts) or 'no --only'}")
+    params = ScoreParams(bundle=args.bundle)
+    table = evaluate(chosen, kind, params)
+    figures = evaluation_figures(table, load_bundle(args.bundle).manifest.ensemble.threshold)
+    sys.stdout.write(write_evaluation(args.out, table, figures))
+
+
+def _listed(args: argparse.Namespace) -> tuple[Sequence[LabelledImage], Kind]:
+    """List labelled images, and say whether they are smears or cells."""
+    kind: Kind = "smears" if args.smears or args.of_smears else "cells"
+    if args.cnmc:
+        return list_cnmc(args.cnmc), kind
+    if args.manifest:
+        return read_manifest(args.manifest), kind
+    return list_folders(args.smears or args.cells, args.classes), kind
+
+
+def _refuse_filled(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} exists already; name a new or an empty folder")
+
+
 def _ablation(args: argparse.Namespace) -> None:
     """Write the table and the report of runs, and print the table."""
-    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-        raise OutputError(f"{args.out} exists already; name a new or an empty folder")
+    _refuse_filled(args.out)
     sys.stdout.write(write_ablation(args.runs, args.out))
 
 
@@ -158,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     ablation.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders that fit completed")
     ablation.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new folder for the report")
     ablation.set_defaults(command=_ablation)
+    _add_evaluate(commands.add_parser("evaluate", help="score labelled images with a bundle, and measure it"))
     add_segmenter(
         commands.add_parser("segmenter", help="train the network that finds cells, and write its bundle"), _at_least
     )
@@ -167,10 +200,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_fit(fit: argparse.ArgumentParser) -> None:
-    fit.set_defaults(command=_fit, refuse=fit.error)
-    fit.add_argument("--preset", required=True, choices=sorted(PRESETS), help="what is trained and how")
-    data = fit.add_mutually_exclusive_group(required=True)
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    """Add what names labelled images."""
+    data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument("--smears", type=Path, metavar="DIR", help="class folders of smears, which are segmented")
     data.add_argument("--cells", type=Path, metavar="DIR", help="class folders of images of one cell each")
     data.add_argument("--cnmc", type=Path, metavar="DIR", help="C-NMC 2019, in its folders as published")
@@ -180,19 +212,25 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
         metavar="CSV",
         help="columns path, class (ALL or Hem), subject, and split if it is given",
     )
-    fit.add_argument("--of-smears", action="store_true", help="the images of --manifest are smears, not cells")
-    fit.add_argument(
-        "--split",
-        metavar="HOW",
-        help="of --cnmc: paper (the default), fold_0, fold_1 or fold_2 (which validates); of it or --manifest: K/N, "
-        "the K-th of N folds of whole subjects tests",
-    )
-    fit.add_argument(
+    parser.add_argument("--of-smears", action="store_true", help="the images of --manifest are smears, not cells")
+    parser.add_argument(
         "--classes",
         type=_classes,
         default="all=ALL,hem=Hem",
         metavar="FOLDER=CLASS,...",
         help="what the images of each class folder are, ALL or Hem (default: %(default)s)",
+    )
+
+
+def _add_fit(fit: argparse.ArgumentParser) -> None:
+    fit.set_defaults(command=_fit, refuse=fit.error)
+    fit.add_argument("--preset", required=True, choices=sorted(PRESETS), help="what is trained and how")
+    _add_data(fit)
+    fit.add_argument(
+        "--split",
+        metavar="HOW",
+        help="of --cnmc: paper (the default), fold_0, fold_1 or fold_2 (which validates); of it or --manifest: K/N, "
+        "the K-th of N folds of whole subjects tests",
     )
     fit.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder; an interrupted fit goes on")
     fit.add_argument(
@@ -216,6 +254,20 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
         "--members", type=lambda text: text.split(","), metavar="A,B", help="train these of the preset's members only"
     )
     fit.add_argument("--seed", type=_at_least(0), metavar="N", help="instead of the preset's")
+
+
+def _add_evaluate(evaluating: argparse.ArgumentParser) -> None:
+    evaluating.set_defaults(command=_evaluate, refuse=evaluating.error)
+    evaluating.add_argument("bundle", metavar="NAME|PATH", help="of the bundle")
+    _add_data(evaluating)
+    evaluating.add_argument(
+        "--only",
+        metavar="PART",
+        help="of --cnmc: preliminary, fold_0, fold_1 or fold_2; of --manifest: a value of its column split",
+    )
+    evaluating.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="new folder for cells and figures"
+    )
 
 
 def _add_export(export: argparse.ArgumentParser) -> None:

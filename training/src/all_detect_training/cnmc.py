@@ -4,6 +4,7 @@ Gupta and Gupta, "C_NMC_2019 dataset: ALL challenge dataset of ISBI 2019", The C
 """
 
 import csv
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from all_detect_training.listing import LabelledImage
 from napari_all_detect.errors import InputError
 
 __all__ = ["PRELIMINARY", "PUBLISHED", "CnmcCheck", "check_cnmc", "describe", "list_cnmc", "subject_of"]
+
+log = logging.getLogger(__name__)
 
 FOLDS = ("fold_0", "fold_1", "fold_2")
 PRELIMINARY = "preliminary"
@@ -89,15 +92,19 @@ def list_cnmc(folder: Path) -> list[LabelledImage]:
     Returns
     -------
     images : list of LabelledImage
-        Named `all/<published name>` or `hem/<published name>`; `group` is the fold, or `preliminary`.
+        Named `all/<published name>` or `hem/<published name>`; `group` is the fold, or `preliminary`. Images that the
+        table of labels names and that are not there are left out, which is logged.
 
     Raises
     ------
     InputError
         If the folder is not laid out as published, or a file is not named as published.
     """
-    root = _root(folder)
-    return [*_training(root), *_preliminary(root)]
+    images = _all_named(folder)
+    there = [image for image in images if image.path.is_file()]
+    if len(there) < len(images):
+        log.warning("%s: %d preliminary images are missing", folder, len(images) - len(there))
+    return there
 
 
 def check_cnmc(folder: Path) -> CnmcCheck:
@@ -108,7 +115,7 @@ def check_cnmc(folder: Path) -> CnmcCheck:
     InputError
         If the folder is not laid out as published.
     """
-    found = list_cnmc(folder)
+    found = _all_named(folder)
     missing = [image for image in found if not image.path.is_file()]
     faults = [f"missing: {image.path}" for image in missing]
     whole = []
@@ -127,6 +134,11 @@ def check_cnmc(folder: Path) -> CnmcCheck:
         if there[part, name] != n
     ]
     return CnmcCheck(whole, there, faults)
+
+
+def _all_named(folder: Path) -> list[LabelledImage]:
+    root = _root(folder)
+    return [*_training(root), *_preliminary(root)]
 
 
 def _root(folder: Path) -> Path:

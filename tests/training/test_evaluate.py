@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn import metrics as sklearn_metrics
+
+from all_detect_training.cli import main
+from all_detect_training.evaluate import evaluation_figures
+from napari_all_detect.pipeline import score_image
+
+pytestmark = pytest.mark.usefixtures("reuse_engines")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:64, :64] - 32
+    for sub, colour in (("all", (120, 70, 170)), ("hem", (190, 140, 200))):
+        (tmp_path / "data" / sub).mkdir(parents=True)
+        for i in range(4):
+            pixels = (np.array(colour) + rng.normal(0, 40, (64, 64, 3))).clip(1, 255)
+            crop = np.where((y**2 + x**2 < 15**2)[..., None], pixels, 0).astype(np.uint8)
+            Image.fromarray(crop).save(tmp_path / "data" / sub / f"{i}.png")
+    return tmp_path / "data"
+
+
+def test_a_bundle_is_measured_as_it_scores(
+    folder: Path, duo_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "hem" / "broken.png").write_bytes(b"no image")
+    words = ["evaluate", str(duo_bundle), "--cells", str(folder), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert "left out" in printed.err
+    table = pd.read_csv(tmp_path / "out" / "cells.csv", keep_default_na=False)
+    assert len(table) == 8
+    assert table["class"].tolist() == ["ALL"] * 4 + ["Hem"] * 4
+    for row in table.itertuples():
+        rgb = np.asarray(Image.open(folder / row.image))
+        alone = score_image(rgb, rgb.any(axis=-1).astype(int), bundle=str(duo_bundle)).table.iloc[0]
+        assert float(row.p_all) == pytest.approx(alone["p_all"], abs=1e-6)
+    figures = json.loads((tmp_path / "out" / "figures.json").read_text())
+    truth, p_all = table["class"] == "ALL", table["p_all"].astype(float)
+    assert figures["figures"]["auc"]["value"] == pytest.approx(sklearn_metrics.roc_auc_score(truth, p_all), abs=1e-6)
+    assert figures["calls"]["ALL"] == {
+        call: int(((table["call"] == call) & truth).sum()) for call in ("ALL", "Hem", "uncertain")
+    }
+    assert (figures["in_domain"], figures["resampled"]) == (None, "images")
+    assert "8 cells of 8 images" in printed.out
+    assert f"AUC           {figures['figures']['auc']['value']:.3f}" in printed.out
+    assert main(words) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_figures_by_hand() -> None:
+    table = pd.DataFrame(
+        {
+            "image": ["a", "a", "b", "b"],
+            "subject": ["1", "1", "2", "2"],
+            "class": ["ALL", "ALL", "Hem", "Hem"],
+            "p_all": np.array([0.9, 0.3, 0.2, 0.6], np.float32),
+            "call": ["ALL", "uncertain", "Hem", "ALL"],
+            "in_domain": pd.array([True, False, True, True], dtype="boolean"),
+        }
+    )
+    figures = evaluation_figures(table, 0.25)
+    assert (figures["cells"], figures["images"], figures["resampled"]) == (4, 2, "subjects")
+    assert figures["in_domain"] == 0.75
+    assert figures["calls"] == {
+        "ALL": {"ALL": 1, "Hem": 0, "uncertain": 1},
+        "Hem": {"ALL": 1, "Hem": 1, "uncertain": 0},
+    }
+    values = {name: figure["value"] for name, figure in figures["figures"].items()}
+    assert (values["auc"], values["accuracy"], values["sensitivity"], values["specificity"]) == (0.75, 0.75, 1.0, 0.5)
+
+
+def test_parts_that_are_none_are_named(
+    folder: Path, duo_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(duo_bundle), "--cells", str(folder), "--only", "fold_9", "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    assert "no image in part 'fold_9'; expected no --only" in capsys.readouterr().err

@@ -1,0 +1,154 @@
+"""A bundle on labelled images: what it says of every cell, and how often it is right, as it scores."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from all_detect_training.ablation import FIGURES, paper_figures
+from all_detect_training.calibration import calibration_error, reliability
+from all_detect_training.dataset import Kind
+from all_detect_training.listing import LabelledImage
+from all_detect_training.resampling import (
+    DIGITS,
+    call_figures,
+    confusion_by_group,
+    resamples,
+    weighted_auc,
+    with_interval,
+)
+from napari_all_detect.errors import InputError, OutputError
+from napari_all_detect.params import ScoreParams
+from napari_all_detect.pipeline import PlaneInput, Scorer, open_scorer, score_plane
+from napari_all_detect.sources import find_images, open_planes
+
+__all__ = ["evaluate", "evaluation_figures", "write_evaluation"]
+
+log = logging.getLogger(__name__)
+CALLS = ("ALL", "Hem", "uncertain")
+
+
+def evaluate(images: Sequence[LabelledImage], kind: Kind, params: ScoreParams) -> pd.DataFrame:
+    """Score labelled images as `all-detect score` does.
+
+    Parameters
+    ----------
+    images : sequence of LabelledImage
+    kind : {"smears", "cells"}
+        In `cells` every image is one cell on black, which is not segmented.
+    params : ScoreParams
+        The bundle, and how it calls.
+
+    Returns
+    -------
+    table : DataFrame
+        The columns of `cells.csv`, then `class` (the image's) and `subject`.
+
+    Raises
+    ------
+    InputError
+        If no cell is found. An image that can't be read is left out, and logged.
+    BundleError
+        If the bundle can't be used.
+    """
+    scorer = open_scorer(params)
+    tables = [_scored(scorer, image, kind) for image in images]
+    filled = [table for table in tables if len(table)]
+    if not filled:
+        raise InputError(f"no cell found in {len(images)} images; check that they are smears, or cells on black")
+    return pd.concat(filled, ignore_index=True)
+
+
+def evaluation_figures(table: pd.DataFrame, threshold: float) -> dict[str, Any]:
+    """Measure what `evaluate` scored.
+
+    Parameters
+    ----------
+    table : DataFrame
+    threshold : float
+        From which a cell counts as called ALL where every cell is called.
+
+    Returns
+    -------
+    figures : dict
+        `cells`, `images`, `in_domain` (share, None without a domain), `calls` (of each class), `calibration_error`, and
+        the figures of the paper, kappa, sensitivity and specificity with intervals from resampled subjects, or images
+        where subjects are unknown. What is not defined is None.
+    """
+    is_all, p_all = (table["class"] == "ALL").to_numpy(), table["p_all"].to_numpy(np.float32)
+    by_subject = bool((table["subject"] != "").all())
+    groups, group = np.unique(table["subject" if by_subject else "image"].to_numpy(str), return_inverse=True)
+    times = resamples(len(groups))
+    confusion = times @ confusion_by_group(is_all, p_all >= np.float32(threshold), group, len(groups))
+    of_calls = call_figures(confusion)
+    measured = {"auc": weighted_auc(is_all, p_all, times[:, group]), **paper_figures(confusion)}
+    measured |= {name: of_calls[name] for name in ("kappa", "sensitivity", "specificity")}
+    known = table["in_domain"].notna()
+    return {
+        "cells": len(table),
+        "images": int(table["image"].nunique()),
+        "resampled": "subjects" if by_subject else "images",
+        "threshold": threshold,
+        "in_domain": round(float(table["in_domain"][known].astype(bool).mean()), DIGITS) if known.any() else None,
+        "calls": {name: _counts(table["call"][there]) for name, there in (("ALL", is_all), ("Hem", ~is_all))},
+        "calibration_error": round(calibration_error(reliability(is_all, p_all)), DIGITS),
+        "figures": {name: with_interval(values) for name, values in measured.items()},
+    }
+
+
+def write_evaluation(out: Path, table: pd.DataFrame, figures: Mapping[str, Any]) -> str:
+    """Write `cells.csv` and `figures.json`, and return what is to be printed.
+
+    Raises
+    ------
+    OutputError
+        If the folder can't be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "cells.csv").write_text(table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+        (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{out}: can't be written ({error.strerror}); name another folder") from error
+    return _printed(figures)
+
+
+def _scored(scorer: Scorer, image: LabelledImage, kind: Kind) -> pd.DataFrame:
+    """Score one image; of one that can't be read, no row."""
+    try:
+        plane = open_planes(find_images([image.path])[0])[0]
+        pixels = plane.read()
+        labels = np.asarray(pixels.rgb.any(axis=-1), np.int32) if kind == "cells" else None
+        scored = score_plane(scorer, PlaneInput(pixels, image.image, plane.plane, labels, plane.pixel_size_um))
+    except InputError as error:
+        log.warning("left out: %s", error)
+        return pd.DataFrame()
+    return scored.table.assign(**{"class": "ALL" if image.is_all else "Hem", "subject": image.subject})
+
+
+def _counts(calls: pd.Series) -> dict[str, int]:
+    return {call: int((calls == call).sum()) for call in CALLS}
+
+
+def _printed(figures: Mapping[str, Any]) -> str:
+    lines = [f"{figures['cells']} cells of {figures['images']} images; intervals resample {figures['resampled']}"]
+    for name, figure in figures["figures"].items():
+        lines.append(f"{FIGURES.get(name, name):<14}{_shown(figure)}")
+    for name, counts in figures["calls"].items():
+        n = max(sum(counts.values()), 1)
+        lines.append(f"{name} cells called " + ", ".join(f"{call} {counts[call] / n:.1%}" for call in CALLS))
+    lines.append(f"calibration error {figures['calibration_error']:.3f} (both classes weighing the same)")
+    if figures["in_domain"] is not None:
+        lines.append(f"in domain {figures['in_domain']:.1%}")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(figure: Mapping[str, float | None]) -> str:
+    value, low, high = (figure[key] for key in ("value", "low", "high"))
+    if value is None:
+        return "n/a"
+    return f"{value:.3f}" + ("" if low is None else f"  ({low:.3f} to {high:.3f})")
