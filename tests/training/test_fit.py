@@ -14,7 +14,7 @@ import pytest
 from all_detect_training import checkpoint as checkpoint_module
 from all_detect_training import fit
 from all_detect_training.dataset import Cells
-from all_detect_training.fit import fit_member
+from all_detect_training.fit import fit_ensemble, fit_member
 from all_detect_training.presets import PRESETS, FitParams, MemberSpec
 from napari_all_detect.errors import InputError, OutputError
 
@@ -102,6 +102,40 @@ def test_training_stops_when_nothing_gets_better(monkeypatch: pytest.MonkeyPatch
     _, history = fit_member(cells, split, SPEC, replace(PARAMS, epochs=9, patience=2), None)
     # The second 0.8 counts as better; after it two epochs were not.
     assert [row["auc"] for row in history] == [0.5, 0.8, 0.7, 0.8, 0.6, 0.7]
+
+
+@pytest.mark.parametrize("said", ["RESOURCE_EXHAUSTED: OOM when allocating", "CUDA error: out of memory"])
+def test_a_gpu_without_memory_gets_half_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, said: str
+) -> None:
+    cells, split = coloured()
+    train_epoch = fit._train_epoch
+
+    def small_memory(*arguments: Any) -> float:
+        if arguments[4].batch_size > 3:
+            raise RuntimeError(said)
+        return train_epoch(*arguments)
+
+    monkeypatch.setattr(fit, "_train_epoch", small_memory)
+    with caplog.at_level(logging.WARNING):
+        fit_ensemble(cells, split, replace(PARAMS, epochs=1), tmp_path)
+    told = [r.getMessage() for r in caplog.records if "memory" in r.getMessage()]
+    assert [text.rsplit(" ", 1)[1] for text in told] == ["4", "2"]
+    assert (tmp_path / "mobilenet.npy").exists()
+    header, row = (line.split(",") for line in (tmp_path / "mobilenet.csv").read_text().split())
+    assert row[header.index("batch_size")] == "2"
+    assert not list(tmp_path.glob("*.checkpoint.npz"))
+
+
+def test_another_error_is_not_taken_for_want_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, split = coloured()
+
+    def broken(*_: Any) -> float:
+        raise RuntimeError("no kernel for this device")
+
+    monkeypatch.setattr(fit, "_train_epoch", broken)
+    with pytest.raises(RuntimeError, match="no kernel"):
+        fit_ensemble(cells, split, PARAMS, tmp_path)
 
 
 def test_time_left_is_told(caplog: pytest.LogCaptureFixture) -> None:

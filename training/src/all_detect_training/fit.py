@@ -4,7 +4,7 @@ import csv
 import json
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,39 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
             log.info("%s: trained already", spec.architecture)
             continue
         checkpoint = run / f"{spec.architecture}.checkpoint.npz"
-        network, history = fit_member(cells, split, spec, params, trunk_weights(trunks, spec), checkpoint)
+        network, history = _fit_in_memory(cells, split, spec, params, trunk_weights(trunks, spec), checkpoint)
         save_half_precision(network, run / "members" / f"{spec.architecture}.weights.h5")
         write_history(run / f"{spec.architecture}.csv", history)
         # Written last: it says that the member is complete.
         np.save(predictions, predict_p_all(network, cells.crops, spec))
         checkpoint.unlink(missing_ok=True)
     (run / "params.json").write_text(json.dumps(asdict(params), indent=2) + "\n")
+
+
+def _fit_in_memory(
+    cells: Cells,
+    split: NDArray[np.str_],
+    spec: MemberSpec,
+    params: FitParams,
+    weights: str | Path | None,
+    checkpoint: Path,
+) -> tuple[Any, list[dict[str, float]]]:
+    """Train one member; where memory runs out, begin it again with half the batch."""
+    while True:
+        try:
+            return fit_member(cells, split, spec, params, weights, checkpoint)
+        except Exception as error:
+            if not _ran_out_of_memory(error) or params.batch_size == 1:
+                raise
+        params = replace(params, batch_size=params.batch_size // 2)
+        log.warning("%s: out of memory; begins again with batches of %d", spec.architecture, params.batch_size)
+        checkpoint.unlink(missing_ok=True)
+
+
+def _ran_out_of_memory(error: Exception) -> bool:
+    """Return whether an error is a backend's way of saying so; each has a class of its own."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
 
 
 def fit_member(
@@ -93,7 +119,7 @@ def fit_member(
     while len(progress.history) < epochs and not _has_stopped(progress.history, params.patience):
         loss = _train_epoch(network, cells, _epoch(cells, train, params, rng), spec, params, rng)
         figures = member_figures(validation.is_all, predict_p_all(network, validation.crops, spec))
-        row = {"epoch": len(progress.history) + 1, "loss": loss, **figures}
+        row = {"epoch": len(progress.history) + 1, "loss": loss, "batch_size": params.batch_size, **figures}
         is_best = all(row["auc"] >= earlier["auc"] for earlier in progress.history)
         progress = Progress(network.get_weights() if is_best else progress.best, [*progress.history, row])
         if checkpoint is not None:
