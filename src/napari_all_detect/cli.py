@@ -228,7 +228,7 @@ class _Bar(BatchProgress):
 
 
 def _require_inputs(arguments: argparse.Namespace) -> None:
-    if not arguments.inputs:
+    if not arguments.inputs and getattr(arguments, "samples", None) is None:
         arguments.error("the following arguments are required: INPUT")
 
 

@@ -1,12 +1,14 @@
 """The sample sheet, and sums by sample."""
 
 import csv
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
 from napari_all_detect import table
 from napari_all_detect.errors import InputError
+from napari_all_detect.interval import fraction_interval
 
 __all__ = ["SAMPLE_COLUMNS", "read_sample_sheet", "sum_samples"]
 
@@ -16,6 +18,8 @@ SAMPLE_COLUMNS = (
     table.Column("images", "int64", "", "Planes scored"),
     *(column for column in table.IMAGE_COLUMNS if column.name in ("cells", "all", "hem", "uncertain")),
     table.Column("fraction_all", "float32", "", "Cells called ALL among those called ALL or Hem"),
+    table.Column("fraction_all_low", "float32", "", "Lower end of its 95 % interval over images; empty with one image"),
+    table.Column("fraction_all_high", "float32", "", "Upper end; empty likewise"),
     table.Column("mean_p_all", "float32", "", "Mean of p_all over the cells"),
 )
 
@@ -60,6 +64,8 @@ def _unreadable(path: Path, reason: str) -> InputError:
 def sum_samples(images: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
     """Sum the rows of `images.csv` by sample; images that the sheet does not list are left out.
 
+    A line of the sheet stands for an image, or for all below a folder, plate or well: `plate.zarr/A/1`.
+
     Parameters
     ----------
     images : DataFrame
@@ -67,19 +73,32 @@ def sum_samples(images: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
     sheet : DataFrame
         From `read_sample_sheet`; its samples keep their order.
     """
+    listed = frozenset(sheet["image"])
+    lines: list[Any] = [_line(image, listed) for image in images["image"]]
+    images = images.rename(columns={"image": "file"}).assign(image=lines)
     joined = sheet[["image", "sample", "subject"]].merge(images, on="image", how="inner")
     joined["sum_p_all"] = joined["mean_p_all"].fillna(0).astype("float64") * joined["cells"]
     rows = []
     for (sample, subject), group in joined.groupby(["sample", "subject"], sort=False):
         counts = {name: int(group[name].sum()) for name in ("cells", "all", "hem", "uncertain")}
         called = counts["all"] + counts["hem"]
+        of_files = group.groupby("file", sort=False)[["all", "hem"]].sum()  # planes of one image are no two images
+        low, high = fraction_interval(of_files["all"], of_files["all"] + of_files["hem"]) or (None, None)
         values = {
             "sample": sample,
             "subject": subject,
             "images": len(group),
             **counts,
             "fraction_all": counts["all"] / called if called else None,
+            "fraction_all_low": low,
+            "fraction_all_high": high,
             "mean_p_all": group["sum_p_all"].sum() / counts["cells"] if counts["cells"] else None,
         }
         rows.append(table.typed(SAMPLE_COLUMNS, values, 1))
     return pd.concat(rows, ignore_index=True) if rows else table.typed(SAMPLE_COLUMNS, {}, 0)
+
+
+def _line(image: str, listed: frozenset[str]) -> str | None:
+    """Return the line of the sheet that stands for an image: the image itself, else the nearest folder."""
+    path = PurePosixPath(image)
+    return next((str(place) for place in (path, *path.parents) if str(place) in listed), None)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from napari_all_detect.errors import InputError
+from napari_all_detect.interval import fraction_interval
 from napari_all_detect.samplesheet import SAMPLE_COLUMNS, read_sample_sheet, sum_samples
 from napari_all_detect.table import IMAGE_COLUMNS, typed
 
@@ -107,3 +108,51 @@ def test_further_columns_do_no_harm(tmp_path: Path) -> None:
     table = sums("image,sample,cells,notes,mean_p_all\na.png,s1,many,fine,7\n", tmp_path)
     assert table["cells"].tolist() == [4]
     assert table["mean_p_all"].tolist() == [0.75]
+
+
+def test_a_line_stands_for_all_below_it_the_nearest_one_counts(tmp_path: Path) -> None:
+    names = ["p.zarr/A/1/0", "p.zarr/A/1/1", "p.zarr/A/2/0", "day1/a.png", "day10/a.png"]
+    many = pd.concat([images().iloc[[0]].assign(image=name) for name in names], ignore_index=True)
+    text = "image,sample\np.zarr,rest\np.zarr/A/1,well\nday1,day\n"
+    table = sum_samples(many, read_sample_sheet(sheet_of(tmp_path, text)))
+    assert table[["sample", "images"]].to_numpy().tolist() == [["rest", 1], ["well", 2], ["day", 1]]
+
+
+def test_the_interval_is_over_images_and_planes_of_one_image_are_none_of_their_own(tmp_path: Path) -> None:
+    names = [("a.png", "0"), ("b.png", "0"), ("c.tif", "p0"), ("c.tif", "p1")]
+    rows = [
+        images().iloc[[0]].assign(image=i, plane=p, all=k, hem=10 - k)
+        for (i, p), k in zip(names, (5, 7, 4, 4), strict=True)
+    ]
+    text = "image,sample\na.png,S\nb.png,S\nc.tif,S\n"
+    table = sum_samples(pd.concat(rows, ignore_index=True), read_sample_sheet(sheet_of(tmp_path, text)))
+    low, high = fraction_interval([5, 7, 8], [10, 10, 20])
+    assert table[["fraction_all_low", "fraction_all_high"]].to_numpy()[0].tolist() == pytest.approx([low, high])
+
+
+def test_one_image_has_no_interval(tmp_path: Path) -> None:
+    table = sums("image,sample\na.png,s1\n", tmp_path)
+    assert table[["fraction_all_low", "fraction_all_high"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("fraction", [0.15, 0.3, 0.5])
+@pytest.mark.parametrize("alike", [0.02, 0.1])
+def test_the_interval_covers_what_it_says(fraction: float, alike: float) -> None:
+    """Of smears whose images differ, 95 % of the intervals hold the fraction that the images were drawn with."""
+    random = np.random.default_rng(1)
+    a = 1 / alike - 1
+    covered = []
+    for _ in range(600):
+        n = random.integers(5, 40, 12)
+        k = random.binomial(n, random.beta(fraction * a, (1 - fraction) * a, 12))
+        low, high = fraction_interval(k, n)
+        covered.append(low <= fraction <= high)
+    assert 0.92 < np.mean(covered) <= 0.995
+
+
+@pytest.mark.parametrize("k", [0, 10])
+def test_images_that_all_agree_are_as_many_cells(k: int) -> None:
+    low, high = fraction_interval([k] * 6, [10] * 6)
+    assert (low == 0) == (k == 0)
+    assert (high == 1) == (k == 10)
+    assert high - low == pytest.approx(0.52, abs=0.01)

@@ -5,16 +5,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from napari_all_detect.batch.containers import write_containers
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.progress import BatchProgress
 from napari_all_detect.batch.retrying import with_retries
 from napari_all_detect.batch.store import UnitResult, UnitStore
 from napari_all_detect.export.csv import write_csv
 from napari_all_detect.export.h5ad import write_h5ad
-from napari_all_detect.export.ome_zarr import write_ome_zarr
 from napari_all_detect.export.parquet import write_parquet_parts
 from napari_all_detect.results import Failure, ResultTables
 from napari_all_detect.samplesheet import sum_samples
@@ -113,20 +112,10 @@ def write_at_the_end(
             _joined([result.cells for _, result in store.read_all(units)], store.no_cells), folder / "cells.h5ad"
         )
     if "ome-zarr" in formats:
-        for unit, result in store.read_all(units):
-            _write_container(folder, unit, result)
+        write_containers(folder, store, units)
     if sheet is not None:
         images = _joined([result.summary for _, result in store.read_all(units)], store.no_images)
         write_csv(sum_samples(images, sheet), folder / "samples.csv")
-
-
-def _write_container(folder: Path, unit: Unit, result: UnitResult) -> None:
-    import tifffile
-
-    size = result.summary["pixel_size_um"].iloc[0]
-    labels = tifffile.imread(folder / "labels" / f"{unit.stem}_labels.tif")
-    path = folder / "ome-zarr" / f"{unit.stem}.zarr"
-    write_ome_zarr(unit.plane.read().rgb, labels, result.cells, path, None if np.isnan(size) else float(size))
 
 
 def _joined(parts: list[pd.DataFrame], empty: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from napari_all_detect.batch.collecting import Collector, write_at_the_end
-from napari_all_detect.batch.planning import plan_units
+from napari_all_detect.batch.containers import check_stores
+from napari_all_detect.batch.planning import listed_images, plan_units
 from napari_all_detect.batch.progress import BatchProgress, BatchSummary
 from napari_all_detect.batch.record import run_record
 from napari_all_detect.batch.resuming import check_repeated, finished_units
@@ -25,6 +26,7 @@ from napari_all_detect.pipeline import open_scorer
 from napari_all_detect.results import ResultTables, check_folder, locked_folder, prepare_folder, read_run, write_run
 from napari_all_detect.samplesheet import read_sample_sheet
 from napari_all_detect.segmentation import open_method
+from napari_all_detect.sources import find_images
 
 __all__ = ["score_batch"]
 
@@ -42,7 +44,7 @@ def score_batch(
     Parameters
     ----------
     inputs : sequence of path
-        Image files, folders of them, zarr stores.
+        Image files, folders of them, patterns, zarr stores, URLs; none with a sample sheet: those that it lists.
     out : path
         Gets `cells.csv`, `images.csv`, `failures.csv`, `run.json`, label images, and `samples.csv` with a sheet.
     params : ScoreParams, optional
@@ -71,6 +73,10 @@ def score_batch(
     needed = [Path(path) for path in (*inputs, output.labels, output.samples) if path]
     if _interrupted(folder, output) is None:
         check_folder(folder, output.overwrite, needed)
+    if inputs or sheet is None:
+        files = find_images(inputs)
+    else:
+        files = listed_images(sheet["image"], Path(str(output.samples)).parent)
     scorer = open_scorer(params)
     if output.labels is None:
         open_method(params.segmentation.method, params.device)
@@ -78,7 +84,9 @@ def score_batch(
         before = _interrupted(folder, output)
         if before is None:
             prepare_folder(folder, output.overwrite)
-        units, failures = plan_units(inputs, params.reading, scorer.bundle.manifest.crop.pixel_size_um)
+        units, failures = plan_units(files, params.reading, scorer.bundle.manifest.crop.pixel_size_um)
+        if before is None and "ome-zarr" in output.formats and not output.overwrite:
+            check_stores(units)
         run = run_record(scorer, output, inputs, units)
         if repeated is not None:
             check_repeated(repeated, run)

@@ -16,6 +16,7 @@ from napari_all_detect.export.labels import write_labels
 from napari_all_detect.params import ReadParams, SegmentationParams
 from napari_all_detect.results import Failure
 from napari_all_detect.segmentation import open_method, segment_cells
+from napari_all_detect.sources import find_images
 
 __all__ = ["segment_batch"]
 
@@ -59,7 +60,7 @@ def segment_batch(
     """
     progress, folder, params = progress or BatchProgress(), Path(out), params or SegmentationParams()
     open_method(params.method, "auto")
-    units, failures = plan_units(inputs, reading)
+    units, failures = plan_units(find_images(inputs), reading)
     kinds = ["labels", "nuclei"] if nuclei else ["labels"]
     there = [name for kind in kinds for unit in units if (folder / (name := f"{unit.stem}_{kind}.tif")).exists()]
     if there and not overwrite:

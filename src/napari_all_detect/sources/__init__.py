@@ -12,6 +12,7 @@ napari_all_detect.errors.InputError: no_such_file.png: no such file or folder; c
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources.folders import find_images
+from napari_all_detect.sources.places import is_remote
 from napari_all_detect.sources.plane import EXPECTED, ImageFile, Plane, readable
 from napari_all_detect.sources.raster import RASTER_SIGNATURES, open_raster
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb
@@ -58,13 +59,14 @@ def open_planes(file: ImageFile, reading: ReadParams | None = None, wanted_um: f
     """
     reading = reading or ReadParams()
     with readable(file.path, "file"):
-        if is_zarr_node(file.path) or (file.path.is_dir() and looks_like_zarr(file.path)):
+        if is_zarr_node(file.path):
             return open_zarr(file, reading, wanted_um)
-        if file.path.is_dir():
-            next(file.path.iterdir(), None)  # a folder that may not be read says so here
-            raise InputError(f"{file.path}: the folder holds no image that can be read; expected {EXPECTED}")
-        if not file.path.exists():
-            raise InputError(f"{file.path}: no such file or folder; check the path")
+        # A server in trouble answers that nothing is there: of it the file itself is asked for.
+        if not is_remote(file.path):
+            if file.path.is_dir():
+                return _open_folder(file, reading, wanted_um)
+            if not file.path.exists():
+                raise InputError(f"{file.path}: no such file or folder; check the path")
         with file.path.open("rb") as stream:
             start = stream.read(16)
     if not start:
@@ -74,3 +76,10 @@ def open_planes(file: ImageFile, reading: ReadParams | None = None, wanted_um: f
     if start.startswith(RASTER_SIGNATURES):
         return open_raster(file)
     raise InputError(f"{file.path}: not an image that can be read; expected {EXPECTED}")
+
+
+def _open_folder(file: ImageFile, reading: ReadParams, wanted_um: float | None) -> list[Plane]:
+    if looks_like_zarr(file.path):
+        return open_zarr(file, reading, wanted_um)
+    next(file.path.iterdir(), None)  # a folder that may not be read says so here
+    raise InputError(f"{file.path}: the folder holds no image that can be read; expected {EXPECTED}")

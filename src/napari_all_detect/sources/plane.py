@@ -132,18 +132,22 @@ def readable(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
+        if isinstance(error.__cause__, Exception) and _passes(error.__cause__):
+            raise _store_error(path, error.__cause__) from error  # fsspec's word for a server that doesn't answer
         raise InputError(f"{path}: no such file or folder, or a part of it is missing; check the path") from error
     except PermissionError as error:
         raise InputError(f"{path}: permission denied; give yourself the right to read it") from error
     except _unreadable() as error:
         if _passes(error):
-            raise StoreError(
-                f"{path}: the disk or server failed ({_reason(error)}); try again when it can be reached"
-            ) from error
+            raise _store_error(path, error) from error
         raise InputError(
             f"{path}: can't be read as {what} ({_reason(error)}); "
             "expected a complete, undamaged file: export or copy it again"
         ) from error
+
+
+def _store_error(path: Path, error: Exception) -> StoreError:
+    return StoreError(f"{path}: the disk or server failed ({_reason(error)}); try again when it can be reached")
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
@@ -156,4 +160,6 @@ def _reason(error: Exception) -> str:
 
 def _passes(error: Exception) -> bool:
     """Return whether the trouble is the disk's or the network's, not the file's, and may be over the next time."""
+    if isinstance(error, network_errors()):
+        return getattr(error, "status", 503) in PASSING_STATUS
     return isinstance(error, (ConnectionError, TimeoutError)) or (isinstance(error, OSError) and error.errno in PASSING)

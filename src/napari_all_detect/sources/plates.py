@@ -41,7 +41,8 @@ def fields_of_plate(plate: zarr.Group, attributes: Mapping[str, Any], version: s
     Raises
     ------
     InputError
-        If the metadata of the plate are not valid. A well whose own can't be read has one field, which then can't.
+        If the metadata of the plate are not valid. A well whose own are missing or not valid stands in the list itself,
+        so that opening it says so.
     """
     from ome_zarr_models.v04.plate import Plate as Plate04
     from ome_zarr_models.v05.plate import Plate as Plate05
@@ -54,8 +55,9 @@ def fields_of_plate(plate: zarr.Group, attributes: Mapping[str, Any], version: s
         try:
             images = _images(plate[well.path], path / well.path)
         except (KeyError, InputError):
-            images = ["0"]
-        found += [FieldOfView(f"{well.path}/{image}", name, image) for image in images]
+            found.append(FieldOfView(well.path, name, ""))
+        else:
+            found += [FieldOfView(f"{well.path}/{image}", name, image) for image in images]
     return found
 
 
