@@ -15,7 +15,15 @@ from tqdm import tqdm
 from napari_all_detect import __version__
 from napari_all_detect.batch import BatchProgress, BatchSummary, Failure, score_batch, segment_batch
 from napari_all_detect.errors import AllDetectError, InputError, ParameterError
-from napari_all_detect.params import ExplainParams, OutputParams, Params, ReadParams, ScoreParams, SegmentationParams
+from napari_all_detect.params import (
+    ClusterParams,
+    ExplainParams,
+    OutputParams,
+    Params,
+    ReadParams,
+    ScoreParams,
+    SegmentationParams,
+)
 from napari_all_detect.results import read_run
 from napari_all_detect.sources import Plane, find_images, open_planes
 
@@ -88,7 +96,7 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
 
     score = commands.add_parser("score", help="score the cells of images", epilog=RESEARCH_USE)
     _add_inputs(score)
-    for params in (ScoreParams, SegmentationParams, ReadParams, OutputParams):
+    for params in (ScoreParams, SegmentationParams, ReadParams, OutputParams, ClusterParams):
         _add_params(score, params)
     score.add_argument(
         "--from-run",
@@ -243,7 +251,8 @@ def _score(arguments: argparse.Namespace) -> int:
     print(f"loading the networks of {params.bundle} ...", file=sys.stderr)
     try:
         output = _params(OutputParams, arguments)
-        summary = score_batch(arguments.inputs, arguments.out, params, output, bar, repeated)
+        cluster = _params(ClusterParams, arguments)
+        summary = score_batch(arguments.inputs, arguments.out, params, output, bar, repeated, cluster)
     finally:
         bar.close()
     uncertain = f", {summary.uncertain} uncertain" if summary.uncertain else ""

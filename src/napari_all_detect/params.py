@@ -206,3 +206,30 @@ class ExplainParams(Params):
     labels: str | None = option(
         None, "Label image to use instead of finding cells, or a folder with <image>_labels.tif", metavar="PATH"
     )
+
+
+@dataclass(frozen=True)
+class ClusterParams(Params):
+    """Where a batch runs; it changes nothing in the results."""
+
+    workers: int = option(
+        0,
+        "Processes that score at once, each with its own networks (some 1.5 GB); 0 scores in this one",
+        min=0,
+        max=1024,
+        step=1,
+        metavar="N",
+    )
+    scheduler: str | None = option(
+        None, "Score on an existing Dask cluster, which must see the inputs under the same paths", metavar="ADDRESS"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.workers and self.scheduler is not None:
+            raise ParameterError("workers and scheduler are both set; a scheduler has workers of its own")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether there is no cluster."""
+        return not self.workers and self.scheduler is None

@@ -240,7 +240,10 @@ def test_a_server_that_fails_now_and_then(
     assert content(tmp_path / "far") == content(tmp_path / "calm")
 
 
-def test_what_is_not_on_the_server(remote: str, tmp_path: Path, params: ScoreParams) -> None:
+def test_what_is_not_on_the_server(
+    remote: str, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrying, "DELAYS_S", (0.0,))
     inputs = [f"{remote}/none.png", f"{remote}/none.zarr", "http://127.0.0.1:9/none.png"]
     summary = score_batch([*inputs, f"{remote}/a.png"], tmp_path / "out", params)
     assert summary.planes == 1

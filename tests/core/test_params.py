@@ -9,6 +9,7 @@ from napari_all_detect.params import (
     FORMATS,
     LARGEST_LABEL,
     WEIGHTINGS,
+    ClusterParams,
     ExplainParams,
     OutputParams,
     Params,
@@ -17,7 +18,7 @@ from napari_all_detect.params import (
     SegmentationParams,
 )
 
-ALL_PARAMS = (SegmentationParams, ReadParams, ScoreParams, OutputParams, ExplainParams)
+ALL_PARAMS = (SegmentationParams, ReadParams, ScoreParams, OutputParams, ClusterParams, ExplainParams)
 RANGES = [
     (SegmentationParams, "cell_diameter_px", 8, 2000),
     (ScoreParams, "threshold", 0.0, 1.0),
@@ -27,6 +28,7 @@ RANGES = [
     (ScoreParams, "batch_size", 1, 4096),
     (ExplainParams, "label", 1, LARGEST_LABEL),
     (ReadParams, "level", 0, 64),
+    (ClusterParams, "workers", 0, 1024),
 ]
 CHOICES = [("weighting", WEIGHTINGS), ("engine", ("auto", "keras")), ("device", ("auto", "cpu", "gpu"))]
 

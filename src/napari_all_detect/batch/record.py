@@ -7,15 +7,15 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from napari_all_detect.batch.planning import Unit
-from napari_all_detect.params import OutputParams
+from napari_all_detect.params import OutputParams, ScoreParams
 from napari_all_detect.pipeline import Scorer
 from napari_all_detect.segmentation import describe_method
 from napari_all_detect.sources.identity import stamp
 
-__all__ = ["differences", "run_record"]
+__all__ = ["absolute", "differences", "run_record"]
 
 VERSIONS_OF = ("napari-all-detect", "keras", "numpy", "scikit-image", "pandas")
 SETTINGS = ("parameters", "bundle", "segmentation", "engine", "device", "versions")
@@ -30,15 +30,12 @@ SHOWN = 3
 def run_record(
     scorer: Scorer, output: OutputParams, inputs: Sequence[str | Path], units: Sequence[Unit]
 ) -> dict[str, Any]:
-    """Return the record of a run as it begins. Paths are absolute, so that it can be repeated from elsewhere."""
+    """Return the record of a run as it begins."""
     manifest = scorer.bundle.manifest
-    output = replace(output, labels=_absolute(output.labels), samples=_absolute(output.samples))
-    bundle = scorer.params.bundle
-    given = {"bundle": _absolute(bundle) if Path(bundle).exists() else bundle}
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "inputs": [_absolute(str(name)) for name in inputs],
-        "parameters": asdict(scorer.params) | given | asdict(output),
+        "inputs": [str(name) for name in inputs],
+        "parameters": asdict(scorer.params) | asdict(output),
         "bundle": {
             "name": manifest.name,
             "version": manifest.version,
@@ -67,6 +64,20 @@ def _images(units: Sequence[Unit]) -> list[dict[str, Any]]:
     return list(images.values())
 
 
+def absolute(
+    inputs: Sequence[str | Path], params: ScoreParams, output: OutputParams
+) -> tuple[list[str], ScoreParams, OutputParams]:
+    """Return a run's arguments with all paths absolute: for workers elsewhere, and for a run that repeats it there."""
+    output = replace(output, labels=_absolute(output.labels), samples=_absolute(output.samples))
+    if Path(params.bundle).exists():
+        params = replace(params, bundle=_absolute(params.bundle))
+    return [_absolute(str(name)) for name in inputs], params, output
+
+
+@overload
+def _absolute(name: str) -> str: ...
+@overload
+def _absolute(name: str | None) -> str | None: ...
 def _absolute(name: str | None) -> str | None:
     return name if name is None or "://" in name else os.path.abspath(name)  # noqa: PTH100 - keeps links
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -10,20 +10,29 @@ from typing import Any
 
 import pandas as pd
 
+from napari_all_detect.batch.cluster import check_dask, connected, on_cluster
 from napari_all_detect.batch.collecting import Collector, write_at_the_end
 from napari_all_detect.batch.containers import check_stores
-from napari_all_detect.batch.planning import listed_images, plan_units
+from napari_all_detect.batch.planning import Unit, listed_images, plan_units
 from napari_all_detect.batch.progress import BatchProgress, BatchSummary
-from napari_all_detect.batch.record import run_record
+from napari_all_detect.batch.record import absolute, run_record
 from napari_all_detect.batch.resuming import check_repeated, finished_units
 from napari_all_detect.batch.running import in_order, stoppable
-from napari_all_detect.batch.store import UnitStore
+from napari_all_detect.batch.store import UnitResult, UnitStore
 from napari_all_detect.batch.unit import Job, score_unit
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.formats import check_formats
-from napari_all_detect.params import OutputParams, ScoreParams
-from napari_all_detect.pipeline import open_scorer
-from napari_all_detect.results import ResultTables, check_folder, locked_folder, prepare_folder, read_run, write_run
+from napari_all_detect.params import ClusterParams, OutputParams, ScoreParams
+from napari_all_detect.pipeline import Scorer, open_scorer
+from napari_all_detect.results import (
+    Failure,
+    ResultTables,
+    check_folder,
+    locked_folder,
+    prepare_folder,
+    read_run,
+    write_run,
+)
 from napari_all_detect.samplesheet import read_sample_sheet
 from napari_all_detect.segmentation import open_method
 from napari_all_detect.sources import find_images
@@ -38,6 +47,7 @@ def score_batch(
     output: OutputParams | None = None,
     progress: BatchProgress | None = None,
     repeated: Mapping[str, Any] | None = None,
+    cluster: ClusterParams | None = None,
 ) -> BatchSummary:
     """Score every plane of the inputs into a folder.
 
@@ -52,6 +62,9 @@ def score_batch(
     progress : BatchProgress, optional
     repeated : mapping, optional
         The record (`run.json`) of an earlier run: bundle and images must be the same as they were then.
+    cluster : ClusterParams, optional
+        Other processes or machines to score on. In a script that starts some, call this below
+        ``if __name__ == "__main__":``.
 
     Returns
     -------
@@ -66,10 +79,13 @@ def score_batch(
         If the bundle, the device, the format or the sample sheet can't be used. A bad image raises nothing: it becomes
         a row of `failures.csv`.
     """
-    params, output, progress = params or ScoreParams(), output or OutputParams(), progress or BatchProgress()
+    progress, cluster = progress or BatchProgress(), cluster or ClusterParams()
+    inputs, params, output = absolute(inputs, params or ScoreParams(), output or OutputParams())
     folder, began = Path(out), time.perf_counter()
     sheet = read_sample_sheet(Path(output.samples)) if output.samples else None
     check_formats(output.formats)
+    if not cluster.is_here:
+        check_dask()
     needed = [Path(path) for path in (*inputs, output.labels, output.samples) if path]
     if _interrupted(folder, output) is None:
         check_folder(folder, output.overwrite, needed)
@@ -103,9 +119,10 @@ def score_batch(
             for failure in failures:
                 collector.fail(failure)
             job = Job(output, _expected(repeated))
-            work = partial(score_unit, scorer, job, progress=stoppable(progress.cells, stop))
-            for unit, result in in_order(work, [u for u in units if u.number not in done], stop):
-                collector.add(unit, result)
+            left = [unit for unit in units if unit.number not in done]
+            with contextlib.closing(_results(cluster, scorer, job, left, progress, stop)) as results:
+                for unit, result in results:
+                    collector.add(unit, result)
             collector.end()
             write_at_the_end(folder, store, units, output.formats, sheet)
             status, sources = "complete", collector.sources
@@ -123,6 +140,21 @@ def score_batch(
             store.clear()
     cells, called_all, called_hem, uncertain = tables.counts.values()
     return BatchSummary(folder, tables.planes, cells, called_all, called_hem, uncertain, tuple(tables.failures))
+
+
+def _results(
+    cluster: ClusterParams, scorer: Scorer, job: Job, units: Sequence[Unit], progress: BatchProgress, stop: Event
+) -> Generator[tuple[Unit, UnitResult | Failure], None, None]:
+    """Score units, here or on a cluster, and yield the results as they come."""
+    if cluster.is_here:
+        work = partial(score_unit, scorer, job, progress=stoppable(progress.cells, stop))
+        yield from in_order(work, units, stop)
+        return
+    with connected(cluster) as client:
+        for unit, result in on_cluster(client, scorer.params, job, units):
+            if isinstance(result, UnitResult):
+                progress.cells(len(result.cells))
+            yield unit, result
 
 
 def _summary_of(folder: Path) -> BatchSummary:

@@ -1,0 +1,135 @@
+"""Units on a Dask cluster, an existing one or one started here."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from itertools import islice
+from threading import Lock
+from typing import Any
+
+from napari_all_detect.batch.planning import Unit
+from napari_all_detect.batch.store import UnitResult
+from napari_all_detect.batch.unit import Job, score_unit
+from napari_all_detect.errors import AllDetectError, MissingDependencyError, OutputError
+from napari_all_detect.params import ClusterParams, ScoreParams
+from napari_all_detect.pipeline import Scorer, open_scorer
+from napari_all_detect.results import Failure
+
+__all__ = ["check_dask", "connected", "on_cluster"]
+
+AHEAD = 2
+"""Units that the scheduler knows for each thread of its workers: a million are no load to it, nor to us."""
+
+CONNECT_S = 10
+_loading = Lock()
+
+
+def check_dask() -> None:
+    """Raise MissingDependencyError where Dask is not installed."""
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError("a cluster needs dask: pip install 'napari-all-detect[dask]'") from error
+
+
+@contextmanager
+def connected(cluster: ClusterParams) -> Iterator[Any]:
+    """Lend a client of the cluster; one that was started here ends with it.
+
+    Raises
+    ------
+    OutputError
+        If no scheduler answers at the address.
+    """
+    from distributed import Client, LocalCluster
+
+    with ExitStack() as stack:
+        address: Any = cluster.scheduler
+        if address is None:
+            threads = max(1, (os.cpu_count() or 1) // cluster.workers)
+            environment = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), str(threads))
+            local = LocalCluster(
+                n_workers=cluster.workers,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+                env=environment,
+            )
+            address = stack.enter_context(local)
+        try:
+            client = stack.enter_context(Client(address, timeout=CONNECT_S))
+        except (OSError, ValueError) as error:
+            raise OutputError(
+                f"no Dask scheduler answers at {cluster.scheduler} ({error}); check the address"
+            ) from error
+        yield client
+
+
+def on_cluster(
+    client: Any, params: ScoreParams, job: Job, units: Iterable[Unit]
+) -> Iterator[tuple[Unit, UnitResult | Failure]]:
+    """Score units on a cluster and yield the results as they come.
+
+    A worker loads the bundle with its first unit. What a worker had when it was lost, others do again; a unit that
+    loses several workers is a failure.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    params : ScoreParams
+    job : Job
+    units : iterable of Unit
+
+    Raises
+    ------
+    OutputError
+        If the scheduler is lost.
+    """
+    from distributed import as_completed
+
+    waiting, known = iter(units), dict[Any, Unit]()
+
+    def begin(unit: Unit) -> Any:
+        future = client.submit(_score_there, params, job, unit, key=f"all-detect-{id(known)}-{unit.number}", pure=False)
+        known[future] = unit
+        return future
+
+    n = AHEAD * max(1, sum(client.nthreads().values()))
+    ready = as_completed([begin(unit) for unit in islice(waiting, n)])
+    try:
+        for future in ready:
+            unit = known.pop(future)
+            yield unit, _result(future, unit)
+            for following in islice(waiting, 1):
+                ready.add(begin(following))
+    finally:
+        client.cancel(list(known))
+
+
+def _result(future: Any, unit: Unit) -> UnitResult | Failure:
+    from distributed.scheduler import KilledWorker
+
+    if future.status == "cancelled":
+        raise OutputError("the Dask scheduler is lost; start it again, then go on with --resume")
+    try:
+        result: UnitResult | Failure = future.result()
+    except KilledWorker:
+        return Failure(unit.name, "score", "several workers were lost on it, for want of memory or of time: give more")
+    except AllDetectError as error:
+        return Failure(unit.name, "load", f"a worker could not load what it needs: {error}")
+    return result
+
+
+def _score_there(params: ScoreParams, job: Job, unit: Unit) -> UnitResult | Failure:
+    """Score a unit in a worker."""
+    with _loading:
+        scorer = _scorer(params)
+    return score_unit(scorer, job, unit)
+
+
+@lru_cache(maxsize=1)
+def _scorer(params: ScoreParams) -> Scorer:
+    return open_scorer(params)

@@ -1,0 +1,174 @@
+"""The same bytes on a cluster; what a lost worker costs."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from napari_all_detect.batch import BatchProgress, cluster, score_batch
+from napari_all_detect.batch.unit import score_unit
+from napari_all_detect.cli import main
+from napari_all_detect.errors import MissingDependencyError, OutputError, ParameterError
+from napari_all_detect.params import ClusterParams, OutputParams, ScoreParams, SegmentationParams
+
+distributed = pytest.importorskip("distributed")
+pytestmark = pytest.mark.usefixtures("reuse_engines")
+
+Pixels = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory, smear: Callable[..., Pixels]) -> Path:
+    """Twenty planes, and a file that is none."""
+    folder = tmp_path_factory.mktemp("many")
+    for i in range(18):
+        Image.fromarray(smear(i, (96, 120), 1 + i % 4)).save(folder / f"{i}.png")
+    tifffile.imwrite(folder / "stack.tif", np.stack([smear(i, (96, 120), 3) for i in (4, 5)]), photometric="rgb")
+    (folder / "5.png").write_bytes((folder / "5.png").read_bytes()[:3000])
+    return folder
+
+
+@pytest.fixture
+def params(duo_bundle: Path) -> ScoreParams:
+    return ScoreParams(bundle=str(duo_bundle), segmentation=SegmentationParams(method="classical"))
+
+
+@pytest.fixture
+def alone(many: Path, tmp_path: Path, params: ScoreParams) -> dict[str, bytes]:
+    """What one process gives."""
+    score_batch([many], tmp_path / "alone", params)
+    return content(tmp_path / "alone")
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """A cluster in this process: two workers of two threads, which share the fixture's networks."""
+    options = {"n_workers": 2, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(protocol="tcp", host="127.0.0.1", **options) as local:
+        yield local.scheduler_address
+    cluster._scorer.cache_clear()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "run.json")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+class Progress(BatchProgress):
+    def __init__(self) -> None:
+        self.n_cells, self.planes = 0, 0
+
+    def cells(self, n: int) -> None:
+        self.n_cells += n
+
+    def plane(self) -> None:
+        self.planes += 1
+
+
+def test_an_existing_cluster_gives_the_same_bytes(
+    many: Path, tmp_path: Path, params: ScoreParams, alone: dict[str, bytes], address: str
+) -> None:
+    progress = Progress()
+    where = ClusterParams(scheduler=address)
+    summary = score_batch([many], tmp_path / "out", params, progress=progress, cluster=where)
+    assert content(tmp_path / "out") == alone
+    assert (summary.planes, summary.exit_status, progress.planes, progress.n_cells) == (19, 3, 20, summary.cells)
+
+
+def test_relative_paths_are_found_by_workers_elsewhere(
+    many: Path, tmp_path: Path, params: ScoreParams, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def noted(scorer: Any, job: Any, unit: Any) -> Any:
+        seen.append((unit.plane.path, job.output.labels, scorer.params.bundle))
+        return score_unit(scorer, job, unit)
+
+    monkeypatch.setattr(cluster, "score_unit", noted)
+    monkeypatch.chdir(many)
+    shutil.copytree(params.bundle, tmp_path / "bundle")
+    (tmp_path / "labels").mkdir()
+    command = ["score", "0.png", "--out", str(tmp_path / "out"), "--bundle", os.path.relpath(tmp_path / "bundle")]
+    assert main([*command, "--labels", os.path.relpath(tmp_path / "labels"), "--scheduler", address]) == 1
+    assert seen == [(many / "0.png", str(tmp_path / "labels"), str(tmp_path / "bundle"))]
+
+
+def test_an_interrupted_run_goes_on_on_a_cluster(
+    many: Path, tmp_path: Path, params: ScoreParams, alone: dict[str, bytes], address: str
+) -> None:
+    class Stop(Progress):
+        def plane(self) -> None:
+            super().plane()
+            if self.planes == 4:
+                raise KeyboardInterrupt
+
+    where = ClusterParams(scheduler=address)
+    with pytest.raises(KeyboardInterrupt):
+        score_batch([many], tmp_path / "out", params, progress=Stop(), cluster=where)
+    assert len(list((tmp_path / "out/units").rglob("*.json"))) in (3, 4)  # the file that is no image may be among them
+    score_batch([many], tmp_path / "out", params, OutputParams(resume=True), cluster=where)
+    assert content(tmp_path / "out") == alone | unit_files(tmp_path / "out")
+
+
+def unit_files(folder: Path) -> dict[str, bytes]:
+    return {name: data for name, data in content(folder).items() if name.startswith("units/")}
+
+
+def test_workers_of_its_own_one_of_which_is_killed(
+    many: Path, tmp_path: Path, params: ScoreParams, alone: dict[str, bytes]
+) -> None:
+    """Real processes with networks of their own."""
+    killed = []
+
+    class Kill(Progress):
+        def plane(self) -> None:
+            super().plane()
+            if not killed:
+                (worker, *_) = _workers()
+                os.kill(worker, signal.SIGKILL)
+                killed.append(worker)
+
+    progress = Kill()
+    score_batch([many], tmp_path / "out", params, progress=progress, cluster=ClusterParams(workers=2))
+    assert killed
+    assert content(tmp_path / "out") == alone
+    assert pd.read_csv(tmp_path / "out/failures.csv")["input"].tolist() == ["5.png"]
+
+
+def _workers() -> list[int]:
+    import psutil
+
+    children = psutil.Process().children(recursive=True)
+    return [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_no_scheduler_at_the_address(many: Path, tmp_path: Path, params: ScoreParams) -> None:
+    cluster.CONNECT_S, before = 1, cluster.CONNECT_S
+    try:
+        with pytest.raises(OutputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 "):
+            score_batch([many], tmp_path / "out", params, cluster=ClusterParams(scheduler="tcp://127.0.0.1:9"))
+    finally:
+        cluster.CONNECT_S = before
+
+
+def test_workers_and_a_scheduler_exclude_each_other() -> None:
+    with pytest.raises(ParameterError, match="workers and scheduler are both set"):
+        ClusterParams(workers=2, scheduler="tcp://a:8786")
+
+
+def test_without_dask(many: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'napari-all-detect\[dask\]'"):
+        score_batch([many], tmp_path / "out", params, cluster=ClusterParams(workers=1))
+    assert not (tmp_path / "out").exists()
