@@ -27,7 +27,16 @@ __all__ = [
     "write_run",
 ]
 
-TABLES = ("cells.csv", "cells.parquet", "cells.h5ad", "images.csv", "samples.csv", "failures.csv", "run.json")
+TABLES = (
+    "cells.csv",
+    "cells.parquet",
+    "cells.h5ad",
+    "images.csv",
+    "samples.csv",
+    "failures.csv",
+    "run.json",
+    "report.html",
+)
 FOLDERS = {"labels": "*_labels.tif", "geojson": "*.geojson", "ome-zarr": "*.zarr", "units": "*.json"}
 """Folders of results, and the names of what we write into them."""
 

@@ -122,6 +122,7 @@ def test_a_folder_of_all_formats(good: Path, tmp_path: Path, params: ScoreParams
         "labels/stack_p0_labels.tif",
         "labels/stack_p1_labels.tif",
         "labels/store_labels.tif",
+        "report.html",
         "run.json",
     ]
 

@@ -59,7 +59,9 @@ def address() -> Iterator[str]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "run.json")
+    files = (
+        path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ("run.json", "report.html")
+    )
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 

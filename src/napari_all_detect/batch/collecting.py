@@ -1,8 +1,7 @@
 """Results into the tables, in the order of the inputs, whatever order they come in."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,12 +9,14 @@ import pandas as pd
 from napari_all_detect.batch.containers import write_containers
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.progress import BatchProgress
+from napari_all_detect.batch.reporting import gather_report
 from napari_all_detect.batch.retrying import with_retries
 from napari_all_detect.batch.store import UnitResult, UnitStore
 from napari_all_detect.export.csv import write_csv
 from napari_all_detect.export.h5ad import write_h5ad
 from napari_all_detect.export.parquet import write_parquet_parts
-from napari_all_detect.results import Failure, ResultTables
+from napari_all_detect.export.report import report_html
+from napari_all_detect.results import Failure, ResultTables, write_atomically
 from napari_all_detect.samplesheet import sum_samples
 
 __all__ = ["Collector", "write_at_the_end"]
@@ -101,21 +102,29 @@ class Collector:
 
 
 def write_at_the_end(
-    folder: Path, store: UnitStore, units: Sequence[Unit], formats: Sequence[str], sheet: pd.DataFrame | None
+    tables: ResultTables,
+    store: UnitStore,
+    units: Sequence[Unit],
+    formats: Sequence[str],
+    sheet: pd.DataFrame | None,
+    run: Mapping[str, Any],
 ) -> None:
     """Write what can only be written when all units are done."""
+    folder, samples = tables.folder, None
     if "parquet" in formats:
         cells = (result.cells for _, result in store.read_all(units))
         write_parquet_parts(chain([store.no_cells], cells), folder / "cells.parquet")
     if "h5ad" in formats:
-        write_h5ad(
-            _joined([result.cells for _, result in store.read_all(units)], store.no_cells), folder / "cells.h5ad"
-        )
+        everything = _joined([result.cells for _, result in store.read_all(units)], store.no_cells)
+        write_h5ad(everything, folder / "cells.h5ad")
     if "ome-zarr" in formats:
         write_containers(folder, store, units)
     if sheet is not None:
         images = _joined([result.summary for _, result in store.read_all(units)], store.no_images)
-        write_csv(sum_samples(images, sheet), folder / "samples.csv")
+        samples = sum_samples(images, sheet)
+        write_csv(samples, folder / "samples.csv")
+    report = gather_report(store.read_all(units), units, tables, run, samples)
+    write_atomically(folder / "report.html", report_html(report).encode())
 
 
 def _joined(parts: list[pd.DataFrame], empty: pd.DataFrame) -> pd.DataFrame:

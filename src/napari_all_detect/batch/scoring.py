@@ -112,6 +112,10 @@ def score_batch(
             return _summary_of(folder)
         write_run(folder, run | {"status": "running"})
         loaded, status, sources, stop = time.perf_counter(), "interrupted", dict[str, dict[str, Any]](), Event()
+
+        def seconds() -> dict[str, float]:
+            return {"load": round(loaded - began, 3), "score": round(time.perf_counter() - loaded, 3)}
+
         try:
             tables = ResultTables(folder, scorer.members)
             collector = Collector(tables, store, units, done, progress)
@@ -124,7 +128,7 @@ def score_batch(
                 for unit, result in results:
                     collector.add(unit, result)
             collector.end()
-            write_at_the_end(folder, store, units, output.formats, sheet)
+            write_at_the_end(tables, store, units, output.formats, sheet, run | {"seconds": seconds()})
             status, sources = "complete", collector.sources
         except OSError as error:
             raise OutputError(
@@ -132,10 +136,9 @@ def score_batch(
             ) from error
         finally:
             stop.set()
-            seconds = {"load": round(loaded - began, 3), "score": round(time.perf_counter() - loaded, 3)}
             images = [row | sources.get(row["image"], {}) for row in run["images"]]
             with contextlib.suppress(OSError):
-                write_run(folder, run | {"images": images, "status": status, "seconds": seconds})
+                write_run(folder, run | {"images": images, "status": status, "seconds": seconds()})
         if not tables.failures:
             store.clear()
     cells, called_all, called_hem, uncertain = tables.counts.values()

@@ -1,0 +1,152 @@
+"""What the report shows, gathered from the units in one pass; memory does not grow with their number."""
+
+import heapq
+import io
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from napari_all_detect.batch.planning import Unit
+from napari_all_detect.batch.store import UnitResult
+from napari_all_detect.errors import InputError
+from napari_all_detect.export.report import ROWS_SHOWN, CellPicture, Histogram, Plate, Report
+from napari_all_detect.results import FAILURE_COLUMNS, Failure, ResultTables
+from napari_all_detect.table import typed
+
+__all__ = ["gather_report"]
+
+CALLS = ("ALL", "Hem", "uncertain")
+SHOWN = 12
+"""Cells of each gallery."""
+
+PICTURE_PX = 112
+P_EDGES = np.linspace(0, 1, 21)
+DIAMETER_EDGES = np.geomspace(8, 512, 25)
+"""Pixels; widths grow with the cells, as nobody knows how large they will be."""
+
+GALLERIES: dict[str, Callable[[pd.DataFrame, float], Any]] = {
+    "Highest P(ALL)": lambda cells, threshold: cells["p_all"],
+    "Lowest P(ALL)": lambda cells, threshold: -cells["p_all"],
+    "Least certain": lambda cells, threshold: -(cells["p_all"] - threshold).abs(),
+}
+
+Chosen = tuple[float, int, int, Any]
+"""How high it ranks, unit and label (negative, so that the first of equals wins), row."""
+
+Counts = dict[str, dict[str, NDArray[Any]]]
+
+
+def gather_report(
+    results: Iterable[tuple[Unit, UnitResult]],
+    units: Sequence[Unit],
+    tables: ResultTables,
+    run: Mapping[str, Any],
+    samples: pd.DataFrame | None,
+) -> Report:
+    """Go through all results once; read again the planes of the cells that are shown."""
+    histograms: Counts = {
+        name: {call: np.zeros(n, np.int64) for call in CALLS} for name, n in (("p_all", 20), ("px", 24))
+    }
+    chosen: dict[str, list[Chosen]] = {title: [] for title in GALLERIES}
+    flags, images = Counter[str](), list[pd.DataFrame]()
+    wells: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    for unit, result in results:
+        if len(images) < ROWS_SHOWN:
+            images.append(result.summary)
+        _count(histograms, result.cells)
+        flags.update(flag for text in result.cells["flags"] for flag in text.split(";") if flag)
+        for title, rank in GALLERIES.items():
+            found = _highest(unit, result.cells, rank(result.cells, run["bundle"]["threshold"]))
+            chosen[title] = heapq.nlargest(SHOWN, [*chosen[title], *found])
+        if unit.plane.well:
+            row = result.summary.iloc[0]
+            wells[_plate_name(unit)][unit.plane.well].update({name: int(row[name]) for name in ("cells", "all", "hem")})
+    return Report(
+        run,
+        {"planes": tables.planes, **tables.counts},
+        pd.concat(images, ignore_index=True) if images else pd.DataFrame({"image": []}),
+        samples,
+        [
+            Histogram("Cells by P(ALL)", "", P_EDGES, histograms["p_all"]),
+            Histogram("Cells by diameter", "px", DIAMETER_EDGES, histograms["px"]),
+        ],
+        {title: _pictures(cells, units) for title, cells in chosen.items()},
+        [_plate(name, found) for name, found in wells.items()],
+        flags,
+        typed(FAILURE_COLUMNS, _columns(tables.failures), len(tables.failures)),
+    )
+
+
+def _columns(failures: Sequence[Failure]) -> dict[str, list[str]]:
+    return {column.name: [getattr(failure, column.name) for failure in failures] for column in FAILURE_COLUMNS}
+
+
+def _count(histograms: Counts, cells: pd.DataFrame) -> None:
+    diameters = cells["diameter_px"].clip(DIAMETER_EDGES[0], DIAMETER_EDGES[-1])
+    for name, values, edges in (("p_all", cells["p_all"], P_EDGES), ("px", diameters, DIAMETER_EDGES)):
+        for call in CALLS:
+            histograms[name][call] += np.histogram(values[cells["call"] == call].astype(np.float64), edges)[0]
+
+
+def _highest(unit: Unit, cells: pd.DataFrame, ranks: pd.Series) -> list[Chosen]:
+    order = ranks.astype(np.float64).nlargest(SHOWN).index
+    return [(float(ranks[i]), -unit.number, -int(cells["label"][i]), cells.loc[i]) for i in order]
+
+
+def _plate_name(unit: Unit) -> str:
+    """Return the store that a field lies in: `plate.zarr/A/1/0` in `plate.zarr`."""
+    parents = list(PurePosixPath(unit.plane.image).parents)
+    return str(parents[2]) if len(parents) > 3 else "of the wells given"
+
+
+def _plate(name: str, wells: Mapping[str, Counter[str]]) -> Plate:
+    def fraction(counts: Counter[str]) -> float | None:
+        called = counts["all"] + counts["hem"]
+        return counts["all"] / called if called else None
+
+    return Plate(name, {_row_and_column(well): (fraction(n), n["cells"]) for well, n in wells.items()})
+
+
+def _row_and_column(well: str) -> tuple[str, str]:
+    row = well.rstrip("0123456789")
+    return row, well[len(row) :]
+
+
+def _pictures(chosen: Sequence[Chosen], units: Sequence[Unit]) -> list[CellPicture]:
+    """Cut the cells out of their planes, each of which is read once; one that can't be read any more is left out."""
+    pictures: dict[tuple[int, int], CellPicture] = {}
+    by_unit: dict[int, list[Chosen]] = defaultdict(list)
+    for cell in chosen:
+        by_unit[-cell[1]].append(cell)
+    for number, cells in by_unit.items():
+        unit = units[number]
+        try:
+            rgb = unit.plane.read().rgb
+        except InputError:
+            continue
+        for _, _, label, row in cells:
+            name = f"{unit.name} #{-label}"
+            p_all, spread = float(row["p_all"]), float(row["spread"])
+            pictures[number, label] = CellPicture(_picture(rgb, row), name, p_all, spread, row["flags"])
+    return [pictures[-number, label] for _, number, label, _ in chosen if (-number, label) in pictures]
+
+
+def _picture(rgb: NDArray[np.uint8], row: Any) -> bytes:
+    """Return a square around a cell, half as large again, as JPEG; beyond the plane it is white."""
+    from PIL import Image
+
+    y0, x0, y1, x1 = (int(row[f"bbox_{side}"]) for side in ("y0", "x0", "y1", "x1"))
+    half = max(y1 - y0, x1 - x0) * 3 // 4 + 1
+    y, x = (y0 + y1) // 2, (x0 + x1) // 2
+    inside = rgb[max(0, y - half) : y + half, max(0, x - half) : x + half]
+    square = np.full((2 * half, 2 * half, 3), 255, np.uint8)
+    top, left = max(0, half - y), max(0, half - x)
+    square[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    file = io.BytesIO()
+    Image.fromarray(square).resize((PICTURE_PX, PICTURE_PX), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    return file.getvalue()
