@@ -35,9 +35,19 @@ def test_calls_and_votes_follow_the_threshold(results):
     pd.testing.assert_frame_equal(found.table, results(VOTES).table)
 
 
+def test_uncertain_calls_come_back_on_request(results):
+    found = results(VOTES, call=["ALL", "Hem", "uncertain"])
+    found.threshold = 0.75
+    assert found.table["call"].tolist() == ["ALL", "Hem", "Hem"]
+    found.restore_calls()
+    assert found.table["call"].tolist() == ["ALL", "Hem", "uncertain"]
+    assert found.threshold == 0.5
+
+
 def test_a_changed_value_tells_and_an_equal_one_does_not(results):
     found, told = results(VOTES), []
     found.changed.connect(lambda: told.append("changed"))
+    found.colours_changed.connect(lambda: told.append("colours"))
     found.selection_changed.connect(lambda: told.append("selection"))
     found.threshold = found.threshold
     found.colouring = found.colouring
@@ -47,7 +57,7 @@ def test_a_changed_value_tells_and_an_equal_one_does_not(results):
     found.colouring = "spread"
     found.select([1])
     found.judge(0, "Hem")
-    assert told == ["changed", "changed", "selection", "changed"]
+    assert told == ["changed", "colours", "selection", "changed"]
 
 
 def test_features_stand_at_their_labels_and_agree_with_the_table(results):

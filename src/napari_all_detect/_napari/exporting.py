@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from napari.layers import Image
 from numpy.typing import NDArray
 
 from napari_all_detect._napari.planes import is_smear, layer_planes, spatial_shape
@@ -110,7 +111,7 @@ def export(exported: Exported, path: Path) -> None:
 def image_of(layers: Any, labels: Any, results: CellResults) -> Any | None:
     """Return the image layer that labels belong to: of their size, and if possible of the name in the table."""
     shape = tuple(labels.data.shape)
-    images = [layer for layer in layers if layer._type_string == "image" and is_smear(layer)]
+    images = [layer for layer in layers if isinstance(layer, Image) and is_smear(layer)]
     fitting = [layer for layer in images if spatial_shape(layer) == shape]
     name = results.table["image"].iloc[0] if len(results) else None
     named = [layer for layer in fitting if layer_planes(layer)[0].image == name]

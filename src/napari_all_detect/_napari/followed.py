@@ -21,7 +21,8 @@ class Followed:
     layer_changed = Signal()
     """Another layer, other results, or none."""
     changed = Signal()
-    """The same results: calls, colours or verdicts are others."""
+    """The same results: calls or verdicts are others."""
+    colours_changed = Signal()
     selection_changed = Signal()
 
     def __init__(self, viewer: Any) -> None:
@@ -42,7 +43,7 @@ class Followed:
             events.disconnect(self._follow)
         ATTACHED.layer.disconnect(self._follow)
         self._show(None, None)
-        for signal in (self.layer_changed, self.changed, self.selection_changed):
+        for signal in (self.layer_changed, self.changed, self.colours_changed, self.selection_changed):
             signal.disconnect()
 
     def _follow(self, event: object = None) -> None:
@@ -60,14 +61,19 @@ class Followed:
     def _show(self, layer: Any, results: CellResults | None) -> None:
         if self.results is not None:
             self.results.changed.disconnect(self._tell_change)
+            self.results.colours_changed.disconnect(self._tell_colours)
             self.results.selection_changed.disconnect(self._tell_selection)
         self.layer, self.results = layer, results
         if results is not None:
             results.changed.connect(self._tell_change)
+            results.colours_changed.connect(self._tell_colours)
             results.selection_changed.connect(self._tell_selection)
 
     def _tell_change(self) -> None:
         self.changed.emit()
+
+    def _tell_colours(self) -> None:
+        self.colours_changed.emit()
 
     def _tell_selection(self) -> None:
         self.selection_changed.emit()

@@ -64,6 +64,7 @@ class _Link:
         self._results = results
         # psygnal holds bound methods weakly: the link goes when its layer does.
         results.changed.connect(self._show_values)
+        results.colours_changed.connect(self._show_colours)
         results.selection_changed.connect(self._show_colours)
         self._show_values()
 

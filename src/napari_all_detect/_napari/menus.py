@@ -5,6 +5,7 @@ from typing import Any
 import napari
 
 from napari_all_detect._napari.settings import PLUGIN
+from napari_all_detect._napari.viewers import unwrapped
 
 __all__ = ["find_white_cells", "score_white_cells"]
 
@@ -21,6 +22,7 @@ def score_white_cells(viewer: napari.Viewer) -> None:
 
 def _score_cells(viewer: napari.Viewer) -> Any:
     """Open the widget, or find it open, and choose the active image in it."""
+    viewer = unwrapped(viewer)
     active = viewer.layers.selection.active
     _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Score cells")
     widget.image.choose(active if active is not None else widget.image.layer)

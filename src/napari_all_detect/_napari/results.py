@@ -59,7 +59,9 @@ class CellResults:
     """
 
     changed = Signal()
-    """Calls, colours or verdicts are others."""
+    """Calls or verdicts are others."""
+    colours_changed = Signal()
+    """The colours mean something else."""
     selection_changed = Signal()
 
     def __init__(self, rows: Rows, run: Opened) -> None:
@@ -88,7 +90,7 @@ class CellResults:
 
     @property
     def threshold(self) -> float:
-        """Probability from which a cell is called ALL."""
+        """Probability from which a cell is called ALL; setting it calls every cell, as `--threshold` does."""
         return self._threshold
 
     @threshold.setter
@@ -103,6 +105,11 @@ class CellResults:
         )
         self.changed.emit()
 
+    def restore_calls(self) -> None:
+        """Take the calls back that scoring gave, at the bundle's threshold, with those that are uncertain."""
+        self._threshold, self._table = self.run.threshold, self.rows.table
+        self.changed.emit()
+
     @property
     def colouring(self) -> str:
         """What colours mean: one of `colours.COLOURINGS`."""
@@ -112,7 +119,7 @@ class CellResults:
     def colouring(self, colouring: str) -> None:
         if colouring != self._colouring:
             self._colouring = colouring
-            self.changed.emit()
+            self.colours_changed.emit()
 
     @property
     def verdicts(self) -> NDArray[np.object_]:

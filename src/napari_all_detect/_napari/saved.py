@@ -45,12 +45,14 @@ def members_of(frame: pd.DataFrame) -> tuple[str, ...]:
 def typed_again(frame: pd.DataFrame, columns: Sequence[table.Column]) -> pd.DataFrame:
     """Return a table, read from any format, with the columns' own types; a verdict is kept.
 
+    A column that an older version did not write is empty, unless it is one that can't be.
+
     Raises
     ------
     KeyError, ValueError
         If a column is missing or holds something else.
     """
-    values = {column.name: _values(frame[column.name], column.dtype) for column in columns}
+    values = {c.name: _values(frame[c.name], c.dtype) for c in columns if c.name in frame or c.dtype == "int64"}
     typed = table.typed(columns, values, len(frame))
     return typed.assign(verdict=frame[VERDICT].fillna("").astype(object).to_numpy()) if VERDICT in frame else typed
 

@@ -111,8 +111,7 @@ def _first(scored: ScoredImage, n: int) -> ScoredImage:
     if n == len(scored.table):
         return scored
     cells = scored.table.iloc[:n].reset_index(drop=True)
-    summary = scored.summary.iloc[0]
-    facts = {name: summary[name] for name in ("image", "plane", "pixel_size_um", "rescale", "notes")}
+    facts: dict[str, Any] = {str(name): value for name, value in scored.summary.iloc[0].items()}
     return replace(
         scored,
         table=cells,

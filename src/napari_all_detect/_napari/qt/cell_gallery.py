@@ -30,6 +30,7 @@ from napari_all_detect._napari.qt.layout import button, row
 from napari_all_detect._napari.qt.pictures import framed, pixmap
 from napari_all_detect._napari.row_order import ANY, RowFilter
 from napari_all_detect._napari.shared_process import borrow, give_back
+from napari_all_detect._napari.viewers import unwrapped
 from napari_all_detect.explain import GradCam
 
 __all__ = ["CellGallery"]
@@ -50,8 +51,8 @@ class CellGallery(QWidget):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
-        self.viewer = napari_viewer
-        self.followed = Followed(napari_viewer)
+        self.viewer = unwrapped(napari_viewer)
+        self.followed = Followed(self.viewer)
         self._process, self._bridge = borrow(), Bridge(self)
         self._page = page_of(np.zeros(0, np.int64), 0)
         self._explained: tuple[int, GradCam] | None = None
@@ -93,6 +94,7 @@ class CellGallery(QWidget):
         self.member.currentTextChanged.connect(self._show_cell)
         self.followed.layer_changed.connect(self._show_first)
         self.followed.changed.connect(self._show_page)
+        self.followed.colours_changed.connect(self._show_page)
         self.followed.selection_changed.connect(self._show_selection)
         self.destroyed.connect(_Closing(self.followed))
         self._showing = False

@@ -15,6 +15,7 @@ from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.layout import button, row
 from napari_all_detect._napari.qt.pictures import pixmap
 from napari_all_detect._napari.review import Agreement, Reviewer, agreement, save_crops
+from napari_all_detect._napari.viewers import unwrapped
 from napari_all_detect.errors import AllDetectError
 
 __all__ = ["ReviewCells"]
@@ -34,8 +35,8 @@ class ReviewCells(QWidget):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
-        self.viewer = napari_viewer
-        self.followed = Followed(napari_viewer)
+        self.viewer = unwrapped(napari_viewer)
+        self.followed = Followed(self.viewer)
         self.reviewer: Reviewer | None = None
         self.progress = QLabel()
         self.picture = QLabel()

@@ -1,5 +1,6 @@
 """The widget *Score cells*."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from napari_all_detect._napari.qt.layout import button, column, note, row
 from napari_all_detect._napari.qt.summary_plot import SummaryPlot
 from napari_all_detect._napari.settings import plugin_settings
 from napari_all_detect._napari.shared_process import borrow, give_back
+from napari_all_detect._napari.viewers import unwrapped
 from napari_all_detect.cli import RESEARCH_USE
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.params import ScoreParams, SegmentationParams
@@ -48,7 +50,10 @@ __all__ = ["ScoreCells"]
 
 FIND_CELLS = "Find cells"
 THIS_PLANE, ALL_PLANES = "This plane", "All planes"
-ADVANCED = ("rescale", "engine", "device", "batch_size")
+BASIC = ("weighting", "pixel_size_um")
+ELSEWHERE = ("bundle", "threshold", "segmentation")
+"""Fields of the parameters that have a place of their own; all others are advanced."""
+ADVANCED = tuple(f.name for f in fields(ScoreParams) if f.name not in (*BASIC, *ELSEWHERE))
 
 
 class ScoreCells(QWidget):
@@ -61,13 +66,13 @@ class ScoreCells(QWidget):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
-        self.viewer = napari_viewer
+        self.viewer = unwrapped(napari_viewer)
         settings = plugin_settings()
-        self.controller = Controller(napari_viewer, borrow(), Bridge(self).call_soon)
-        self.followed = Followed(napari_viewer)
+        self.controller = Controller(self.viewer, borrow(), Bridge(self).call_soon)
+        self.followed = Followed(self.viewer)
 
-        self.image = LayerChoice(napari_viewer, lambda layer: isinstance(layer, Image))
-        self.cells = LayerChoice(napari_viewer, lambda layer: isinstance(layer, Labels), FIND_CELLS)
+        self.image = LayerChoice(self.viewer, lambda layer: isinstance(layer, Image))
+        self.cells = LayerChoice(self.viewer, lambda layer: isinstance(layer, Labels), FIND_CELLS)
         self.planes = QComboBox()
         self.planes.addItems([THIS_PLANE, ALL_PLANES])
         self.bundle = QComboBox()
@@ -75,7 +80,7 @@ class ScoreCells(QWidget):
         open_button = button("Open…", "A bundle's folder or zip", self._open_bundle)
         self._fill_bundles(settings.bundle)
         preset = {"engine": settings.engine}
-        self.score_fields = params_widgets(ScoreParams, ("weighting", "pixel_size_um", *ADVANCED), preset)
+        self.score_fields = params_widgets(ScoreParams, (*BASIC, *ADVANCED), preset)
         self.segmentation_fields = params_widgets(SegmentationParams, ("method", "cell_diameter_px"))
 
         self.segment_button = button("Segment", "Only find the cells, to look at or correct them first", self.segment)
@@ -95,6 +100,9 @@ class ScoreCells(QWidget):
         self.threshold.setRange(0, 100)
         self.threshold.setToolTip("Called ALL from this probability on; the calls follow at once")
         self.threshold_text = QLabel()
+        self.restore_button = button(
+            "Reset", "The calls that scoring gave, at the bundle's threshold", self.restore_calls
+        )
         self.table = CellTable(self.followed)
         self.summary = SummaryPlot(self.followed)
         self.tabs = QTabWidget()
@@ -111,7 +119,7 @@ class ScoreCells(QWidget):
         self.planes_label = form.labelForField(self.planes)
         form.addRow("Cells", self.cells)
         form.addRow("Bundle", row(self.bundle, self.card_button, open_button))
-        for name in ("weighting", "pixel_size_um"):
+        for name in BASIC:
             field = self.score_fields[name]
             field.native.setToolTip(field.tooltip)
             form.addRow(field.label, field.native)
@@ -127,7 +135,7 @@ class ScoreCells(QWidget):
         colours.setContentsMargins(0, 0, 0, 0)
         colours.addRow("Colours", self.colouring)
         colours.addRow(self.colour_bar)
-        colours.addRow("Threshold", row(self.threshold, self.threshold_text))
+        colours.addRow("Threshold", row(self.threshold, self.threshold_text, self.restore_button))
         self.tabs.addTab(setting, "Score")
         self.tabs.addTab(column(self._colour_box, self.table), "Cells")
         self.tabs.addTab(self.summary, "Summary")
@@ -144,6 +152,7 @@ class ScoreCells(QWidget):
         self.controller.scored.connect(self._show_scored)
         self.followed.layer_changed.connect(self._show_results)
         self.followed.changed.connect(self._show_results)
+        self.followed.colours_changed.connect(self._show_results)
         self.viewer.mouse_drag_callbacks.append(self._click)
         # Bound to what outlives the widget: Qt has deleted it when it says so.
         self.destroyed.connect(_Closing(self))
@@ -182,6 +191,11 @@ class ScoreCells(QWidget):
         task = self.task()
         if task is not None:
             self.controller.score(task)
+
+    def restore_calls(self) -> None:
+        """Take the calls back that scoring gave."""
+        if self.followed.results is not None:
+            self.followed.results.restore_calls()
 
     def _this_plane(self) -> tuple[int, ...] | None:
         layer = self.image.layer
