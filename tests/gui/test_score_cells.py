@@ -193,3 +193,17 @@ def click(viewer, layer, place, *modifiers):
     )
     for callback in viewer.mouse_drag_callbacks:
         callback(viewer, event)
+
+
+def test_cancel_is_a_button_and_a_second_press_stops_at_once(score_cells, qtbot, drawn):
+    viewer, widget = score_cells()
+    image = viewer.add_image(drawn.rgb)
+    widget.score_button.click()
+    qtbot.waitUntil(lambda: _process.running, timeout=10_000)
+    widget.cancel_button.click()
+    assert "press again" in widget.status.text()
+    widget.cancel_button.click()
+    wait_for_the_end(widget, qtbot)
+    assert "Cancelled" in widget.status.text()
+    assert widget.score_button.isEnabled()
+    assert list(viewer.layers) == [image]

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from napari_all_detect import ScoreParams, draw_smear
+from napari_all_detect._napari.background import ask_in_background
+from napari_all_detect._napari.controller import Task
+from napari_all_detect._napari.heatmap import overlaid, placed_crop
+from napari_all_detect._napari.layer_link import results_of
+
+
+def test_the_heat_of_a_scored_cell_comes_from_the_process(viewer, controller, process, loop):
+    drawn = draw_smear((160, 160), n_cells=4, seed=3)
+    controller.score(Task(viewer.add_image(drawn.rgb), None, ScoreParams(batch_size=2)))
+    loop.run_until(lambda: not controller.state.busy)
+    results = results_of(viewer.layers[-1])
+    answers, size = [], results.run.crop_size
+    question = ("explain", results.run.source, results.rows.crops[:1], results.run.weights)
+    ask_in_background(process, loop.call_soon, answers.append, answers.append, *question)
+    loop.run_until(lambda: bool(answers))
+    assert answers[0].members.shape == (1, len(results.run.members), size, size)
+    assert answers[0].ensemble.max() == pytest.approx(1)
+    bad = ("explain", "no_such_bundle", results.rows.crops[:1], results.run.weights)
+    ask_in_background(process, loop.call_soon, answers.append, answers.append, *bad)
+    loop.run_until(lambda: len(answers) == 2)
+    assert "no_such_bundle" in answers[1]
+
+
+@pytest.mark.parametrize(("rescale", "at"), [(1.0, (13, 15)), (0.5, (18, 10))])
+def test_a_crop_lies_where_its_pixels_were(results, rescale, at):
+    from napari_all_detect.crops import center_crop
+
+    labels = np.zeros((60, 60), int)
+    labels[at[0] : at[0] + 8, at[1] : at[1] + 8] = 1
+    ramp = np.stack(np.mgrid[:60, :60], axis=-1).astype(np.uint8)
+    crop = center_crop(np.dstack([ramp, ramp[..., :1]]), labels, 8, rescale)[0]
+    box = {"bbox_y0": at[0], "bbox_y1": at[0] + 8, "bbox_x0": at[1], "bbox_x1": at[1] + 8}
+    found = results([[0.9, 0.9, 0.9]], **box)
+    found.rows.summary["rescale"] = np.float32(rescale)
+    placed = placed_crop(found, 0)
+    inside = crop.any(axis=-1)
+    for k, m in zip(*np.nonzero(inside), strict=True):
+        y, x = placed.y_px + k * placed.pixel_px, placed.x_px + m * placed.pixel_px
+        # The ramp's value is its place; resampling rounds it.
+        assert crop[k, m, 0] == pytest.approx(y, abs=0.6)
+        assert crop[k, m, 1] == pytest.approx(x, abs=0.6)
+
+
+def test_heat_turns_a_crop_vermilion_where_it_is():
+    crop = np.full((2, 2, 3), 100, np.uint8)
+    shown = overlaid(crop, np.array([[0, 0.5], [0, 1]]))
+    np.testing.assert_array_equal(shown[:, 0], 100)
+    assert shown[1, 1].tolist() == [168, 96, 40]
