@@ -179,6 +179,18 @@ def test_planes_can_be_chosen_of_a_stack_only(score_cells, drawn):
     assert widget.task().at is None
 
 
+def test_the_image_is_the_smear_that_the_user_goes_to(score_cells, drawn):
+    viewer, widget = score_cells()
+    first, second = (viewer.add_image(drawn.rgb) for _ in range(2))
+    assert widget.image.layer is second
+    viewer.layers.selection.active = first
+    assert widget.image.layer is first
+    viewer.add_image(drawn.rgb[..., 0], name="grey")
+    assert widget.image.layer is first
+    viewer.layers.remove(first)
+    assert widget.image.layer is not first
+
+
 def test_the_card_and_the_research_line_are_there(score_cells):
     _, widget = score_cells()
     widget.card_button.click()

@@ -30,7 +30,7 @@ from napari_all_detect._napari.colours import COLOURINGS
 from napari_all_detect._napari.controller import Controller, Task
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import results_of
-from napari_all_detect._napari.planes import layer_planes, pixel_size_um, spatial_shape
+from napari_all_detect._napari.planes import is_smear, layer_planes, pixel_size_um, spatial_shape
 from napari_all_detect._napari.progress import RunState
 from napari_all_detect._napari.qt.bridge import Bridge
 from napari_all_detect._napari.qt.cell_table import CellTable
@@ -153,6 +153,7 @@ class ScoreCells(QWidget):
         self.followed.layer_changed.connect(self._show_results)
         self.followed.changed.connect(self._show_results)
         self.followed.colours_changed.connect(self._show_results)
+        self.viewer.layers.selection.events.active.connect(self._choose_active)
         self.viewer.mouse_drag_callbacks.append(self._click)
         # Bound to what outlives the widget: Qt has deleted it when it says so.
         self.destroyed.connect(_Closing(self))
@@ -228,6 +229,11 @@ class ScoreCells(QWidget):
         browser.setMarkdown(card_text(self.bundle.currentData()))
         QVBoxLayout(self._card_dialog).addWidget(browser)
         self._card_dialog.show()
+
+    def _choose_active(self, event: Any) -> None:
+        """Choose the smear that the user goes to."""
+        if isinstance(event.value, Image) and is_smear(event.value):
+            self.image.choose(event.value)
 
     def _show_image(self, *_: object) -> None:
         layer = self.image.layer
@@ -305,6 +311,7 @@ class _Closing:
         self._controller, self._followed = widget.controller, widget.followed
         self._choices = [widget.image.close_choices, widget.cells.close_choices]
         self._callbacks, self._click = widget.viewer.mouse_drag_callbacks, widget._click
+        self._active, self._choose = widget.viewer.layers.selection.events.active, widget._choose_active
 
     def __call__(self, *_: object) -> None:
         self._controller.close()
@@ -312,4 +319,5 @@ class _Closing:
         for close in self._choices:
             close()
         self._callbacks.remove(self._click)
+        self._active.disconnect(self._choose)
         give_back()
