@@ -10,9 +10,10 @@ import tifffile
 from PIL import Image as Picture
 
 from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
-from napari_all_detect._napari.controller import Task
+from napari_all_detect._napari.controller import Controller, Task
 from napari_all_detect._napari.exporting import Exported, export, image_of
 from napari_all_detect._napari.layer_link import results_of
+from napari_all_detect._napari.process import ScoringProcess
 from napari_all_detect._napari.reading import read_zarr
 from napari_all_detect.cli import main
 
@@ -244,7 +245,8 @@ def test_pixels_that_cannot_be_computed(viewer, controller, done, notices):
     assert "the disk is gone" in notices[0]
 
 
-def test_nothing_comes_after_closing(viewer, controller, loop, drawn):
+def test_nothing_comes_after_closing(viewer, loop, drawn):
+    controller = Controller(viewer, ScoringProcess(), loop.call_soon)
     image = viewer.add_image(drawn.rgb)
     controller.score(Task(image, None, TWO_BY_TWO))
     controller.close()

@@ -1,4 +1,5 @@
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,13 @@ def test_uncertain_calls_come_back_on_request(results):
     found.restore_calls()
     assert found.table["call"].tolist() == ["ALL", "Hem", "uncertain"]
     assert found.threshold == 0.5
+
+
+def test_an_error_rate_that_was_asked_for_holds_at_another_threshold(results):
+    found = results(VOTES)
+    found.run = replace(found.run, bounds=(0.2, 0.6))
+    found.threshold = 0.55
+    assert found.table["call"].tolist() == ["ALL", "uncertain", "uncertain"]
 
 
 def test_a_changed_value_tells_and_an_equal_one_does_not(results):

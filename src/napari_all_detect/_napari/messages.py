@@ -48,6 +48,8 @@ class Opened:
         W_k of Eq. 2.
     threshold : float
     engine, device : str
+    bounds : (float, float) or None
+        `least_all` and `most_hem`, if an error rate was asked for: another threshold leaves them as they are.
     """
 
     source: str
@@ -58,6 +60,7 @@ class Opened:
     threshold: float
     engine: str
     device: str
+    bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

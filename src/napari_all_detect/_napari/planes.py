@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from napari_all_detect.errors import InputError
+from napari_all_detect.errors import AllDetectError, InputError
 from napari_all_detect.pipeline import PlaneInput
-from napari_all_detect.sources import as_rgb, find_images, open_planes
+from napari_all_detect.sources import Plane, as_rgb, find_images, open_planes
 from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
 
 __all__ = ["FILE_KEY", "LayerPlane", "is_smear", "layer_planes", "pixel_size_um", "spatial_shape"]
@@ -29,6 +29,8 @@ class LayerPlane:
     image, plane : str
         The names in the tables: those that the command line gives the file.
     pixel_size_um : float or None
+    well, field : str
+        Where the file lies on a plate, if it does.
     pixels : (H, W, C), or (3, H, W) if `channels_first`, array-like
         Numpy, dask or zarr.
     labels : (H, W) array-like, optional
@@ -38,6 +40,8 @@ class LayerPlane:
     image: str
     plane: str
     pixel_size_um: float | None
+    well: str
+    field: str
     pixels: Any
     channels_first: bool
     labels: Any | None
@@ -54,7 +58,8 @@ class LayerPlane:
         if self.channels_first:
             pixels = np.moveaxis(pixels, 0, -1)
         labels = None if self.labels is None else np.asarray(self.labels)
-        return PlaneInput(as_rgb(pixels, self.image), self.image, self.plane, labels, self.pixel_size_um)
+        rgb = as_rgb(pixels, self.image)
+        return PlaneInput(rgb, self.image, self.plane, labels, self.pixel_size_um, self.well, self.field)
 
 
 def is_smear(layer: Any) -> bool:
@@ -104,20 +109,21 @@ def layer_planes(image: Any, labels: Any | None = None, at: Sequence[int] | None
             f"labels {labels.name!r} have the shape {tuple(numbers.shape)}, image {image.name!r} has {shape}; "
             "choose the labels of this image, or 'Find cells'"
         )
-    names, size = _names(image, shape[:-2])
-    size = pixel_size_um(image) or size
-    indices = list(np.ndindex(*shape[:-2])) if at is None else [tuple(at)]
+    indices = list(np.ndindex(*shape[:-2]))
+    named = dict(zip(indices, _named(image, len(indices)), strict=True))
     return [
         LayerPlane(
             index=index,
-            image=names[0],
-            plane=names[1][int(np.ravel_multi_index(index, shape[:-2]))] if index else names[1][0],
-            pixel_size_um=size,
+            image=named[index].image,
+            plane=named[index].plane,
+            pixel_size_um=pixel_size_um(image) or named[index].pixel_size_um,
+            well=named[index].well,
+            field=named[index].field,
             pixels=pixels[index] if index else pixels,
             channels_first=not image.rgb,
             labels=None if numbers is None else numbers[index] if index else numbers,
         )
-        for index in indices
+        for index in (indices if at is None else [tuple(at)])
     ]
 
 
@@ -133,16 +139,21 @@ def _full_size(layer: Any) -> Any:
     return layer.data[0] if layer.multiscale else layer.data
 
 
-def _names(image: Any, leading: tuple[int, ...]) -> tuple[tuple[str, list[str]], float | None]:
-    """Name image and planes as the command line does, if the layer's file is known; and what size the file says."""
-    n = int(np.prod(leading))
+def _named(image: Any, n: int) -> list[Plane]:
+    """Return planes with the names that the command line gives them, if the layer's file is known; else of our own."""
     path = image.metadata.get(FILE_KEY) or image.source.path
     if path is not None:
         files = find_images([Path(path)])
         try:
             planes = open_planes(files[0])
-        except InputError:  # moved meanwhile, or of a format that only napari reads
+        except AllDetectError:  # moved meanwhile, or of a format that only napari reads
             planes = []
         if len(files) == 1 and len(planes) == n:
-            return (files[0].image, [plane.plane for plane in planes]), planes[0].pixel_size_um
-    return (image.name, ["0"] if n == 1 else [f"p{i}" for i in range(n)]), None
+            return planes
+    names = ["0"] if n == 1 else [f"p{i}" for i in range(n)]
+    # Pixels come from the layer.
+    return [Plane(image.name, name, Path(), None, _unread) for name in names]
+
+
+def _unread() -> NoReturn:
+    raise NotImplementedError

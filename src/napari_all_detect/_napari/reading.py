@@ -49,7 +49,8 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
     if given.is_dir():
         try:
             planes = open_planes(find_images([given])[0])
-            coloured = GREY_NOTE not in planes[0].read().notes
+            # A plate's images are many, and may differ in size.
+            coloured = len({plane.image for plane in planes}) == 1 and GREY_NOTE not in planes[0].read().notes
         except AllDetectError:
             return None
         return (lambda _: read_zarr(given)) if coloured else None

@@ -90,7 +90,10 @@ class CellResults:
 
     @property
     def threshold(self) -> float:
-        """Probability from which a cell is called ALL; setting it calls every cell, as `--threshold` does."""
+        """Probability from which a cell is called ALL.
+
+        As with `--threshold`, setting it calls every cell, unless an error rate was asked for.
+        """
         return self._threshold
 
     @threshold.setter
@@ -98,9 +101,10 @@ class CellResults:
         if threshold == self._threshold:
             return
         self._threshold = threshold
+        bounds = None if self.run.bounds is None else trust.Bounds(*self.run.bounds)
         votes = self.rows.table[[f"p_all_{name}" for name in self.run.members]].to_numpy(np.float32)
         self._table = self.rows.table.assign(
-            call=trust.calls(self.rows.table["p_all"].to_numpy(), threshold).astype(object),
+            call=trust.calls(self.rows.table["p_all"].to_numpy(), threshold, bounds).astype(object),
             votes_all=trust.votes_all(np.stack([1 - votes, votes], axis=-1), threshold),
         )
         self.changed.emit()

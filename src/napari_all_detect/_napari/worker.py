@@ -44,6 +44,7 @@ class Networks:
     def open(self, params: ScoreParams, finds_cells: bool) -> Opened:
         """Load what scoring with these parameters needs; at once if it is loaded already."""
         scorer = self._scorer(params)
+        bounds = scorer.bounds
         if finds_cells:
             open_method(params.segmentation.method, params.device)
         return Opened(
@@ -55,6 +56,7 @@ class Networks:
             threshold=scorer.threshold,
             engine=scorer.engine.name,
             device=scorer.engine.device,
+            bounds=(bounds.least_all, bounds.most_hem) if bounds and params.error_rate is not None else None,
         )
 
     def score(self, params: ScoreParams, given: PlaneInput) -> ScoredPart:

@@ -51,9 +51,9 @@ __all__ = ["ScoreCells"]
 FIND_CELLS = "Find cells"
 THIS_PLANE, ALL_PLANES = "This plane", "All planes"
 BASIC = ("weighting", "pixel_size_um")
-ELSEWHERE = ("bundle", "threshold", "segmentation")
-"""Fields of the parameters that have a place of their own; all others are advanced."""
-ADVANCED = tuple(f.name for f in fields(ScoreParams) if f.name not in (*BASIC, *ELSEWHERE))
+ELSEWHERE = ("bundle", "threshold")
+"""Parameters that have a place of their own; all others are advanced."""
+ADVANCED = tuple(f.name for f in fields(ScoreParams) if "tooltip" in f.metadata and f.name not in (*BASIC, *ELSEWHERE))
 
 
 class ScoreCells(QWidget):

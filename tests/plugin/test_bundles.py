@@ -1,0 +1,35 @@
+import shutil
+
+import pytest
+
+from napari_all_detect._napari.bundles import bundle_choices, card_text
+from napari_all_detect.bundle import load_bundle
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Return the folder of the user's bundles."""
+    monkeypatch.setenv("ALL_DETECT_HOME", str(tmp_path))
+    from napari_all_detect.bundle.places import user_root
+
+    return user_root()
+
+
+def test_ensembles_are_offered_and_segmenters_are_not():
+    names = [choice.name for choice in bundle_choices()]
+    assert "lite" in names
+    assert "cells" not in names
+    assert bundle_choices()[names.index("lite")].text == load_bundle("lite").label
+
+
+def test_a_broken_bundle_is_shown_with_its_reason(home):
+    shutil.copytree(load_bundle("lite").folder, home / "mine")
+    next((home / "mine/members").iterdir()).write_bytes(b"damaged")
+    (broken,) = [choice for choice in bundle_choices() if choice.error]
+    assert broken.text == "mine (broken)"
+    assert "SHA-256" in broken.error
+    assert "SHA-256" in card_text("mine")
+
+
+def test_the_card_is_the_bundles():
+    assert card_text("lite") == load_bundle("lite").card
