@@ -258,8 +258,7 @@ class Controller:
 
     def _add_labels(self, task: Task, labels: Any) -> Labels:
         layer = Labels(labels, name=f"{task.image.name} cells", **_placed_like(task.image, labels.ndim))
-        if layer.ndim == 2:
-            layer.contour = CONTOUR_PX
+        layer.contour = CONTOUR_PX
         self.viewer.add_layer(layer)
         return layer
 

@@ -34,7 +34,7 @@ def field_widget(f: "Field[Any]", value: Any = MISSING) -> Widget:
     """Return the widget of one field."""
     value = f.default if value is MISSING else value
     form = dict(f.metadata)
-    common = {"name": f.name, "label": _label(f.name), "tooltip": form["tooltip"]}
+    common = {"name": f.name, "label": _label(f), "tooltip": form["tooltip"]}
     choices = list(form.get("choices", ()))
     if f.name == "method" and f in fields(SegmentationParams):
         choices = list(dict.fromkeys([value, *method_names()]))
@@ -63,8 +63,8 @@ def _typed(text: str) -> str | float | None:
         return text
 
 
-def _label(name: str) -> str:
-    for suffix, unit in UNITS.items():
-        if name.endswith(suffix):
-            return name.removesuffix(suffix).replace("_", " ").capitalize() + unit
-    return name.replace("_", " ").capitalize()
+def _label(f: "Field[Any]") -> str:
+    """Return the name of the command line's option, with the unit."""
+    unit = next((unit for suffix, unit in UNITS.items() if f.name.endswith(suffix)), "")
+    name: str = f.metadata.get("flag", f.name)
+    return name.replace("_", " ").replace("-", " ").capitalize() + unit
