@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install the system packages that are missing, on Debian and Ubuntu: `python` for the virtual environment, `display`
-# for Qt under a virtual screen. Elsewhere, or without the right to install, say what is needed and go on.
+# for Qt under a virtual screen, `browser` for the tests of report.html (they skip without one). Elsewhere, or without the right to install, say what is needed and go on.
 set -eu
 
 case "$1" in
@@ -10,7 +10,10 @@ case "$1" in
                   libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0
                   libxcb-shape0 libxcb-xinerama0 libxcb-xkb1"
         present() { command -v dpkg-query >/dev/null && dpkg-query -W $packages >/dev/null 2>&1; } ;;
-    *) echo "usage: $0 python|display" >&2; exit 2 ;;
+    browser)
+        packages="chromium"
+        present() { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null 2>&1 ;;
+    *) echo "usage: $0 python|display|browser" >&2; exit 2 ;;
 esac
 
 present && exit 0
