@@ -139,7 +139,7 @@ def _compiled(spec: MemberSpec, params: FitParams, weights: str | Path | None, u
 
     network = _build(spec, params, weights)
     step = params.step_epochs * spec.stretch * updates
-    rate = triangular2_schedule(params.lowest_rate, params.highest_rate, step)
+    rate = triangular2_schedule(params.lowest_rate, spec.rate * params.highest_rate, step)
     compile_network(
         network,
         keras.optimizers.Adamax(rate, beta_1=0.9, beta_2=0.999),

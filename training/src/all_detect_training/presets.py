@@ -16,6 +16,8 @@ class MemberSpec:
     cut: str | None = None
     stretch: float = 1.0
     """Epochs over those of the others; the rate's cycle stretches along."""
+    rate: float = 1.0
+    """Highest rate over that of the others."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ PRESETS: Mapping[str, FitParams] = MappingProxyType(
         # where no ImageNet trunk is at hand, and VGG-16, were behind after as many epochs as the others take.
         "lite": FitParams(
             members=(
-                MemberSpec("vgg16", 48, "block3_pool", stretch=2),
+                MemberSpec("vgg16", 64, "block3_pool", stretch=1.5, rate=0.4),
                 MemberSpec("xception", 72, "block4_sepconv2_bn"),
                 MemberSpec("mobilenet", 96, "conv_pw_6_relu"),
                 MemberSpec("inception_resnet_v2", 80, "mixed_5b", stretch=3),
