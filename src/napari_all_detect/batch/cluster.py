@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import islice
 from threading import Lock
@@ -23,6 +23,7 @@ AHEAD = 2
 """Units that the scheduler knows for each thread of its workers: a million are no load to it, nor to us."""
 
 CONNECT_S = 10
+CLOSE_S = 1
 _loading = Lock()
 
 
@@ -43,29 +44,36 @@ def connected(cluster: ClusterParams) -> Iterator[Any]:
     OutputError
         If no scheduler answers at the address.
     """
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
-    with ExitStack() as stack:
-        address: Any = cluster.scheduler
-        if address is None:
-            threads = max(1, (os.cpu_count() or 1) // cluster.workers)
-            environment = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), str(threads))
-            local = LocalCluster(
-                n_workers=cluster.workers,
-                threads_per_worker=1,
-                host="127.0.0.1",
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-                env=environment,
-            )
-            address = stack.enter_context(local)
-        try:
-            client = stack.enter_context(Client(address, timeout=CONNECT_S))
-        except (OSError, ValueError) as error:
-            raise OutputError(
-                f"no Dask scheduler answers at {cluster.scheduler} ({error}); check the address"
-            ) from error
+    local = _local(cluster.workers) if cluster.scheduler is None else None
+    try:
+        client = Client(cluster.scheduler if local is None else local, timeout=CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"no Dask scheduler answers at {cluster.scheduler} ({error}); check the address") from error
+    try:
         yield client
+    finally:
+        # An interrupted run ends now: what is not closed by then ends with this process.
+        for part in (client, local):
+            if part is not None:
+                with suppress(OSError):
+                    part.close(timeout=CLOSE_S)
+
+
+def _local(workers: int) -> Any:
+    """Start a cluster on this machine, whose workers share its cores."""
+    from distributed import LocalCluster
+
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+        env=dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), threads),
+    )
 
 
 def on_cluster(
@@ -106,7 +114,8 @@ def on_cluster(
             for following in islice(waiting, 1):
                 ready.add(begin(following))
     finally:
-        client.cancel(list(known))
+        with suppress(OSError):
+            client.cancel(list(known))
 
 
 def _result(future: Any, unit: Unit) -> UnitResult | Failure:
@@ -116,6 +125,8 @@ def _result(future: Any, unit: Unit) -> UnitResult | Failure:
         raise OutputError("the Dask scheduler is lost; start it again, then go on with --resume")
     try:
         result: UnitResult | Failure = future.result()
+    except OSError as error:
+        raise OutputError(f"the Dask cluster is lost ({error}); start it again, then go on with --resume") from error
     except KilledWorker:
         return Failure(unit.name, "score", "several workers were lost on it, for want of memory or of time: give more")
     except AllDetectError as error:
