@@ -124,7 +124,7 @@ def write_at_the_end(
         samples = sum_samples(images, sheet)
         write_csv(samples, folder / "samples.csv")
     report = gather_report(store.read_all(units), units, tables, run, samples)
-    write_atomically(folder / "report.html", report_html(report).encode())
+    write_atomically(folder / "report.html", report_html(report).encode(errors="backslashreplace"))
 
 
 def _joined(parts: list[pd.DataFrame], empty: pd.DataFrame) -> pd.DataFrame:
