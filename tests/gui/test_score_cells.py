@@ -18,7 +18,7 @@ def drawn():
 
 
 def wait_for_the_end(widget, qtbot):
-    qtbot.waitUntil(lambda: not widget.controller.state.busy, timeout=100_000)
+    qtbot.waitUntil(lambda: not widget.controller.state.busy, timeout=280_000)
 
 
 def test_the_sample_is_scored_for_real(score_cells, qtbot, tmp_path):

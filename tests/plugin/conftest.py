@@ -33,7 +33,7 @@ class Loop:
     def call_soon(self, call: Callable[[], None]) -> None:
         self._calls.put(call)
 
-    def run_until(self, condition: Callable[[], bool], seconds: float = 100) -> None:
+    def run_until(self, condition: Callable[[], bool], seconds: float = 280) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "it never came to pass"

@@ -57,6 +57,31 @@ def test_a_call_whose_process_is_killed_says_why(fresh, how, message):
     assert re.search(message, errors[0])
 
 
+def test_a_call_that_waits_is_cancelled_without_harm_to_the_one_before(fresh):
+    ended = []
+
+    def call(name, number):
+        try:
+            fresh.call("open", ScoreParams(), True, number=number)
+        except ProcessEndedError:
+            ended.append(name)
+
+    numbers = {name: fresh.number() for name in ("first", "second")}
+    threads = {name: threading.Thread(target=call, args=(name, number)) for name, number in numbers.items()}
+    threads["first"].start()
+    while not fresh.running:
+        time.sleep(0.01)
+    threads["second"].start()
+    fresh.stop(numbers["second"])
+    threads["second"].join(20)
+    assert ended == ["second"]
+    assert fresh.running
+    fresh.stop(numbers["first"])
+    threads["first"].join(20)
+    assert ended == ["second", "first"]
+    assert not fresh.running
+
+
 def test_it_ends_when_nobody_is_left_to_ask(fresh):
     with pytest.raises(AllDetectError):
         fresh.call("open", ScoreParams(bundle="no_such"), True)

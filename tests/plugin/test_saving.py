@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from napari.layers import Labels
 
-from napari_all_detect import ScoreParams, draw_smear
+from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
 from napari_all_detect._napari.controller import Task
 from napari_all_detect._napari.layer_link import results_of
 from napari_all_detect._napari.reading import get_reader
@@ -58,6 +58,25 @@ def test_an_ome_zarr_opens_with_scores_colours_verdicts_and_crops(scored, tmp_pa
     shown = np.arange(layer.data.max() + 1)
     np.testing.assert_array_equal(opened.colormap.map(shown), layer.colormap.map(shown))
     assert opened.features["call"].tolist() == layer.features["call"].tolist()
+
+
+def test_a_stack_is_one_ome_zarr_with_its_planes(viewer, controller, loop, drawn, tmp_path):
+    stack = np.stack([drawn.rgb, np.full_like(drawn.rgb, 245), drawn.rgb[::-1]])
+    image = viewer.add_image(stack, name="stack")
+    params = ScoreParams(batch_size=2, segmentation=SegmentationParams(method="classical"))
+    controller.score(Task(image, None, params))
+    loop.run_until(lambda: not controller.state.busy)
+    layer, results = viewer.layers[-1], results_of(viewer.layers[-1])
+    path = str(tmp_path / "stack.zarr")
+    write_smear(path, [image.as_layer_data_tuple(), layer.as_layer_data_tuple()])
+    (pixels, _, _), (labels, options, _) = read(path)
+    np.testing.assert_array_equal(pixels, stack)
+    np.testing.assert_array_equal(labels, layer.data)
+    again = results_of(Labels(labels, **options))
+    assert csv_text(again.table) == csv_text(results.table)
+    np.testing.assert_array_equal(again.rows.index, results.rows.index)
+    np.testing.assert_array_equal(again.rows.numbers, results.rows.numbers)
+    np.testing.assert_array_equal(again.rows.crops, results.rows.crops)
 
 
 def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reuse_engines):

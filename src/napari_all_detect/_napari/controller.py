@@ -101,7 +101,7 @@ class Controller:
         if not self.state.busy:
             return
         if self._cancelled.is_set():
-            self.process.end()
+            self.process.stop(self._number)
             return
         self._cancelled.set()
         self.process.cancel(self._number)
@@ -112,8 +112,7 @@ class Controller:
         self._closed = True
         self._cancelled.set()
         if self.state.busy:
-            self.process.cancel(self._number)
-            self.process.end()
+            self.process.stop(self._number)
 
     def wait(self, seconds: float) -> bool:
         """Wait for the working thread; return whether it has ended."""

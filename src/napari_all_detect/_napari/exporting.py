@@ -19,7 +19,16 @@ from napari_all_detect.export.h5ad import write_h5ad
 from napari_all_detect.export.ome_zarr import write_ome_zarr
 from napari_all_detect.export.parquet import write_parquet
 
-__all__ = ["EXPORT_FORMATS", "ExportFormat", "Exported", "copied_text", "export", "image_of"]
+__all__ = [
+    "EXPORT_FORMATS",
+    "ExportFormat",
+    "Exported",
+    "ExportedPlane",
+    "copied_text",
+    "export",
+    "exported_planes",
+    "image_of",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +50,9 @@ class Exported:
 
 
 @dataclass(frozen=True, eq=False)
-class _Plane:
+class ExportedPlane:
+    """One plane of what is exported, its labels numbered as in the table."""
+
     index: tuple[int, ...]
     name: str
     cells: pd.DataFrame
@@ -123,14 +134,14 @@ def copied_text(table: pd.DataFrame) -> str:
     return table.to_csv(sep="\t", index=False, lineterminator="\n")
 
 
-def _targets(exported: Exported, path: Path) -> Iterator[tuple[_Plane, Path]]:
-    planes = list(_planes(exported))
+def _targets(exported: Exported, path: Path) -> Iterator[tuple[ExportedPlane, Path]]:
+    planes = list(exported_planes(exported))
     for plane in planes:
         name = path.name if len(planes) == 1 else f"{path.stem}_{plane.name}{path.suffix}"
         yield plane, path.with_name(name)
 
 
-def _planes(exported: Exported) -> Iterator[_Plane]:
+def exported_planes(exported: Exported) -> Iterator[ExportedPlane]:
     """Yield the planes that have cells, their labels numbered as in the table."""
     table, rows = exported.results.export_table(), exported.results.rows
     for name in dict.fromkeys(table["plane"]):
@@ -141,7 +152,7 @@ def _planes(exported: Exported) -> Iterator[_Plane]:
         labels = np.asarray(exported.labels[index]).astype(np.int64)
         labels = np.where(labels > 0, labels - before, 0)
         nuclei = None if rows.nuclei is None else np.where(rows.nuclei[index], labels, 0)
-        yield _Plane(index, str(name), cells, labels, nuclei)
+        yield ExportedPlane(index, str(name), cells, labels, nuclei)
 
 
 def _pixel_size_um(results: CellResults, plane: str) -> float | None:

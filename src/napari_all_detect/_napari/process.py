@@ -17,6 +17,9 @@ __all__ = ["ProcessEndedError", "ScoringProcess"]
 
 WORKER = "napari_all_detect._napari.worker"
 ENDED = "the scoring process ended"
+CANCELLED = "cancelled"
+WAIT_S = 0.1
+"""So long at most does a call that waits for its turn take to see that it is cancelled."""
 
 
 class ProcessEndedError(AllDetectError):
@@ -37,6 +40,7 @@ class ScoringProcess:
         self._writing = threading.Lock()
         self._numbers = itertools.count(1)
         self._cancelled: set[int] = set()
+        self._answering = 0
 
     @property
     def running(self) -> bool:
@@ -70,23 +74,34 @@ class ScoringProcess:
             If it was ended meanwhile, by `end` or by the operating system.
         """
         number = number or self.number()
-        with self._turn:
-            process = self._begin(number)
-            assert process.stdout is not None  # noqa: S101
-            try:
-                self._send(process, Call(number, method, arguments))
-                while True:
-                    reply: Reply = pickle.load(process.stdout)
-                    if reply.kind != "progress":
-                        break
-                    if progress is not None:
-                        progress(reply.value)
-            except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-                on_request = self._process is not process
-                _close_pipes(process)
-                raise ProcessEndedError(ENDED if on_request else _why_ended(process.wait())) from error
-            finally:
-                self._asked = None
+        self._wait_for_turn(number)
+        try:
+            return self._answer(Call(number, method, arguments), progress)
+        finally:
+            self._turn.release()
+
+    def _wait_for_turn(self, number: int) -> None:
+        while not self._turn.acquire(timeout=WAIT_S):
+            if number in self._cancelled:
+                raise ProcessEndedError(CANCELLED)
+
+    def _answer(self, call: Call, progress: Callable[[Any], None] | None) -> Any:
+        process = self._begin(call.number)
+        assert process.stdout is not None  # noqa: S101
+        try:
+            self._send(process, call)
+            while True:
+                reply: Reply = pickle.load(process.stdout)
+                if reply.kind != "progress":
+                    break
+                if progress is not None:
+                    progress(reply.value)
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+            on_request = self._process is not process
+            _close_pipes(process)
+            raise ProcessEndedError(ENDED if on_request else _why_ended(process.wait())) from error
+        finally:
+            self._asked, self._answering = None, 0
         if reply.kind == "failed":
             raise AllDetectError(reply.value)
         return reply.value
@@ -99,22 +114,32 @@ class ScoringProcess:
             # A large request may still be on its way: the window must not wait for it.
             threading.Thread(target=self._send_quietly, args=(process, Cancel(number)), daemon=True).start()
 
-    def end(self) -> None:
-        """End the process at once; the next call starts another one."""
+    def stop(self, number: int) -> None:
+        """Cancel a call at once: if it is being answered, that ends the process, else it will not begin."""
+        self._cancelled.add(number)
         with self._life:
-            process, self._process = self._process, None
-            if process is None:
-                return
-            process.kill()
-            process.wait()
-            if process is not self._asked:  # else the call that waits for its answer does it
-                _close_pipes(process)
+            if self._answering == number:
+                self._end()
+
+    def end(self) -> None:
+        """End the process at once, whatever it does; the next call starts another one."""
+        with self._life:
+            self._end()
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        if process is not self._asked:  # else the call that waits for its answer does it
+            _close_pipes(process)
 
     def _begin(self, number: int) -> "subprocess.Popen[bytes]":
         """Return the process that a call is to be sent to; start it if need be."""
         with self._life:
             if number in self._cancelled:
-                raise ProcessEndedError("cancelled")
+                raise ProcessEndedError(CANCELLED)
             if self._process is not None and self._process.poll() is not None:
                 _close_pipes(self._process)
                 self._process = None
@@ -127,7 +152,7 @@ class ScoringProcess:
                     env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
                     creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
                 )
-            self._asked = self._process
+            self._asked, self._answering = self._process, number
             return self._process
 
     def _send(self, process: "subprocess.Popen[bytes]", request: Call | Cancel) -> None:

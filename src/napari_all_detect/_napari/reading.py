@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from napari_all_detect import table
 from napari_all_detect._napari.layer_link import layer_looks
@@ -113,7 +114,7 @@ def read_zarr(path: Path) -> list[LayerData]:
         if labels is None:
             continue
         options: dict[str, Any] = {"name": f"{path.stem} {name}", **placed}
-        results = _scores(path, labels, pixels, planes) if name == NAME else None
+        results = _scores(path, labels, pixels) if name == NAME else None
         layers.append((labels, options | (layer_looks(results) if results is not None else {}), "labels"))
     return layers
 
@@ -187,7 +188,7 @@ def _read_label_image(path: Path, name: str, shape: tuple[int, ...]) -> NDArray[
     return labels.reshape(shape).astype(np.int32) if labels.size == np.prod(shape) else None
 
 
-def _scores(path: Path, labels: NDArray[np.int32], pixels: list[NDArray[np.uint8]], planes: list[Plane]) -> Any:
+def _scores(path: Path, labels: NDArray[np.int32], pixels: list[NDArray[np.uint8]]) -> Any:
     """Return the results that a store holds; None if it has no table of ours, or ngio is not there to read it."""
     try:
         from ngio import open_ome_zarr_container
@@ -206,10 +207,10 @@ def _scores(path: Path, labels: NDArray[np.int32], pixels: list[NDArray[np.uint8
     run = run_by_bundle(cells)
     if saved is not None and run.bundle == saved["bundle"]:
         run = replace(run, weights=tuple(saved["weights"]), threshold=saved["threshold"])
-    names = {plane.plane: k for k, plane in enumerate(planes)}
-    place = np.array([names.get(name, 0) for name in cells["plane"]], np.int64)
-    index = place[:, None] if labels.ndim > 2 else np.zeros((len(cells), 0), np.int64)
-    by_plane = [labels] if labels.ndim == 2 else list(labels)
-    present = list(dict.fromkeys(place.tolist()))
-    crops_of = [(pixels[k], by_plane[k]) for k in present]
+    if labels.ndim == 2:
+        return restored(cells, run, numbers, np.zeros((len(cells), 0), np.int64), None, [(pixels[0], labels)])
+    boxes = find_objects(labels)
+    place = np.array([boxes[number - 1][0].start for number in numbers], np.int64)
+    crops_of = [(pixels[k], labels[k]) for k in dict.fromkeys(place.tolist())]
+    index = place[:, None]
     return restored(cells, run, numbers, index, None, crops_of)

@@ -1,20 +1,23 @@
 """Writers: what napari saves of scored labels, from its File menu. No Qt."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from napari_all_detect._napari.exporting import Exported, ExportedPlane, exported_planes
 from napari_all_detect._napari.layer_link import RESULTS_KEY
 from napari_all_detect._napari.reading import RUN_KEY
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.export.csv import write_csv
-from napari_all_detect.export.ome_zarr import write_ome_zarr
+from napari_all_detect.export.ome_zarr import LabelledPlane, add_labels, check_ome_zarr, write_ome_zarr
 from napari_all_detect.sources import as_rgb
 
-__all__ = ["write_cells", "write_smear"]
+__all__ = ["write_cells", "write_smear", "write_stack"]
 
 
 def write_cells(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
@@ -29,31 +32,64 @@ def write_smear(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> lis
     Raises
     ------
     InputError
-        If the labels have no scores, or there are several planes.
+        If the labels have no scores, or more than three axes.
     OutputError
         If the store is there already.
     """
     (pixels, placed, _), (labels, scored, _) = sorted(layers, key=lambda layer: layer[2])
-    results = _results(scored)
-    if np.ndim(labels) != 2:
-        raise InputError("OME-Zarr takes one plane; export a stack as CSV and its labels as TIFF")
+    pixels, labels = (data[0] if of.get("multiscale") else data for data, of in ((pixels, placed), (labels, scored)))
+    if not placed.get("rgb"):  # three channels first
+        pixels = np.moveaxis(np.asarray(pixels), 0, -1)
+    results, shape = _results(scored), np.shape(labels)
+    if len(shape) not in (2, 3):
+        raise InputError(f"labels of shape {shape}; expected one plane or one stack of planes: save those one by one")
     if Path(path).exists():
         raise OutputError(f"{path} is there already; choose another name")
     size = results.rows.summary["pixel_size_um"].iloc[0]
-    numbered = np.asarray(labels)
+    size = None if np.isnan(size) else float(size)
+    name = str(placed.get("name"))
     try:
-        write_ome_zarr(
-            as_rgb(np.asarray(pixels), str(placed.get("name"))).rgb,
-            numbered,
-            results.export_table(),
-            Path(path),
-            None if np.isnan(size) else float(size),
-        )
+        if len(shape) == 2:
+            rgb = as_rgb(np.asarray(pixels), name).rgb
+            write_ome_zarr(rgb, np.asarray(labels), results.export_table(), Path(path), size)
+        else:
+            rgb = np.stack([as_rgb(np.asarray(plane), name).rgb for plane in pixels])
+            write_stack(rgb, exported_planes(Exported(results, labels)), Path(path), size)
         _note_run(Path(path), results)
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)  # half a store would open as a whole one
         raise
     return [path]
+
+
+def write_stack(
+    rgb: NDArray[np.uint8], planes: Iterable[ExportedPlane], path: Path, pixel_size_um: float | None
+) -> None:
+    """Write a stack as one OME-Zarr, its planes along z: image, labels and table.
+
+    Parameters
+    ----------
+    rgb : (Z, H, W, 3) uint8
+    planes : iterable of ExportedPlane
+        Those that have cells.
+    path : Path
+    pixel_size_um : float or None
+    """
+    check_ome_zarr()
+    from ngio import create_ome_zarr_from_array
+
+    container = create_ome_zarr_from_array(
+        path,
+        np.ascontiguousarray(np.moveaxis(rgb, 3, 0)),
+        pixelsize=pixel_size_um or 1.0,
+        axes_names=["c", "z", "y", "x"],
+        channels_meta=["red", "green", "blue"],
+        ngff_version="0.5",
+        consolidation_mode="auto",
+    )
+    container.set_channel_colors(["FF0000", "00FF00", "0000FF"])
+    container.set_channel_windows([(0, 255)] * 3, [(0, 255)] * 3)
+    add_labels(path, [LabelledPlane({"z": plane.index[0]}, plane.labels, plane.cells) for plane in planes])
 
 
 def _results(attributes: dict[str, Any]) -> CellResults:
