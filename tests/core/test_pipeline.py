@@ -237,8 +237,9 @@ def test_weightings_differ(score: Score, rgb: Pixels) -> None:
             assert np.abs(one - other).max() > 1e-3
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.45, 0.6, 1.0])
-def test_calls_and_votes_by_hand(score: Score, rgb: Pixels, threshold: float) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.7, 1.0])
+def test_calls_and_votes_by_hand(score: Score, rgb: Pixels, share: float) -> None:
+    threshold = share if share in (0.0, 1.0) else float(np.quantile(score(rgb).table["p_all"], share))
     scored = score(rgb, threshold=threshold)
     table = scored.table
     called = ["ALL" if p >= threshold else "Hem" for p in table["p_all"]]
