@@ -27,7 +27,8 @@ from napari_all_detect.segmentation.instances import enlarge, in_one_piece, part
 from napari_all_detect.segmentation.learned import segment_learned
 from napari_all_detect.segmentation.light import CHROMATIN, chromatin, empty_field, relative_light
 from napari_all_detect.segmentation.methods import describe_method, method_names, open_method
-from napari_all_detect.segmentation.necks import join_broad_necks
+from napari_all_detect.segmentation.necks import join_broad_necks, join_lobes
+from napari_all_detect.segmentation.nuclei import find_dark_nuclei, find_nuclei
 from napari_all_detect.segmentation.presegmented import cells_on_black, on_white
 from napari_all_detect.segmentation.scale import WHOLE_TO_NUCLEUS, estimate_diameter, inscribed_radius, wide_regions
 
@@ -230,6 +231,26 @@ def test_pieces_that_do_not_meet_stay_as_they_are() -> None:
     assert_array_equal(join_broad_necks(np.zeros((3, 4), np.int32), np.zeros((3, 4)), 0.5), np.zeros((3, 4)))
 
 
+def test_a_lobe_that_is_no_cell_goes_to_the_cell_beside_it() -> None:
+    pieces, depth = basins([2, 10, 6], [5, 8, 2])
+    whole = np.array([False, True, False])
+    assert_array_equal(join_lobes(pieces, depth, whole, 0.6), np.ones((1, 6)))
+    assert_array_equal(join_lobes(pieces, depth, whole, 0.7), pieces)
+
+
+def test_whole_cells_are_not_joined_however_broad_their_neck() -> None:
+    pieces, depth = basins([2, 10, 9], [9, 10, 2])
+    for both in (True, False):
+        assert_array_equal(join_lobes(pieces, depth, np.array([False, both, both]), 0.1), pieces)
+
+
+def test_a_lobe_between_two_cells_goes_where_its_neck_is_broader() -> None:
+    """And does not make them one."""
+    pieces, depth = basins([2, 10, 6], [6, 8, 7], [7, 10, 2])
+    joined = join_lobes(pieces, depth, np.array([False, True, False, True]), 0.5)
+    assert_array_equal(joined, [[1, 1, 1, 3, 3, 3, 3, 3, 3]])
+
+
 # --- Maps to pieces -------------------------------------------------------------------------------------------------
 
 
@@ -289,7 +310,8 @@ def test_without_a_core_there_is_no_cell() -> None:
 def test_a_disc_keeps_its_place_and_shape_at_any_scale(scale: float) -> None:
     maps = maps_of((64, 81), (29, 41, 15))
     shape = round(64 * scale), round(81 * scale)
-    cells, nuclei = enlarge((maps[..., 0] > 0).astype(np.int32), maps, shape)
+    cells = enlarge((maps[..., 0] > 0).astype(np.int32), maps[..., 0], shape)
+    nuclei = find_nuclei(np.full((*shape, 3), SLIDE, np.uint8), cells, maps[..., 1])
     assert cells.shape == nuclei.shape == shape
     assert cells.dtype == nuclei.dtype == np.int32
     for labels, radius in ((cells, 15), (nuclei, 9)):
@@ -303,9 +325,7 @@ def test_a_disc_keeps_its_place_and_shape_at_any_scale(scale: float) -> None:
 def test_at_scale_one_labels_stay_as_they_are() -> None:
     maps = maps_of((50, 90), (25, 25, 14), (25, 60, 12))
     pieces = ndi.label(maps[..., 0] > 0)[0].astype(np.int32)
-    cells, nuclei = enlarge(pieces, maps, (50, 90))
-    assert_array_equal(cells, pieces)
-    assert_array_equal(nuclei, np.where(maps[..., 1] > 0, pieces, 0))
+    assert_array_equal(enlarge(pieces, maps[..., 0], (50, 90)), pieces)
 
 
 @pytest.mark.parametrize("scale", [1.7, 4.0, 5.3])
@@ -316,7 +336,7 @@ def test_touching_cells_meet_in_a_straight_line(scale: float, slope: float) -> N
     maps = maps_of((60, 60), (30, 30, 26), nuclei=0.9)
     pieces = np.where(maps[..., 0] > 0, 1 + (columns > 30 + slope * (rows - 30)), 0).astype(np.int32)
     shape = round(60 * scale), round(60 * scale)
-    cells, _ = enlarge(pieces, maps, shape)
+    cells = enlarge(pieces, maps[..., 0], shape)
     assert sorted(np.unique(cells)) == [0, 1, 2]
     middle = range(round(20 * scale), round(40 * scale))
     # Between the pieces nothing is left free: each row is 0 ... 1 ... 2 ... 0.
@@ -334,11 +354,10 @@ def test_the_largest_part_is_kept(scale: float) -> None:
     maps = maps_of((50, 60), (25, 30, 20), nuclei=0.9)
     pieces = (maps[..., 0] > 0).astype(np.int32)
     maps[:, 37:40, 0] = 0
-    cells, nuclei = enlarge(pieces, maps, (round(50 * scale), round(60 * scale)))
+    cells = enlarge(pieces, maps[..., 0], (round(50 * scale), round(60 * scale)))
     assert ndi.label(cells)[1] == 1
     assert cells[round(25 * scale), round(20 * scale)] == 1
     assert not cells[:, round(40 * scale) :].any()
-    assert not nuclei[cells == 0].any()
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.5])
@@ -346,7 +365,7 @@ def test_holes_are_filled(scale: float) -> None:
     maps = maps_of((50, 60), (25, 30, 20))
     pieces = (maps[..., 0] > 0).astype(np.int32)
     maps[20:24, 28:33, 0] = 0
-    cells, _ = enlarge(pieces, maps, (round(50 * scale), round(60 * scale)))
+    cells = enlarge(pieces, maps[..., 0], (round(50 * scale), round(60 * scale)))
     assert_array_equal(ndi.binary_fill_holes(cells > 0), cells > 0)
     assert cells[round(22 * scale), round(30 * scale)] == 1
 
@@ -385,10 +404,8 @@ def test_cells_far_smaller_than_a_pixel_of_the_plane_are_no_error() -> None:
     """As in a sliver 97 x 2 px that was looked at five times as large."""
     pieces = np.zeros((440, 9), np.int32)
     pieces[189:204, 8] = 1
-    maps = np.zeros((440, 9, 3), np.uint8)
-    maps[pieces > 0] = 255
-    cells, nuclei = enlarge(pieces, maps, (97, 2))
-    assert cells.shape == nuclei.shape == (97, 2)
+    cells = enlarge(pieces, np.where(pieces > 0, 255, 0).astype(np.uint8), (97, 2))
+    assert cells.shape == (97, 2)
 
 
 @settings(max_examples=40)
@@ -406,9 +423,10 @@ def test_any_pieces_and_maps_give_whole_labels(
     for number in range(1, n + 1):
         places[rng.integers(small[0]), rng.integers(small[1])] = number
     near = ndi.distance_transform_edt(places == 0, return_indices=True)[1]
-    maps = rng.integers(0, 256, (*small, 3), dtype=np.uint8)
+    maps = rng.integers(0, 256, (*small, 2), dtype=np.uint8)
     pieces = np.where(rng.random(small) < 0.8, places[tuple(near)], 0).astype(np.int32)
-    cells, nuclei = enlarge(pieces, maps, large)
+    cells = enlarge(pieces, maps[..., 0], large)
+    nuclei = find_nuclei(rng.integers(0, 256, (*large, 3), dtype=np.uint8), cells, maps[..., 1])
     assert cells.shape == nuclei.shape == large
     boxes = ndi.find_objects(cells)
     assert None not in boxes
@@ -483,8 +501,60 @@ def test_an_image_full_of_chromatin_gives_no_warning() -> None:
     """What surrounds a bright hole and reaches all borders leaves nothing to compare with."""
     rgb = np.full((40, 40, 3), VIOLET, np.uint8)
     rgb[11:29, 11:29] = 245
-    cells, nuclei = segment_classical(rgb, 24.0)
-    assert cells.shape == nuclei.shape == (40, 40)
+    for labels in segment_classical(rgb, 24.0):
+        assert labels is not None
+        assert labels.shape == (40, 40)
+
+
+# --- Nuclei ---------------------------------------------------------------------------------------------------------
+
+
+def stained(shape: tuple[int, int], cell: NDArray[np.bool_], nucleus: NDArray[np.bool_], pale: int = 0) -> Pixels:
+    """Paint one cell: pale cytoplasm, and a nucleus of chromatin's colour, paler by so much."""
+    rgb = np.full((*shape, 3), SLIDE, np.uint8)
+    rgb[cell] = (215, 200, 225)
+    rgb[nucleus] = np.array(VIOLET) + pale
+    return rgb
+
+
+@pytest.mark.parametrize("pale", [0, 60])
+def test_chromatin_says_where_a_nucleus_ends(pale: int) -> None:
+    """A map of a sixth of the size leaves six pixels open; the nucleus is three pixels off its place in the map."""
+    shape = (240, 240)
+    cell, nucleus = disc(shape, 120, 120, 90), disc(shape, 123, 117, 48)
+    smooth = ndi.gaussian_filter(disc((40, 40), 19.5, 19.5, 8).astype(float), 1.5)
+    found = find_nuclei(stained(shape, cell, nucleus, pale), cell.astype(np.int32), (255 * smooth).astype(np.uint8))
+    assert np.count_nonzero((found > 0) != nucleus) < 0.01 * np.count_nonzero(nucleus)
+
+
+def test_what_is_dark_far_from_the_maps_nucleus_is_none() -> None:
+    """Granules and a platelet that lies on the cell."""
+    shape = (120, 120)
+    cell, nucleus, platelet = disc(shape, 60, 60, 50), disc(shape, 50, 60, 20), disc(shape, 98, 60, 7)
+    map_ = (255 * ndi.gaussian_filter(nucleus.astype(float), 2)).astype(np.uint8)
+    found = find_nuclei(stained(shape, cell, nucleus | platelet), cell.astype(np.int32), map_)
+    assert not found[platelet].any()
+    assert np.count_nonzero((found > 0) != nucleus) < 0.02 * np.count_nonzero(nucleus)
+
+
+def test_a_cell_that_is_all_nucleus_is_outlined_by_its_map() -> None:
+    shape = (60, 60)
+    cell = disc(shape, 30, 30, 20)
+    rgb = stained(shape, cell, cell)
+    found = find_nuclei(rgb, cell.astype(np.int32), np.where(cell, 255, 0).astype(np.uint8))
+    assert_array_equal(found, ndi.binary_opening(cell))
+    assert not find_nuclei(rgb, cell.astype(np.int32), np.zeros(shape, np.uint8)).any()
+
+
+def test_each_cell_has_its_own_level_of_dark() -> None:
+    shape = (100, 200)
+    cells = disc(shape, 50, 50, 36) * np.int32(1) + disc(shape, 50, 150, 36) * np.int32(2)
+    nuclei = disc(shape, 50, 50, 22), disc(shape, 50, 150, 22)
+    rgb = stained(shape, cells > 0, nuclei[0])
+    rgb[nuclei[1]] = np.array(VIOLET) + 60
+    found = find_dark_nuclei(rgb, cells)
+    for number, nucleus in enumerate(nuclei, start=1):
+        assert np.count_nonzero((found == number) != nucleus) < 0.03 * np.count_nonzero(nucleus)
 
 
 # --- The network's way ----------------------------------------------------------------------------------------------
@@ -577,6 +647,7 @@ def test_cells_have_the_size_that_the_network_wants() -> None:
 def test_an_image_without_chromatin_is_not_looked_at() -> None:
     mapper = FakeMapper()
     for labels in segment_learned(painted((90, 90)), None, mapper):
+        assert labels is not None
         assert labels.shape == (90, 90)
         assert not labels.any()
     assert mapper.shapes == []

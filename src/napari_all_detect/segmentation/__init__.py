@@ -94,7 +94,7 @@ def segment_cells(
     diameter = params.cell_diameter_px or _diameter_by_pixel_size(rgb, pixel_size_um)
     cells = cells_on_black(rgb, diameter)
     if cells is None:
-        cells, found = method(rgb, diameter)
+        cells, found = method(rgb, diameter, nuclei=nuclei)
     else:
         found = method(on_white(rgb), diameter)[1] if nuclei else None
     if not nuclei:

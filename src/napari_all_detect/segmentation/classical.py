@@ -13,8 +13,9 @@ from skimage.filters import threshold_otsu
 
 from napari_all_detect.segmentation.depth import depth_within
 from napari_all_detect.segmentation.instances import enlarge, expected_share, keep_only
-from napari_all_detect.segmentation.light import CHROMATIN, empty_field
+from napari_all_detect.segmentation.light import CHROMATIN, empty_field, least_chromatin, mean_stain, percentile
 from napari_all_detect.segmentation.necks import cut_at_necks
+from napari_all_detect.segmentation.nuclei import find_dark_nuclei
 from napari_all_detect.segmentation.scale import estimate_diameter, seed_level, typical_diameter, wide_regions
 
 __all__ = ["found_diameter", "segment_classical"]
@@ -25,9 +26,8 @@ WORKING_DIAMETER_PX = 32.0
 REACH = 0.5
 """How far cytoplasm reaches from the nucleus at most, over the cell's diameter."""
 
-FAINT = (0.22, 0.07)
-"""What lies below the one, and less than the other above the red cells, is no chromatin: red cells lie on each other
-there."""
+ABOVE_RED_CELLS = 0.07
+"""Chromatin is by so much darker than red cells: darker spots are where they lie on each other."""
 
 NECK = 0.8
 """Pieces of a clump are one cell where the neck between them is at least this share of the smaller one's width."""
@@ -40,7 +40,9 @@ Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
 
-def segment_classical(rgb: NDArray[np.uint8], diameter: float | None) -> tuple[Labels, Labels]:
+def segment_classical(
+    rgb: NDArray[np.uint8], diameter: float | None, *, nuclei: bool = True
+) -> tuple[Labels, Labels | None]:
     """Find white cells and their nuclei by colour and shape.
 
     Parameters
@@ -48,20 +50,22 @@ def segment_classical(rgb: NDArray[np.uint8], diameter: float | None) -> tuple[L
     rgb : (H, W, 3) uint8
     diameter : float or None
         Of a typical white cell, in pixels; None estimates it.
+    nuclei : bool
+        Whether to outline the nuclei, too.
 
     Returns
     -------
-    cells, nuclei : (H, W) int32
+    cells : (H, W) int32
+    nuclei : (H, W) int32 or None
     """
     shape = rgb.shape[0], rgb.shape[1]
     assumed = diameter or estimate_diameter(rgb)
     if assumed is None:
-        return np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-    pieces, stain = _find(rgb, assumed)
-    nuclear = 128 + (128 / FAINT[0]) * (stain - _nucleus_levels(stain, pieces)[pieces])
+        return np.zeros(shape, np.int32), np.zeros(shape, np.int32) if nuclei else None
+    pieces = _find(rgb, assumed)
     outline = ndi.gaussian_filter((pieces > 0).astype(np.float32), 0.6) * 255
-    maps = np.clip(np.stack([outline, nuclear], axis=-1), 0, 255).astype(np.uint8)
-    return enlarge(pieces, maps, shape)
+    cells = enlarge(pieces, outline.astype(np.uint8), shape)
+    return cells, find_dark_nuclei(rgb, cells) if nuclei else None
 
 
 def _absorbed(rgb: NDArray[np.uint8], factor: float) -> Floats:
@@ -80,19 +84,19 @@ def found_diameter(rgb: NDArray[np.uint8]) -> float | None:
     assumed = estimate_diameter(rgb)
     if assumed is None:
         return None
-    pieces = _find(rgb, assumed)[0]
+    pieces = _find(rgb, assumed)
     found = typical_diameter(pieces)
     # Without a cell, what chromatin there is may be platelets: seen from afar, red cells are no white ones.
     return found * rgb.shape[0] / pieces.shape[0] if found else 2 * assumed
 
 
-def _find(rgb: NDArray[np.uint8], diameter: float) -> tuple[Labels, Floats]:
-    """Label the cells of the reduced image; with its stain."""
+def _find(rgb: NDArray[np.uint8], diameter: float) -> Labels:
+    """Label the cells of the reduced image."""
     factor = min(1.0, WORKING_DIAMETER_PX / diameter)
     diameter, radius = diameter * factor, diameter * factor / 3
     absorbed = _absorbed(rgb, factor)
     stain = absorbed @ CHROMATIN
-    nothing = np.zeros(stain.shape, np.int32), stain
+    nothing = np.zeros(stain.shape, np.int32)
     seeds = wide_regions(ndi.binary_fill_holes(stain > seed_level(stain)), max(1.0, 0.3 * radius))
     if not seeds.any():
         return nothing
@@ -104,16 +108,13 @@ def _find(rgb: NDArray[np.uint8], diameter: float) -> tuple[Labels, Floats]:
     white = _beyond_red_cells(absorbed, far)
     near = distance <= REACH * diameter
     cells = ndi.binary_fill_holes(ndi.binary_opening(near & (white > _level(white, near, far))) | seeds)
-    pieces = _part(cells, seeds, diameter)
-    return pieces, stain
+    return _part(cells, seeds, diameter)
 
 
 def _drop_faint(seeds: Mask, stain: Floats, far: Mask) -> Mask:
     """Drop the regions whose chromatin is hardly darker than red cells that lie on each other."""
-    level = min(FAINT[0], _percentile(stain[far], 95) + FAINT[1])
     regions = ndi.label(seeds)[0]
-    area = np.bincount(regions.ravel())
-    dark = np.bincount(regions.ravel(), stain.ravel()) / np.maximum(area, 1) >= level
+    dark = mean_stain(regions, stain) >= least_chromatin(stain[far], ABOVE_RED_CELLS)
     dark[0] = False
     return np.asarray(dark[regions], bool)
 
@@ -139,11 +140,7 @@ def _level(white: Floats, near: Mask, far: Mask) -> float:
     """Return the level that parts cytoplasm from what lies around it (Otsu 1979), above most of what lies far off."""
     around = white[near]
     otsu = float(threshold_otsu(np.clip(around, 0, np.percentile(around, 60))))
-    return max(otsu, _percentile(white[far], 90))
-
-
-def _percentile(values: Floats, share: float) -> float:
-    return float(np.percentile(values[:: max(1, values.size // 50_000)], share)) if values.size > 100 else -np.inf
+    return max(otsu, percentile(white[far], 90))
 
 
 def _part(cells: Mask, seeds: Mask, diameter: float) -> Labels:
@@ -152,12 +149,3 @@ def _part(cells: Mask, seeds: Mask, diameter: float) -> Labels:
     pieces = cut_at_necks(cells, depth, min_distance=0.3 * diameter, neck_share=NECK)
     chromatin_px = np.bincount(pieces[seeds], minlength=pieces.max() + 1)
     return keep_only(pieces, chromatin_px >= LEAST_AREA * np.pi / 4 * diameter**2 * expected_share(pieces))
-
-
-def _nucleus_levels(stain: Floats, pieces: Labels) -> Floats:
-    """Return the level above which a pixel is nucleus, for each label: a pale blast beside dark cells has its own."""
-    levels = np.full(pieces.max(initial=0) + 1, np.inf, np.float32)
-    for number, box in enumerate(ndi.find_objects(pieces), start=1):
-        values = stain[box][pieces[box] == number]
-        levels[number] = threshold_otsu(values)
-    return levels

@@ -7,9 +7,9 @@ from scipy import ndimage as ndi
 from skimage.filters import gaussian
 from skimage.segmentation import expand_labels
 
-from napari_all_detect.segmentation.necks import cut_at_necks
+from napari_all_detect.segmentation.necks import cut_at_necks, join_lobes
 
-__all__ = ["enlarge", "expected_share", "in_one_piece", "keep_only", "part"]
+__all__ = ["HALF", "enlarge", "expected_share", "in_one_piece", "keep_only", "part"]
 
 HALF = 128
 """Even odds, in the bytes of a map."""
@@ -19,6 +19,9 @@ LEAST_CORE = 0.45
 
 NECK = 0.75
 """Pieces of a clump are one cell where the neck between them is at least this share of the smaller one's depth."""
+
+LOBE_NECK = 0.5
+"""A piece without a nucleus is a part of the cell beside it from this share on: cytoplasm has lobes of its own."""
 
 LEAST_AREA = 0.12
 """Smaller than this share of a typical cell is debris."""
@@ -52,15 +55,20 @@ def part(maps: Maps, diameter: float) -> Labels:
     inside = maps[..., 0] >= HALF
     core = gaussian(maps[..., 2], 0.04 * diameter, preserve_range=True).astype(np.float32) / 255
     pieces = cut_at_necks(inside, core, min_distance=0.15 * diameter, neck_share=NECK, least_depth=LEAST_CORE)
-    return _only_cells(pieces, maps[..., 1] >= HALF, LEAST_AREA * np.pi / 4 * diameter**2)
+    nuclei = maps[..., 1] >= HALF
+    pieces = join_lobes(pieces, core, _has_nucleus(pieces, nuclei), LOBE_NECK)
+    large = _area(pieces) >= LEAST_AREA * np.pi / 4 * diameter**2 * expected_share(pieces)
+    return keep_only(pieces, large & _has_nucleus(pieces, nuclei))
 
 
-def _only_cells(pieces: Labels, nuclei: NDArray[np.bool_], least_area: float) -> Labels:
-    """Drop the pieces that are too small or lack a nucleus."""
-    n = pieces.max(initial=0) + 1
-    area = np.bincount(pieces.ravel(), minlength=n)
-    nucleus = np.bincount(pieces[nuclei], minlength=n)
-    return keep_only(pieces, (area >= least_area * expected_share(pieces)) & (nucleus >= LEAST_NUCLEUS * area))
+def _has_nucleus(pieces: Labels, nuclei: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell for each number whether enough of the piece is nucleus."""
+    area = _area(pieces)
+    return np.asarray(np.bincount(pieces[nuclei], minlength=len(area)) >= LEAST_NUCLEUS * area)
+
+
+def _area(pieces: Labels) -> NDArray[np.intp]:
+    return np.bincount(pieces.ravel())
 
 
 def expected_share(pieces: Labels) -> NDArray[np.float64]:
@@ -77,25 +85,24 @@ def keep_only(pieces: Labels, keep: NDArray[np.bool_]) -> Labels:
     return np.asarray(np.where(kept, np.cumsum(kept), 0)[pieces], np.int32)
 
 
-def enlarge(pieces: Labels, maps: Maps, shape: tuple[int, int]) -> tuple[Labels, Labels]:
-    """Bring labels and nuclei to the plane's resolution, with smooth outlines, in one piece each and without holes.
+def enlarge(pieces: Labels, outline: NDArray[np.uint8], shape: tuple[int, int]) -> Labels:
+    """Bring labels to the plane's resolution, with smooth outlines, in one piece each and without holes.
 
     Parameters
     ----------
     pieces : (h, w) int32
-    maps : (h, w, 3) uint8
+    outline : (h, w) uint8
+        The probability of cell, times 255.
     shape : (int, int)
         Height and width of the plane.
 
     Returns
     -------
-    cells, nuclei : (H, W) int32
-        The same numbers in both, consecutive from top to bottom.
+    cells : (H, W) int32
+        Consecutive from top to bottom.
     """
     size = shape[1], shape[0]
-    inside, nuclear = (
-        np.asarray(Image.fromarray(maps[..., i]).resize(size, Image.Resampling.BILINEAR)) >= HALF for i in (0, 1)
-    )
+    inside = np.asarray(Image.fromarray(outline).resize(size, Image.Resampling.BILINEAR)) >= HALF
     scale = np.array(shape) / pieces.shape
     labels, share = np.zeros(shape, np.int32), np.zeros(shape, np.uint8)
     for number, box in enumerate(ndi.find_objects(pieces), start=1):
@@ -106,8 +113,7 @@ def enlarge(pieces: Labels, maps: Maps, shape: tuple[int, int]) -> tuple[Labels,
             wins = inside[window] & (member > share[window])
             labels[window][wins] = number
             share[window][wins] = member[wins]
-    cells = in_one_piece(labels)
-    return cells, np.where(nuclear, cells, 0)
+    return in_one_piece(labels)
 
 
 def _membership(

@@ -3,7 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLACK", "CHROMATIN", "chromatin", "empty_field", "relative_light"]
+__all__ = [
+    "BLACK",
+    "CHROMATIN",
+    "chromatin",
+    "empty_field",
+    "least_chromatin",
+    "mean_stain",
+    "percentile",
+    "relative_light",
+]
 
 BLACK = 8
 """Pixels no brighter than this in any channel are the background of a pre-segmented image (C-NMC)."""
@@ -19,12 +28,15 @@ CHROMATIN = np.array([-0.2, 1.0, -0.7], np.float32)
 chromatin violet: it swallows green light, some red and little blue. Red cells swallow green and blue, or red on slides
 where they come out teal. On four stains that we measured nuclei come out at 0.28 to 0.5, most red cells below 0.16."""
 
+SURE_CHROMATIN = 0.22
+"""No red cell is as dark in chromatin's colour."""
+
 
 def empty_field(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the colour of the bare slide, (3,) float32: the median of the brightest pixels."""
     stride = max(1, int(np.sqrt(rgb.shape[0] * rgb.shape[1] / 250_000)))
     sample = rgb[::stride, ::stride].reshape(-1, 3)
-    brightness = sample.sum(axis=1, dtype=np.int32)
+    brightness = np.einsum("pc->p", sample, dtype=np.int32)  # several times faster than a sum over a short axis
     empty = sample[brightness >= np.percentile(brightness, 100 - BRIGHTEST)]
     return np.asarray(np.maximum(np.median(empty, axis=0), LEAST_FIELD), np.float32)
 
@@ -43,3 +55,22 @@ def chromatin(rgb: NDArray[np.uint8], field: NDArray[np.float32]) -> NDArray[np.
     for channel in range(3):
         stain -= weights[channel] * rgb[..., channel]
     return stain
+
+
+def least_chromatin(around: NDArray[np.float32], above: float) -> float:
+    """Return the mean stain that a nucleus has at least, where this is the stain of what is no white cell.
+
+    By `above` darker than nearly all red cells, but for stains in which they are as dark as some nuclei.
+    """
+    return min(SURE_CHROMATIN, percentile(around, 95) + above)
+
+
+def mean_stain(regions: NDArray[np.int32], stain: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the mean stain of each number; (n + 1,) float64."""
+    area = np.bincount(regions.ravel())
+    return np.asarray(np.bincount(regions.ravel(), stain.ravel()) / np.maximum(area, 1))
+
+
+def percentile(values: NDArray[np.float32], share: float) -> float:
+    """Return a percentile of a sample; below any value where there are too few to tell."""
+    return float(np.percentile(values[:: max(1, values.size // 50_000)], share)) if values.size > 100 else -np.inf

@@ -9,9 +9,9 @@ where `find_cells(rgb, cell_diameter_px)` takes an (H, W, 3) uint8 array and a f
 label image of the cells, or that and one of their nuclei.
 """
 
-from collections.abc import Callable
 from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,25 @@ GROUP = "napari_all_detect.segmentation"
 SHIPPED = "cells"
 """The bundle behind `learned`."""
 
-Method = Callable[[NDArray[np.uint8], float | None], tuple[NDArray[np.int32], NDArray[np.int32] | None]]
-"""(H, W, 3) uint8 and the cells' diameter in pixels, if known -> cells and, if the method finds them, nuclei."""
+Labels = NDArray[np.int32]
+
+
+class Method(Protocol):
+    """A way of finding cells."""
+
+    def __call__(
+        self, rgb: NDArray[np.uint8], diameter: float | None, *, nuclei: bool = ...
+    ) -> tuple[Labels, Labels | None]:
+        """Return cells and, if they are asked for and the method finds them, nuclei.
+
+        Parameters
+        ----------
+        rgb : (H, W, 3) uint8
+        diameter : float or None
+            Of a typical white cell in pixels, if known.
+        nuclei : bool
+        """
+        ...
 
 
 def method_names() -> tuple[str, ...]:
@@ -102,7 +119,7 @@ def _registered(entry: EntryPoint) -> Method:
     except Exception as error:
         raise AllDetectError(f"segmentation {entry.name!r} ({entry.value}) can't be loaded: {error}") from error
 
-    def method(rgb: NDArray[np.uint8], diameter: float | None) -> tuple[NDArray[np.int32], NDArray[np.int32] | None]:
+    def method(rgb: NDArray[np.uint8], diameter: float | None, *, nuclei: bool = True) -> tuple[Labels, Labels | None]:
         try:
             found = find(rgb, diameter)
         except Exception as error:
@@ -111,10 +128,10 @@ def _registered(entry: EntryPoint) -> Method:
             raise InputError(
                 f"segmentation {entry.name!r} returned {len(found)} arrays; expected cells, or cells and nuclei"
             )
-        cells, nuclei = found if isinstance(found, tuple) else (found, None)
+        cells, inner = found if isinstance(found, tuple) else (found, None)
         shape = rgb.shape[:2]
         sequential = np.asarray(relabel_sequential(_checked(cells, shape, entry.name))[0], np.int32)
-        return in_one_piece(sequential), None if nuclei is None else _checked(nuclei, shape, entry.name)
+        return in_one_piece(sequential), None if inner is None else _checked(inner, shape, entry.name)
 
     return method
 

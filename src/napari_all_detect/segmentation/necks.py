@@ -2,11 +2,10 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
-__all__ = ["cut_at_necks", "join_broad_necks"]
+__all__ = ["cut_at_necks", "join_broad_necks", "join_lobes"]
 
 Labels = NDArray[np.int32]
 
@@ -38,11 +37,9 @@ def cut_at_necks(
     pieces : (H, W) int32
         Numbers from 1 on, not all of them in use.
     """
-    regions = ndi.label(mask)[0]
     distance = max(1, round(min_distance))
-    peaks = peak_local_max(
-        depth, min_distance=distance, threshold_abs=least_depth, labels=regions, exclude_border=False
-    )
+    inside = np.where(mask, depth, 0)
+    peaks = peak_local_max(inside, min_distance=distance, threshold_abs=least_depth, exclude_border=False)
     markers = np.zeros(mask.shape, np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     return join_broad_necks(watershed(-depth, markers, mask=mask), depth, neck_share)
@@ -65,15 +62,52 @@ def join_broad_necks(pieces: Labels, depth: NDArray[np.floating], neck_share: fl
     joined : (H, W) int32
         Numbers of those that went up in others are missing.
     """
-    width = np.zeros(pieces.max(initial=0) + 1, depth.dtype)
-    np.maximum.at(width, pieces.ravel(), depth.ravel())
+    width = _greatest(pieces, depth)
     owner = np.arange(len(width))
-    for (one, other), neck in sorted(_necks(pieces, depth).items(), key=lambda item: -item[1]):
+    for (one, other), neck in _widest_first(pieces, depth):
         a, b = owner[one], owner[other]
         if a != b and neck >= neck_share * min(width[a], width[b]):
             width[a] = max(width[a], width[b])
             owner[owner == b] = a
     return np.asarray(owner[pieces], np.int32)
+
+
+def join_lobes(pieces: Labels, depth: NDArray[np.floating], whole: NDArray[np.bool_], neck_share: float) -> Labels:
+    """Give each piece that is no cell by itself to the whole one with which it shares its deepest neck.
+
+    Parameters
+    ----------
+    pieces, depth
+        As for `join_broad_necks`.
+    whole : (n + 1,) bool
+        By number: whether the piece can stand alone.
+    neck_share : float
+        Depth of the neck, over that of the shallower piece, from which it goes to the other.
+
+    Returns
+    -------
+    joined : (H, W) int32
+        Numbers of those that went up in others are missing.
+    """
+    width = _greatest(pieces, depth)
+    owner = np.arange(len(width))
+    for pair, neck in _widest_first(pieces, depth):
+        lobe, cell = sorted(pair, key=lambda number: whole[number])
+        if whole[cell] and not whole[lobe] and owner[lobe] == lobe and neck >= neck_share * min(width[[lobe, cell]]):
+            owner[lobe] = cell
+    return np.asarray(owner[pieces], np.int32)
+
+
+def _greatest(pieces: Labels, depth: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the greatest depth of each number."""
+    greatest = np.zeros(pieces.max(initial=0) + 1, depth.dtype)
+    np.maximum.at(greatest, pieces.ravel(), depth.ravel())
+    return greatest
+
+
+def _widest_first(pieces: Labels, depth: NDArray[np.floating]) -> list[tuple[tuple[int, int], float]]:
+    """Return the pairs of neighbours with the depth of the neck between them, the deepest first."""
+    return sorted(_necks(pieces, depth).items(), key=lambda item: -item[1])
 
 
 def _necks(pieces: Labels, depth: NDArray[np.floating]) -> dict[tuple[int, int], float]:

@@ -1,0 +1,93 @@
+"""The nucleus in each cell: a coarse map says where, the image's own chromatin where it ends."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage as ndi
+from skimage.filters import threshold_otsu
+
+from napari_all_detect.segmentation.light import chromatin, empty_field
+
+__all__ = ["find_dark_nuclei", "find_nuclei"]
+
+HALF = 128
+SURELY_NOT, SURELY = 60, 200
+"""Bytes of the map between which a pixel's own chromatin decides. Where the map ends halfway between nucleus and
+cytoplasm the true outline lies within a pixel of the map, which is several of the plane's where cells are large."""
+
+ENOUGH_PX = 20
+"""So many pixels on both sides tell what is chromatin's colour in this cell, and what its cytoplasm's."""
+
+Labels = NDArray[np.int32]
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+Window = tuple[slice, ...]
+
+
+def find_nuclei(rgb: NDArray[np.uint8], cells: Labels, nuclear: NDArray[np.uint8]) -> Labels:
+    """Outline the nuclei at the plane's resolution.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+    cells : (H, W) int32
+    nuclear : (h, w) uint8
+        How likely a pixel of a smaller image of the plane is nucleus, times 255.
+
+    Returns
+    -------
+    nuclei : (H, W) int32
+        The cells' numbers, 0 outside of the nuclei. The map alone outlines the nucleus of a cell of which no part is
+        surely nucleus, or none surely not.
+    """
+    height, width = cells.shape
+    likely = np.asarray(Image.fromarray(nuclear).resize((width, height), Image.Resampling.BILINEAR))
+    return _in_each(rgb, cells, lambda box, cell, stain: _by_map(cell, likely[box], stain))
+
+
+def find_dark_nuclei(rgb: NDArray[np.uint8], cells: Labels) -> Labels:
+    """Take what is darkest in chromatin's colour for the nucleus, in each cell by its own level (Otsu 1979).
+
+    A pale blast beside dark cells has its own level.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+    cells : (H, W) int32
+
+    Returns
+    -------
+    nuclei : (H, W) int32
+        The cells' numbers, 0 outside of the nuclei.
+    """
+
+    def dark(_: Window, cell: Mask, stain: Floats) -> Mask:
+        smooth = ndi.gaussian_filter(stain, 1.0)
+        return np.asarray(cell & (smooth > threshold_otsu(smooth[cell])), bool)
+
+    return _in_each(rgb, cells, dark)
+
+
+def _in_each(rgb: NDArray[np.uint8], cells: Labels, nucleus: Callable[[Window, Mask, Floats], Mask]) -> Labels:
+    """Find one nucleus after another, from where its cell lies, its shape, and its chromatin; no holes, no specks."""
+    field = empty_field(rgb)
+    nuclei = np.zeros_like(cells)
+    for number, box in enumerate(ndi.find_objects(cells), start=1):
+        cell = cells[box] == number
+        found = nucleus(box, cell, chromatin(rgb[box], field))
+        nuclei[box][ndi.binary_fill_holes(ndi.binary_opening(found)) & cell] = number
+    return nuclei
+
+
+def _by_map(cell: Mask, likely: NDArray[np.uint8], stain: Floats) -> Mask:
+    """Return what is surely nucleus, and between that and what is surely not, what is the darker."""
+    surely, possibly = cell & (likely >= SURELY), cell & (likely >= SURELY_NOT)
+    cytoplasm = cell & ~possibly
+    nucleus = cell & (likely >= HALF)
+    if min(np.count_nonzero(surely), np.count_nonzero(cytoplasm)) >= ENOUGH_PX:
+        dark, pale = np.median(stain[surely]), np.median(stain[cytoplasm])
+        if dark > pale:
+            nucleus = surely | (possibly & (stain >= (dark + pale) / 2))
+    return nucleus
