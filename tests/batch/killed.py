@@ -24,7 +24,7 @@ FORMATS = ("csv", "parquet", "h5ad", "geojson")
 class MeanColour:
     name, device = "mean colour", "cpu"
 
-    def predict(self, crops: Any, progress: Any = None) -> Any:
+    def predict(self, crops: Any, progress: Any = None, members: Any = None) -> Any:
         blue = crops[..., 2].mean(axis=(1, 2), dtype=np.float64)[:, None] / 255 * np.array([0.9, 1.1])
         return np.stack([1 - blue, blue], axis=2).astype(np.float32)
 

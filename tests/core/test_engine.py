@@ -107,6 +107,13 @@ def test_the_same_cells_give_the_same_bits(engine: Engine, crops: Crops) -> None
     np.testing.assert_array_equal(engine.predict(crops), engine.predict(crops.copy()))
 
 
+@pytest.mark.parametrize("members", [[0], [2], [1, 2], [2, 0], [0, 1, 2], []])
+def test_members_say_the_same_whoever_is_asked_with_them(engine: Engine, crops: Crops, members: list[int]) -> None:
+    asked = engine.predict(crops[:5], members=members)
+    assert asked.shape == (5, len(members), 2)
+    np.testing.assert_array_equal(asked, engine.predict(crops)[:5, members])
+
+
 def test_crops_are_left_alone(engine: Engine, crops: Crops) -> None:
     before = crops.copy()
     engine.predict(crops)

@@ -12,7 +12,7 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import IO, Any
 
@@ -94,15 +94,18 @@ class _StoppableEngine:
         self._tell, self._cancelled = tell, cancelled
         self.done = 0
 
-    def predict(self, crops: NDArray[np.uint8], progress: Progress | None = None) -> NDArray[np.float32]:
+    def predict(
+        self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
         """Return the members' probabilities; zeros for the cells from number `done` on."""
-        probabilities = np.zeros((len(crops), self._n_members, 2), np.float32)
+        n_members = self._n_members if members is None else len(members)
+        probabilities = np.zeros((len(crops), n_members, 2), np.float32)
         self._tell((0, len(crops)))
         for start in range(0, len(crops), self._batch_size):
             if self._cancelled():
                 break
             stop = min(start + self._batch_size, len(crops))
-            probabilities[start:stop] = self._engine.predict(crops[start:stop])
+            probabilities[start:stop] = self._engine.predict(crops[start:stop], members=members)
             self.done = stop
             self._tell((stop, len(crops)))
         return probabilities

@@ -1,6 +1,6 @@
 """What every engine does, and which one is taken."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +21,27 @@ class Engine(Protocol):
     name: str
     device: str
 
-    def predict(self, crops: NDArray[np.uint8], progress: Progress | None = None) -> NDArray[np.float32]:
-        """Return the probabilities of (Hem, ALL) for (N, s, s, 3) uint8 crops and M members, (N, M, 2) float32."""
+    def predict(
+        self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the members' probabilities.
+
+        A cell's are the same, to the last bit, whatever cells and members it is asked for with.
+
+        Parameters
+        ----------
+        crops : (N, s, s, 3) uint8
+            s is the bundle's crop size.
+        progress : callable, optional
+            Is told after each batch how many more cells are done.
+        members : sequence of int, optional
+            Places of the members to run, in the bundle's order from 0; all M of them if not given.
+
+        Returns
+        -------
+        probabilities : (N, len(members), 2) float32
+            Of (Hem, ALL), for each cell and member asked for.
+        """
         ...
 
 

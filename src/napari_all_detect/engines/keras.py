@@ -1,6 +1,7 @@
-"""Keras: one graph from uint8 crops to the probabilities of all members."""
+"""Keras: for each member one graph from uint8 crops to its probabilities."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -17,7 +18,7 @@ __all__ = ["KerasEngine", "choose_device", "load_member", "load_weights"]
 
 
 class KerasEngine:
-    """All members of a bundle in one compiled graph.
+    """Each member of a bundle in a compiled graph of its own, so that any of them can be asked alone.
 
     Parameters
     ----------
@@ -43,51 +44,38 @@ class KerasEngine:
         self.batch_size = batch_size
         self.name = f"keras {keras.__version__} on {keras.backend.backend()}"
         self.device = choose_device(device)
-        self._n_members = len(bundle.manifest.members)
         # Planes may come from several threads; one batch at a time fills the machine.
         self._lock = Lock()
         with keras.device(f"{self.device}:0"):
-            self._graph = _build_graph(bundle)
+            self._graphs = [_build_graph(bundle, member) for member in bundle.manifest.members]
 
-    def predict(self, crops: NDArray[np.uint8], progress: Progress | None = None) -> NDArray[np.float32]:
-        """Return the members' probabilities.
-
-        Parameters
-        ----------
-        crops : (N, s, s, 3) uint8
-            s is the bundle's crop size.
-        progress : callable, optional
-            Is told after each batch how many more cells are done.
-
-        Returns
-        -------
-        probabilities : (N, M, 2) float32
-            Of (Hem, ALL), for each cell and member.
-        """
+    def predict(
+        self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the members' probabilities: see `Engine`."""
         import keras
 
-        batches = [np.zeros((0, self._n_members, 2), np.float32)]
+        graphs = self._graphs if members is None else [self._graphs[k] for k in members]
+        probabilities = np.empty((len(crops), len(graphs), 2), np.float32)
         with self._lock, keras.device(f"{self.device}:0"):
             for start in range(0, len(crops), self.batch_size):
                 batch = crops[start : start + self.batch_size]
-                batches.append(self._graph.predict_on_batch(_filled(batch, self.batch_size))[: len(batch)])
+                filled = _filled(batch, self.batch_size)
+                for k, graph in enumerate(graphs):
+                    probabilities[start : start + len(batch), k] = graph.predict_on_batch(filled)[: len(batch)]
                 if progress is not None:
                     progress(len(batch))
-        return np.concatenate(batches)
+        return probabilities
 
 
-def _build_graph(bundle: Bundle) -> Any:
-    """Join the members: uint8 crops in, resized and scaled for each, their softmax at their temperature out."""
+def _build_graph(bundle: Bundle, member: Member) -> Any:
+    """Return a member's graph: uint8 crops in, resized and scaled for it, the softmax at its temperature out."""
     import keras
 
     size = bundle.manifest.crop.size
     crops = keras.Input((size, size, 3), dtype="uint8", name="crops")
-    votes = []
-    for member in bundle.manifest.members:
-        pixels = preprocess(crops, member.input_size, member.preprocessing)
-        logits = load_member(bundle, member)(pixels)
-        votes.append(keras.ops.softmax(logits / member.temperature))
-    return keras.Model(crops, keras.ops.stack(votes, axis=1), name=bundle.manifest.name)
+    logits = load_member(bundle, member)(preprocess(crops, member.input_size, member.preprocessing))
+    return keras.Model(crops, keras.ops.softmax(logits / member.temperature), name=member.name)
 
 
 def load_member(bundle: Bundle, member: Member) -> Any:
