@@ -220,6 +220,16 @@ class ClusterParams(Params):
         step=1,
         metavar="N",
     )
+    segmentation_processes: str | int = option(
+        "auto",
+        "Processes that read planes and find cells while this one scores them; 0 does that here, too. `auto` takes one "
+        "for every four cores. They are not for workers, of which each does all",
+        min=0,
+        max=256,
+        step=1,
+        words=("auto",),
+        metavar="auto|N",
+    )
     scheduler: str | None = option(
         None, "Score on an existing Dask cluster, which must see the inputs under the same paths", metavar="ADDRESS"
     )

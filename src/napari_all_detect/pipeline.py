@@ -1,4 +1,8 @@
-"""One road from a plane to its table: command line, batch, plugin and Python API all come through `score_plane`."""
+"""One road from a plane to its table, for command line, batch, plugin and Python API: `score_plane`.
+
+It has two halves, as the first needs no networks of the ensemble and the second no pixels: `cut_cells` and
+`score_cells`. A batch does the first half of one plane while the second of another is done.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from napari_all_detect import table, trust
-from napari_all_detect.bundle import Bundle, load_bundle
+from napari_all_detect.bundle import Bundle, Crop, load_bundle
 from napari_all_detect.crops import center_crop, crop_scale
 from napari_all_detect.engines import Engine, Progress, open_engine
 from napari_all_detect.ensemble import combine, member_weights
@@ -19,7 +23,17 @@ from napari_all_detect.params import LARGEST_LABEL, ScoreParams
 from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.sources import RgbPlane, as_rgb
 
-__all__ = ["PlaneInput", "ScoredImage", "Scorer", "open_scorer", "score_image", "score_plane"]
+__all__ = [
+    "CutCells",
+    "PlaneInput",
+    "ScoredImage",
+    "Scorer",
+    "cut_cells",
+    "open_scorer",
+    "score_cells",
+    "score_image",
+    "score_plane",
+]
 
 LARGEST_RESCALED_PX = 2**28
 """A plane enlarged beyond this is a wrong pixel size, or labels that are not of cells; it takes 3 GB or more."""
@@ -49,6 +63,36 @@ class PlaneInput:
     pixel_size_um: float | None = None
     well: str = ""
     field: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class CutCells:
+    """The cells of a plane, found and cut out, not scored yet.
+
+    Attributes
+    ----------
+    labels, nuclei
+        As in `ScoredImage`.
+    crops : (N, s, s, 3) uint8
+    geometry : dict of arrays
+        By `table.geometry`.
+    scale : float
+        By which the plane was rescaled before the crops were cut.
+    names : dict of str
+        Image, plane, well and field, as in the tables.
+    pixel_size_um : float or None
+    notes : str
+        What was done to the pixels when they were read.
+    """
+
+    labels: NDArray[np.int32]
+    nuclei: NDArray[np.int32] | None
+    crops: NDArray[np.uint8]
+    geometry: dict[str, Any]
+    scale: float
+    names: dict[str, str]
+    pixel_size_um: float | None
+    notes: str
 
 
 @dataclass(frozen=True)
@@ -146,7 +190,17 @@ def score_plane(scorer: Scorer, given: PlaneInput, progress: Progress | None = N
     InputError
         If the labels given are not a label image of this plane, or rescaling would not fit into memory.
     """
-    rgb, params, manifest = given.pixels.rgb, scorer.params, scorer.bundle.manifest
+    return score_cells(scorer, cut_cells(given, scorer.params, scorer.bundle.manifest.crop), progress)
+
+
+def cut_cells(given: PlaneInput, params: ScoreParams, crop: Crop) -> CutCells:
+    """Find the cells of one plane and cut them out, at the scale that a bundle's `crop` asks for.
+
+    Raises
+    ------
+    InputError
+        As by `score_plane`.
+    """
     pixel_size_um = given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um
     labels, nuclei = _cells(given, params, pixel_size_um)
     geometry = table.geometry(labels, pixel_size_um, nuclei)
@@ -154,19 +208,24 @@ def score_plane(scorer: Scorer, given: PlaneInput, progress: Progress | None = N
         params.rescale,
         pixel_size_um=pixel_size_um,
         diameters_px=geometry["diameter_px"],
-        bundle_pixel_size_um=manifest.crop.pixel_size_um,
-        bundle_diameter_px=manifest.crop.cell_diameter_px,
+        bundle_pixel_size_um=crop.pixel_size_um,
+        bundle_diameter_px=crop.cell_diameter_px,
     )
     _check_rescaled(labels.shape, scale)
-    crops = center_crop(rgb, labels, manifest.crop.size, scale)
-    probabilities = scorer.engine.predict(crops, progress)
-    columns = geometry | _scores(scorer, probabilities) | _trust(scorer, geometry, crops, labels.shape, scale)
+    crops = center_crop(given.pixels.rgb, labels, crop.size, scale)
     names = {"image": given.image, "plane": given.plane, "well": given.well, "field": given.field}
-    cells = table.typed(
-        table.cell_columns(scorer.members), columns | names | {"bundle": scorer.bundle.label}, len(crops)
-    )
-    facts = {"pixel_size_um": pixel_size_um, "rescale": scale, "notes": ";".join(given.pixels.notes)}
-    return ScoredImage(labels, nuclei, cells, crops, probabilities, table.image_row(cells, names | facts))
+    return CutCells(labels, nuclei, crops, geometry, scale, names, pixel_size_um, ";".join(given.pixels.notes))
+
+
+def score_cells(scorer: Scorer, cut: CutCells, progress: Progress | None = None) -> ScoredImage:
+    """Score the cells that `cut_cells` found, and tabulate."""
+    probabilities = scorer.engine.predict(cut.crops, progress)
+    trusted = _trust(scorer, cut.geometry, cut.crops, cut.labels.shape, cut.scale)
+    columns = cut.geometry | _scores(scorer, probabilities) | trusted | cut.names | {"bundle": scorer.bundle.label}
+    cells = table.typed(table.cell_columns(scorer.members), columns, len(cut.crops))
+    facts = {"pixel_size_um": cut.pixel_size_um, "rescale": cut.scale, "notes": cut.notes}
+    summary = table.image_row(cells, cut.names | facts)
+    return ScoredImage(cut.labels, cut.nuclei, cells, cut.crops, probabilities, summary)
 
 
 def _cells(

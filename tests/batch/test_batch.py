@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from threading import Event
@@ -22,13 +21,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_all_detect import engines
-from napari_all_detect.batch import BatchProgress, BatchSummary, Failure, running, score_batch, scoring, segment_batch
+from napari_all_detect.batch import (
+    BatchProgress,
+    BatchSummary,
+    Failure,
+    cutting,
+    overlapping,
+    running,
+    score_batch,
+    scoring,
+    segment_batch,
+)
 from napari_all_detect.bundle import load_segmenter
 from napari_all_detect.cli import main
 from napari_all_detect.engines import open_mapper
 from napari_all_detect.errors import BundleError, InputError, MissingDependencyError, OutputError
 from napari_all_detect.export.csv import csv_text
-from napari_all_detect.params import FORMATS, OutputParams, ScoreParams, SegmentationParams
+from napari_all_detect.params import FORMATS, ClusterParams, OutputParams, ScoreParams, SegmentationParams
 from napari_all_detect.pipeline import score_image
 from napari_all_detect.segmentation import methods, open_method, segment_cells
 
@@ -155,17 +164,20 @@ def test_label_images_hold_the_cells_of_the_table(
         assert own["area_px"].tolist() == np.bincount(labels.ravel())[1:].tolist()
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize(("threads", "waiting", "processes"), [(1, 0, 0), (2, 8, 0), (1, 2, 1)])
 def test_the_same_bytes_by_every_way_in(
     good: Path,
     tmp_path: Path,
     params: ScoreParams,
     pixels: dict[tuple[str, str], Pixels],
     threads: int,
+    waiting: int,
+    processes: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scoring, "in_order", partial(running.in_order, threads=threads))
-    score_batch([good], tmp_path / "out", params)
+    monkeypatch.setattr(cutting, "THREADS", threads)
+    monkeypatch.setattr(overlapping, "WAITING", waiting)
+    score_batch([good], tmp_path / "out", params, cluster=ClusterParams(segmentation_processes=processes))
     assert main(["score", str(good), "--out", str(tmp_path / "cli"), "--bundle", params.bundle]) == 0
     whole = (tmp_path / "out/cells.csv").read_bytes()
     assert (tmp_path / "cli/cells.csv").read_bytes() == whole
@@ -534,7 +546,7 @@ def test_work_is_begun_only_a_few_planes_ahead(threads: int) -> None:
     results = running.in_order(lambda n: begun.append(n) or n * n, range(50), Event(), threads)
     for i, (item, result) in enumerate(results):
         assert (item, result) == (i, i * i)
-        assert len(begun) <= i + running.AHEAD
+        assert len(begun) <= i + threads
     assert sorted(begun) == list(range(50))
 
 

@@ -65,13 +65,13 @@ def whole(images: Path, tmp_path: Path, params: ScoreParams) -> dict[str, bytes]
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect which planes are scored."""
     names: list[str] = []
-    score_plane = unit.score_plane
+    cut_cells = unit.cut_cells
 
-    def noted(scorer: Any, given: Any, progress: Any = None) -> Any:
+    def noted(given: Any, params: Any, crop: Any) -> Any:
         names.append(f"{given.image} {given.plane}")
-        return score_plane(scorer, given, progress)
+        return cut_cells(given, params, crop)
 
-    monkeypatch.setattr(unit, "score_plane", noted)
+    monkeypatch.setattr(unit, "cut_cells", noted)
     return names
 
 
@@ -407,14 +407,14 @@ def test_tables_that_cannot_be_written_end_the_run_which_can_go_on(
 def test_a_plane_that_takes_more_memory_than_there_is(
     images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    score_plane = unit.score_plane
+    cut_cells = unit.cut_cells
 
-    def hungry(scorer: Any, given: Any, progress: Any = None) -> Any:
+    def hungry(given: Any, params: Any, crop: Any) -> Any:
         if given.image == "2.png":
             raise MemoryError
-        return score_plane(scorer, given, progress)
+        return cut_cells(given, params, crop)
 
-    monkeypatch.setattr(unit, "score_plane", hungry)
+    monkeypatch.setattr(unit, "cut_cells", hungry)
     summary = score_batch([images], tmp_path / "out", params)
     assert (summary.planes, summary.exit_status) == (N - 1, 3)
     assert failures(tmp_path / "out")[0][:2] == ["2.png", "score"]

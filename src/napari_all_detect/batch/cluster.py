@@ -76,9 +76,7 @@ def _local(workers: int) -> Any:
     )
 
 
-def on_cluster(
-    client: Any, params: ScoreParams, job: Job, units: Iterable[Unit]
-) -> Iterator[tuple[Unit, UnitResult | Failure]]:
+def on_cluster(client: Any, job: Job, units: Iterable[Unit]) -> Iterator[tuple[Unit, UnitResult | Failure]]:
     """Score units on a cluster and yield the results as they come.
 
     A worker loads the bundle with its first unit. What a worker had when it was lost, others do again; a unit that
@@ -87,7 +85,6 @@ def on_cluster(
     Parameters
     ----------
     client : distributed.Client
-    params : ScoreParams
     job : Job
     units : iterable of Unit
 
@@ -101,7 +98,7 @@ def on_cluster(
     waiting, known = iter(units), dict[Any, Unit]()
 
     def begin(unit: Unit) -> Any:
-        future = client.submit(_score_there, params, job, unit, key=f"all-detect-{id(known)}-{unit.number}", pure=False)
+        future = client.submit(_score_there, job, unit, key=f"all-detect-{id(known)}-{unit.number}", pure=False)
         known[future] = unit
         return future
 
@@ -134,10 +131,10 @@ def _result(future: Any, unit: Unit) -> UnitResult | Failure:
     return result
 
 
-def _score_there(params: ScoreParams, job: Job, unit: Unit) -> UnitResult | Failure:
+def _score_there(job: Job, unit: Unit) -> UnitResult | Failure:
     """Score a unit in a worker."""
     with _loading:
-        scorer = _scorer(params)
+        scorer = _scorer(job.params)
     return score_unit(scorer, job, unit)
 
 

@@ -37,6 +37,8 @@ class Collector:
     done : collection of int
         Numbers of those that are in the store already.
     progress : BatchProgress
+    expected : mapping of str to str, optional
+        The SHA-256 that images must have.
     """
 
     def __init__(
@@ -46,10 +48,11 @@ class Collector:
         units: Sequence[Unit],
         done: Collection[int],
         progress: BatchProgress,
+        expected: Mapping[str, str] | None = None,
     ) -> None:
         self.sources: dict[str, dict[str, Any]] = {}
         self._tables, self._store, self._units, self._progress = tables, store, units, progress
-        self._done = set(done)
+        self._done, self._expected = set(done), expected or {}
         self._failed: dict[int, Failure] = {}
         self._next = 0
 
@@ -74,6 +77,10 @@ class Collector:
         self._advance()
 
     def _keep(self, unit: Unit, result: UnitResult) -> Failure | None:
+        expected = self._expected.get(unit.plane.image)
+        if expected not in (None, result.source.get("sha256")):
+            reason = f"{unit.plane.path}: not the file that the repeated run scored; expected SHA-256 {expected}"
+            return Failure(unit.name, "read", reason)
         try:
             with_retries(lambda: self._store.write(unit, result), OSError)
         except OSError as error:

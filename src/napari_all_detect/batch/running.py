@@ -1,4 +1,4 @@
-"""Work done in threads, a few units ahead, and stopped at once when the run is."""
+"""Work done in threads, a few items ahead, and stopped at once when the run is."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -6,13 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import TypeVar
 
-__all__ = ["AHEAD", "THREADS", "Stopped", "in_order", "stoppable"]
-
-THREADS = 2
-"""While one plane is with the networks, which take one at a time, the next is read and segmented."""
-
-AHEAD = 4
-"""Planes begun before the first of them is written: what a run holds in memory does not grow with their number."""
+__all__ = ["Stopped", "in_order", "stoppable"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,12 +28,13 @@ def stoppable(progress: Callable[[int], None], stop: Event) -> Callable[[int], N
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], stop: Event, threads: int = THREADS
+    work: Callable[[Item], Result], items: Iterable[Item], stop: Event, threads: int
 ) -> Iterator[tuple[Item, Result]]:
     """Do the work in threads and yield the results in the items' order.
 
-    However it ends early, `stop` is set and nothing is waited for: an interrupted run ends now, not when its planes
-    are done.
+    No more items are begun than there are threads before the first of them is yielded: what is held in memory does not
+    grow with their number. However it ends early, `stop` is set and nothing is waited for: an interrupted run ends now,
+    not when its planes are done.
     """
 
     def begin(item: Item) -> Result:
@@ -52,7 +47,7 @@ def in_order(
     try:
         for item in items:
             begun.append((item, pool.submit(begin, item)))
-            if len(begun) == AHEAD:
+            if len(begun) == threads:
                 first, future = begun.popleft()
                 yield first, future.result()
         while begun:

@@ -2,10 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Generator, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pandas as pd
@@ -13,13 +12,14 @@ import pandas as pd
 from napari_all_detect.batch.cluster import check_dask, connected, on_cluster
 from napari_all_detect.batch.collecting import Collector, write_at_the_end
 from napari_all_detect.batch.containers import check_stores
+from napari_all_detect.batch.cutting import n_processes
+from napari_all_detect.batch.overlapping import overlapped
 from napari_all_detect.batch.planning import Unit, listed_images, plan_units
 from napari_all_detect.batch.progress import BatchProgress, BatchSummary
 from napari_all_detect.batch.record import absolute, run_record
 from napari_all_detect.batch.resuming import check_repeated, finished_units
-from napari_all_detect.batch.running import in_order, stoppable
 from napari_all_detect.batch.store import UnitResult, UnitStore
-from napari_all_detect.batch.unit import Job, score_unit
+from napari_all_detect.batch.unit import Job
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.formats import check_formats
 from napari_all_detect.params import ClusterParams, OutputParams, ScoreParams
@@ -35,7 +35,7 @@ from napari_all_detect.results import (
 )
 from napari_all_detect.samplesheet import read_sample_sheet
 from napari_all_detect.segmentation import open_method
-from napari_all_detect.sources import find_images
+from napari_all_detect.sources import ImageFile, find_images
 
 __all__ = ["score_batch"]
 
@@ -86,9 +86,10 @@ def score_batch(
     check_formats(output.formats)
     if not cluster.is_here:
         check_dask()
-    needed = [Path(path) for path in (*inputs, output.labels, output.samples) if path]
     if _interrupted(folder, output) is None:
-        check_folder(folder, output.overwrite, needed)
+        check_folder(
+            folder, output.overwrite, [Path(path) for path in (*inputs, output.labels, output.samples) if path]
+        )
     if inputs or sheet is None:
         files = find_images(inputs)
     else:
@@ -97,64 +98,113 @@ def score_batch(
     if output.labels is None:
         open_method(params.segmentation.method, params.device)
     with locked_folder(folder):
-        before = _interrupted(folder, output)
-        if before is None:
-            prepare_folder(folder, output.overwrite)
-        units, failures = plan_units(files, params.reading, scorer.bundle.manifest.crop.pixel_size_um)
-        if before is None and "ome-zarr" in output.formats and not output.overwrite:
-            check_stores(units)
-        run = run_record(scorer, output, inputs, units)
-        if repeated is not None:
-            check_repeated(repeated, run)
-        store = UnitStore(folder, scorer.members)
-        done = finished_units(folder, before, run, units, store) if before else frozenset()
-        if before is not None and before["status"] == "complete" and not store.exists:
+        run = _begin(folder, scorer, output, inputs, files, repeated)
+        if run is None:
             return _summary_of(folder)
-        write_run(folder, run | {"status": "running"})
-        loaded, status, sources, stop = time.perf_counter(), "interrupted", dict[str, dict[str, Any]](), Event()
-
-        def seconds() -> dict[str, float]:
-            return {"load": round(loaded - began, 3), "score": round(time.perf_counter() - loaded, 3)}
-
-        try:
-            tables = ResultTables(folder, scorer.members)
-            collector = Collector(tables, store, units, done, progress)
-            progress.start(len(units) - len(done))
-            for failure in failures:
-                collector.fail(failure)
-            job = Job(output, _expected(repeated))
-            left = [unit for unit in units if unit.number not in done]
-            with contextlib.closing(_results(cluster, scorer, job, left, progress, stop)) as results:
-                for unit, result in results:
-                    collector.add(unit, result)
-            collector.end()
-            write_at_the_end(tables, store, units, output.formats, sheet, run | {"seconds": seconds()})
-            status, sources = "complete", collector.sources
-        except OSError as error:
-            raise OutputError(
-                f"{folder} can't be written to any more ({error.strerror}); mend that, then go on with --resume"
-            ) from error
-        finally:
-            stop.set()
-            images = [row | sources.get(row["image"], {}) for row in run["images"]]
-            with contextlib.suppress(OSError):
-                write_run(folder, run | {"images": images, "status": status, "seconds": seconds()})
-        if not tables.failures:
-            store.clear()
+        tables = _run(run, scorer, output, cluster, progress, sheet, began)
     cells, called_all, called_hem, uncertain = tables.counts.values()
     return BatchSummary(folder, tables.planes, cells, called_all, called_hem, uncertain, tuple(tables.failures))
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A run that may begin: its folder is its own, and what lies in it agrees with it.
+
+    Attributes
+    ----------
+    record : dict
+        What `run.json` will say.
+    expected : dict of str to str
+        For a run that is repeated, the SHA-256 that each image must have.
+    """
+
+    store: UnitStore
+    record: dict[str, Any]
+    units: Sequence[Unit]
+    done: Collection[int]
+    failures: Sequence[Failure]
+    expected: Mapping[str, str]
+
+
+def _begin(
+    folder: Path,
+    scorer: Scorer,
+    output: OutputParams,
+    inputs: Sequence[str],
+    files: Sequence[ImageFile],
+    repeated: Mapping[str, Any] | None,
+) -> _Run | None:
+    """Plan a run and prepare its folder; None if the run that lies there is complete."""
+    before = _interrupted(folder, output)
+    if before is None:
+        prepare_folder(folder, output.overwrite)
+    units, failures = plan_units(files, scorer.params.reading, scorer.bundle.manifest.crop.pixel_size_um)
+    if before is None and "ome-zarr" in output.formats and not output.overwrite:
+        check_stores(units)
+    record = run_record(scorer, output, inputs, units)
+    if repeated is not None:
+        check_repeated(repeated, record)
+    store = UnitStore(folder, scorer.members)
+    done = finished_units(folder, before, record, units, store) if before else frozenset()
+    if before is not None and before["status"] == "complete" and not store.exists:
+        return None
+    write_run(folder, record | {"status": "running"})
+    return _Run(store, record, units, done, failures, _expected(repeated))
+
+
+def _run(
+    run: _Run,
+    scorer: Scorer,
+    output: OutputParams,
+    cluster: ClusterParams,
+    progress: BatchProgress,
+    sheet: pd.DataFrame | None,
+    began: float,
+) -> ResultTables:
+    """Score what is left, fill the tables, and say in `run.json` how it ended."""
+    folder, record, loaded = run.store.folder, run.record, time.perf_counter()
+    status, sources = "interrupted", dict[str, dict[str, Any]]()
+
+    def seconds() -> dict[str, float]:
+        return {"load": round(loaded - began, 3), "score": round(time.perf_counter() - loaded, 3)}
+
+    try:
+        tables = ResultTables(folder, scorer.members)
+        collector = Collector(tables, run.store, run.units, run.done, progress, run.expected)
+        progress.start(len(run.units) - len(run.done))
+        for failure in run.failures:
+            collector.fail(failure)
+        job = Job(scorer.params, scorer.bundle.manifest.crop, output)
+        left = [unit for unit in run.units if unit.number not in run.done]
+        with contextlib.closing(_results(cluster, scorer, job, left, progress)) as results:
+            for unit, result in results:
+                collector.add(unit, result)
+        collector.end()
+        write_at_the_end(tables, run.store, run.units, output.formats, sheet, record | {"seconds": seconds()})
+        status, sources = "complete", collector.sources
+    except OSError as error:
+        raise OutputError(
+            f"{folder} can't be written to any more ({error.strerror}); mend that, then go on with --resume"
+        ) from error
+    finally:
+        images = [row | sources.get(row["image"], {}) for row in record["images"]]
+        with contextlib.suppress(OSError):
+            write_run(folder, record | {"images": images, "status": status, "seconds": seconds()})
+    if not tables.failures:
+        run.store.clear()
+    return tables
+
+
 def _results(
-    cluster: ClusterParams, scorer: Scorer, job: Job, units: Sequence[Unit], progress: BatchProgress, stop: Event
+    cluster: ClusterParams, scorer: Scorer, job: Job, units: Sequence[Unit], progress: BatchProgress
 ) -> Generator[tuple[Unit, UnitResult | Failure], None, None]:
     """Score units, here or on a cluster, and yield the results as they come."""
     if cluster.is_here:
-        work = partial(score_unit, scorer, job, progress=stoppable(progress.cells, stop))
-        yield from in_order(work, units, stop)
+        processes = n_processes(cluster.segmentation_processes, len(units))
+        yield from overlapped(scorer, job, units, progress.cells, processes)
         return
     with connected(cluster) as client:
-        for unit, result in on_cluster(client, scorer.params, job, units):
+        for unit, result in on_cluster(client, job, units):
             if isinstance(result, UnitResult):
                 progress.cells(len(result.cells))
             yield unit, result

@@ -20,6 +20,9 @@ from napari_all_detect.sources import find_images
 
 __all__ = ["segment_batch"]
 
+THREADS = 3
+"""While planes are with the segmenter, others are read and written."""
+
 
 def segment_batch(
     inputs: Sequence[str | Path],
@@ -69,7 +72,7 @@ def segment_batch(
     for failure in failures:
         progress.failed(failure)
     counts = []
-    for unit, found in in_order(partial(_segment, params=params), units, Event()):
+    for unit, found in in_order(partial(_segment, params=params), units, Event(), THREADS):
         if isinstance(found, Failure):
             failures.append(found)
             progress.failed(found)

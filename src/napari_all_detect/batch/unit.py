@@ -4,46 +4,67 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.retrying import with_retries
 from napari_all_detect.batch.store import UnitResult
-from napari_all_detect.errors import AllDetectError, InputError, StoreError
+from napari_all_detect.bundle import Crop
+from napari_all_detect.errors import AllDetectError, StoreError
 from napari_all_detect.export.geojson import geojson_text
 from napari_all_detect.export.labels import labels_tiff
-from napari_all_detect.params import OutputParams
-from napari_all_detect.pipeline import PlaneInput, ScoredImage, Scorer, score_plane
+from napari_all_detect.params import OutputParams, ScoreParams
+from napari_all_detect.pipeline import CutCells, PlaneInput, Scorer, cut_cells, score_cells
 from napari_all_detect.results import Failure
 from napari_all_detect.sources.identity import identity
 from napari_all_detect.sources.labels import find_labels, read_labels
 
-__all__ = ["Job", "score_unit"]
+__all__ = ["CutUnit", "Job", "cut_unit", "score_cut", "score_unit"]
+
+OUT_OF_MEMORY = "out of memory; give it more, or score fewer planes at once"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a unit needs to know of the run, beside the scorer.
+    """What a unit needs to know of the run; it can be pickled.
 
     Attributes
     ----------
+    params : ScoreParams
+    crop : Crop
+        How the bundle's cells are cut.
     output : OutputParams
-    expected : dict
-        For a run that is repeated, the SHA-256 that each image must have.
     """
 
+    params: ScoreParams
+    crop: Crop
     output: OutputParams
-    expected: dict[str, str]
 
 
-def score_unit(
-    scorer: Scorer, job: Job, unit: Unit, progress: Callable[[int], None] | None = None
-) -> UnitResult | Failure:
-    """Take one plane down the road; return where it stopped, if it did."""
+@dataclass(frozen=True, eq=False)
+class CutUnit:
+    """A unit whose cells are found and cut out, but not scored.
+
+    Attributes
+    ----------
+    cut : CutCells
+    source : dict
+        What they were found in, by `sources.identity`.
+    files : dict of str to bytes
+        See `UnitResult`: what does not depend on the scores.
+    """
+
+    cut: CutCells
+    source: dict[str, Any]
+    files: dict[str, bytes]
+
+
+def cut_unit(job: Job, unit: Unit) -> CutUnit | Failure:
+    """Take one plane down the first half of the road; return where it stopped, if it did."""
     stage, plane = "read", unit.plane
     try:
         pixels = with_retries(plane.read, StoreError)
-        source = identity(plane.path, pixels.rgb)
-        _check_expected(job, unit, source)
+        source: dict[str, Any] = dict(identity(plane.path, pixels.rgb))
         labels = None
         if job.output.labels is not None:
             stage = "labels"
@@ -52,22 +73,32 @@ def score_unit(
             source["labels_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         stage = "score"
         given = PlaneInput(pixels, plane.image, plane.plane, labels, plane.pixel_size_um, plane.well, plane.field)
-        scored = score_plane(scorer, given, progress)
+        cut = cut_cells(given, job.params, job.crop)
+        return CutUnit(cut, source, {f"labels/{unit.stem}_labels.tif": labels_tiff(cut.labels)})
     except AllDetectError as error:
         return Failure(unit.name, stage, str(error))
     except MemoryError:
-        return Failure(unit.name, stage, "out of memory; give it more, or score fewer planes at once")
-    return UnitResult(scored.table, scored.summary, source, _files(unit, scored, job.output.formats))
+        return Failure(unit.name, stage, OUT_OF_MEMORY)
 
 
-def _check_expected(job: Job, unit: Unit, source: dict[str, int | str]) -> None:
-    expected = job.expected.get(unit.plane.image)
-    if expected not in (None, source.get("sha256")):
-        raise InputError(f"{unit.plane.path}: not the file that the repeated run scored; expected SHA-256 {expected}")
+def score_cut(
+    scorer: Scorer, job: Job, unit: Unit, found: CutUnit, progress: Callable[[int], None] | None = None
+) -> UnitResult | Failure:
+    """Take one plane down the second half."""
+    try:
+        scored = score_cells(scorer, found.cut, progress)
+        files = found.files
+        if "geojson" in job.output.formats:
+            text = geojson_text(scored.table, scored.labels, scored.nuclei)
+            files = files | {f"geojson/{unit.stem}.geojson": text.encode()}
+    except AllDetectError as error:
+        return Failure(unit.name, "score", str(error))
+    except MemoryError:
+        return Failure(unit.name, "score", OUT_OF_MEMORY)
+    return UnitResult(scored.table, scored.summary, found.source, files)
 
 
-def _files(unit: Unit, scored: ScoredImage, formats: tuple[str, ...]) -> dict[str, bytes]:
-    files = {f"labels/{unit.stem}_labels.tif": labels_tiff(scored.labels)}
-    if "geojson" in formats:
-        files[f"geojson/{unit.stem}.geojson"] = geojson_text(scored.table, scored.labels, scored.nuclei).encode()
-    return files
+def score_unit(scorer: Scorer, job: Job, unit: Unit) -> UnitResult | Failure:
+    """Take one plane down the whole road."""
+    found = cut_unit(job, unit)
+    return found if isinstance(found, Failure) else score_cut(scorer, job, unit, found)
