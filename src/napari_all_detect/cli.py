@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -290,7 +290,8 @@ def _explain(arguments: argparse.Namespace) -> int:
     which = _params(ExplainParams, arguments)
     plane = _one_plane(arguments.image, which.plane)
     labels = read_labels(find_labels(Path(which.labels), plane)) if which.labels else None
-    scorer = open_scorer(params)
+    # A heat map of the ensemble is one of all members.
+    scorer = open_scorer(replace(params, fast_calls=False))
     scored = score_plane(scorer, PlaneInput(plane.read(), plane.image, plane.plane, labels, plane.pixel_size_um))
     rows = scored.table[scored.table["label"] == which.label]
     if rows.empty:

@@ -154,6 +154,11 @@ class ScoreParams(Params):
     engine: str = option("auto", "What runs the networks", choices=("auto", "keras"))
     device: str = option("auto", "Where the networks run", choices=("auto", "cpu", "gpu"))
     batch_size: int = option(32, "Cells that the networks see at once", min=1, max=4096, step=1, metavar="N")
+    fast_calls: bool = option(
+        False,
+        "Runs networks on a cell, cheapest first, only until those left can't change its call: the same calls in less "
+        "time, but p_all is that of the networks that ran; least_p_all and most_p_all bound the whole ensemble's",
+    )
     segmentation: SegmentationParams = field(default_factory=SegmentationParams)
     reading: ReadParams = field(default_factory=ReadParams)
 

@@ -5,7 +5,7 @@ It has two halves, as the first needs no networks of the ensemble and the second
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -15,10 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_all_detect import table, trust
 from napari_all_detect.bundle import Bundle, Crop, load_bundle
+from napari_all_detect.cascade import p_all_bounds
+from napari_all_detect.costs import member_gflop
 from napari_all_detect.crops import center_crop, crop_scale
 from napari_all_detect.engines import Engine, Progress, open_engine
 from napari_all_detect.ensemble import combine, member_weights
 from napari_all_detect.errors import BundleError, InputError
+from napari_all_detect.fast_calls import FastCalls
 from napari_all_detect.params import LARGEST_LABEL, ScoreParams
 from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.sources import RgbPlane, as_rgb
@@ -29,6 +32,7 @@ __all__ = [
     "ScoredImage",
     "Scorer",
     "cut_cells",
+    "make_scorer",
     "open_scorer",
     "score_cells",
     "score_image",
@@ -110,7 +114,7 @@ class ScoredImage:
     crops : (N, s, s, 3) uint8
         What the networks saw, in the order of the table.
     member_probabilities : (N, M, 2) float32
-        Each member's probabilities of (Hem, ALL).
+        Each member's probabilities of (Hem, ALL); NaN where fast calls did without it.
     summary : DataFrame
         The plane's row of `images.csv`.
     """
@@ -125,7 +129,7 @@ class ScoredImage:
 
 @dataclass(frozen=True)
 class Scorer:
-    """A loaded bundle with the engine that runs it, ready for any number of planes."""
+    """A loaded bundle with the engine that runs it, ready for any number of planes: see `make_scorer`."""
 
     params: ScoreParams
     bundle: Bundle
@@ -152,6 +156,11 @@ class Scorer:
         own = self.bundle.manifest.ensemble.threshold
         return own if self.params.threshold is None else self.params.threshold
 
+    @property
+    def temperature(self) -> float:
+        """By which the log-odds of the combined vote are divided."""
+        return self.bundle.manifest.ensemble.temperatures.get(self.weighting, 1.0)
+
     @cached_property
     def bounds(self) -> trust.Bounds | None:
         """Between which probabilities a call is uncertain; None if every cell is called."""
@@ -172,7 +181,21 @@ def open_scorer(params: ScoreParams) -> Scorer:
     bundle = load_bundle(params.bundle)
     _weights(bundle, params)
     _bounds(bundle, params)
-    return Scorer(params, bundle, open_engine(bundle, params))
+    return make_scorer(params, bundle, open_engine(bundle, params))
+
+
+def make_scorer(params: ScoreParams, bundle: Bundle, engine: Engine) -> Scorer:
+    """Make a scorer of what is loaded; with `fast_calls` its engine runs only the members that a call needs."""
+    scorer = Scorer(params, bundle, engine)
+    if not params.fast_calls:
+        return scorer
+
+    def settled(low: NDArray[np.float32], high: NDArray[np.float32]) -> NDArray[np.bool_]:
+        ends = trust.calibrate_bounds(low, high, scorer.temperature)
+        return trust.settled(*ends, scorer.threshold, scorer.bounds)
+
+    costs = [member_gflop(m.architecture, m.cut, m.input_size) for m in bundle.manifest.members]
+    return replace(scorer, engine=FastCalls(engine, scorer.weights, costs, settled))
 
 
 def score_plane(scorer: Scorer, given: PlaneInput, progress: Progress | None = None) -> ScoredImage:
@@ -282,7 +305,7 @@ def score_image(
     params = ScoreParams(bundle=str(bundle), **options)
     loaded, engine = _loaded(params.bundle, params.engine, params.device, params.batch_size)
     _weights(loaded, params)
-    return score_plane(Scorer(params, loaded, engine), PlaneInput(as_rgb(image), labels=labels))
+    return score_plane(make_scorer(params, loaded, engine), PlaneInput(as_rgb(image), labels=labels))
 
 
 @lru_cache(maxsize=2)
@@ -323,9 +346,11 @@ def _bounds(bundle: Bundle, params: ScoreParams) -> trust.Bounds | None:
 
 def _scores(scorer: Scorer, probabilities: NDArray[np.float32]) -> dict[str, Any]:
     """Return the columns of the scores."""
-    combined = combine(probabilities, scorer.weights)
-    temperature = scorer.bundle.manifest.ensemble.temperatures.get(scorer.weighting, 1.0)
-    p_hem, p_all = (trust.calibrate(p, temperature) for p in combined.T)
+    ran = ~np.isnan(probabilities[..., 1]) if scorer.params.fast_calls else np.ones(probabilities.shape[:2], bool)
+    combined = combine(np.where(ran[..., None], probabilities, 0), scorer.weights)
+    p_hem, p_all = (trust.calibrate(p, scorer.temperature) for p in combined.T)
+    low, high = trust.calibrate_bounds(*p_all_bounds(probabilities, scorer.weights), scorer.temperature)
+    known = ran[:, scorer.weights > 0].all(axis=1)
     members = {f"p_all_{name}": probabilities[:, k, 1] for k, name in enumerate(scorer.members)}
     return {
         "p_all": p_all,
@@ -333,6 +358,9 @@ def _scores(scorer: Scorer, probabilities: NDArray[np.float32]) -> dict[str, Any
         "call": trust.calls(p_all, scorer.threshold, scorer.bounds),
         "spread": trust.spread(probabilities),
         "votes_all": trust.votes_all(probabilities, scorer.threshold),
+        "members_run": ran.sum(axis=1),
+        "least_p_all": np.where(known, p_all, low),
+        "most_p_all": np.where(known, p_all, high),
         **members,
     }
 

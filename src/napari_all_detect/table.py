@@ -50,11 +50,15 @@ LEAST_LOBE = 0.1
 """Smaller parts of a nucleus are grains at its edge."""
 
 SCORES = (
-    Column("p_all", "float32", "", "Probability of ALL by the ensemble (Eq. 2)"),
+    Column("p_all", "float32", "", "Probability of ALL by the ensemble (Eq. 2): by those members that ran"),
     Column("p_hem", "float32", "", "Probability of Hem; with p_all it makes 1"),
-    Column("call", "str", "", "ALL, Hem or uncertain"),
-    Column("spread", "float32", "", "Standard deviation of the members' p_all"),
-    Column("votes_all", "int64", "", "Members that call the cell ALL"),
+    Column("call", "str", "", "ALL, Hem or uncertain: always that of the whole ensemble"),
+    Column("spread", "float32", "", "Standard deviation of the members' p_all; empty unless all ran"),
+    Column("votes_all", "int64", "", "Members that ran and call the cell ALL"),
+    Column("members_run", "Int64", "", "Members that ran: fewer than there are only with --fast-calls"),
+    # Not p_all_low: by the prefix p_all_ readers know the members' columns.
+    Column("least_p_all", "float32", "", "p_all of the whole ensemble is this at least; p_all itself if all ran"),
+    Column("most_p_all", "float32", "", "p_all of the whole ensemble is this at most; p_all itself if all ran"),
 )
 TRUST = (
     Column(
@@ -93,7 +97,8 @@ def cell_columns(members: Sequence[str]) -> tuple[Column, ...]:
     >>> [column.name for column in cell_columns(["vgg16"])][-6:]
     ['domain_distance', 'in_domain', 'flags', 'bundle', 'well', 'field']
     """
-    votes = [Column(f"p_all_{name}", "float32", "", f"Probability of ALL by {name}") for name in members]
+    meaning = "Probability of ALL by {}; empty if it did not run"
+    votes = [Column(f"p_all_{name}", "float32", "", meaning.format(name)) for name in members]
     return (*IDENTITY, *GEOMETRY, *SCORES, *votes, *TRUST, *PLATE)
 
 

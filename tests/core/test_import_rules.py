@@ -18,7 +18,10 @@ GUI = {"napari", "qtpy", "PyQt5", "PyQt6", "PySide6", "magicgui", "superqt"}
 NETWORKS = {"tensorflow", "keras", "jax", "torch", "openvino"}
 SLOW = {"skimage", "pandas", "zarr", "scipy", "dask"}
 
-STAGES = {"sources", "segmentation", "crops", "bundle", "ensemble", "engines", "trust", "table", "explain", "export"}
+STAGES = {
+    *("sources", "segmentation", "crops", "bundle", "ensemble", "cascade", "engines", "trust", "table", "explain"),
+    "export",
+}
 DATA_SHARED = {
     ("engines", "bundle"),
     ("segmentation", "bundle"),
@@ -117,6 +120,7 @@ def test_only_what_opens_a_network_knows_bundles_and_engines() -> None:
     assert users == {f"{NAME}.segmentation.methods", f"{NAME}.segmentation.learned"}
 
 
-def test_the_equations_are_pure_numpy() -> None:
-    tops = {name.partition(".")[0] for name in imports(f"{NAME}.ensemble")}
+@pytest.mark.parametrize("module", ["ensemble", "cascade"])
+def test_the_equations_are_pure_numpy(module: str) -> None:
+    tops = {name.partition(".")[0] for name in imports(f"{NAME}.{module}")}
     assert tops - sys.stdlib_module_names == {"numpy"}

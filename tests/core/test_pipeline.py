@@ -27,7 +27,8 @@ COLUMNS = [
     *("image", "plane", "label", "y_px", "x_px", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1", "area_px"),
     *("diameter_px", "eccentricity", "solidity", "y_um", "x_um", "area_um2", "diameter_um"),
     *("nc_ratio", "nucleus_area_px", "nucleus_lobes"),
-    *("p_all", "p_hem", "call", "spread", "votes_all", "p_all_vgg16", "p_all_mobilenet", "p_all_densenet121"),
+    *("p_all", "p_hem", "call", "spread", "votes_all", "members_run", "least_p_all", "most_p_all"),
+    *("p_all_vgg16", "p_all_mobilenet", "p_all_densenet121"),
     *("domain_distance", "in_domain", "flags", "bundle", "well", "field"),
 ]
 
@@ -90,6 +91,13 @@ def test_crops_and_probabilities_are_in_the_order_of_the_rows(score: Score, scor
         np.testing.assert_allclose(scored.crops[i][scored.crops[i].any(axis=2)].mean(axis=0), mean, atol=2)
     np.testing.assert_array_equal(scored.member_probabilities[:, :, 1], scores(scored.table).astype(np.float32))
     np.testing.assert_array_equal(scorer.engine.predict(scored.crops), scored.member_probabilities)
+
+
+def test_a_whole_ensemble_has_no_bounds_but_its_p_all(score: Score, rgb: Pixels) -> None:
+    table = score(rgb).table
+    assert set(table["members_run"]) == {3}
+    for bound in ("least_p_all", "most_p_all"):
+        np.testing.assert_array_equal(table[bound], table["p_all"])
 
 
 def drawn_labels(rgb: Pixels, numbers: list[int], dtype: Any = np.int32) -> NDArray[Any]:

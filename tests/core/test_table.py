@@ -12,7 +12,7 @@ from napari_all_detect.table import IMAGE_COLUMNS, cell_columns, empty_cells, ge
 BEFORE_MEMBERS = (
     "image, plane, label, y_px, x_px, bbox_y0, bbox_x0, bbox_y1, bbox_x1, area_px, diameter_px, eccentricity, "
     "solidity, y_um, x_um, area_um2, diameter_um, nc_ratio, nucleus_area_px, nucleus_lobes, p_all, p_hem, call, "
-    "spread, votes_all"
+    "spread, votes_all, members_run, least_p_all, most_p_all"
 )
 AFTER_MEMBERS = "domain_distance, in_domain, flags, bundle, well, field"
 IN_UM = ["y_um", "x_um", "area_um2", "diameter_um"]

@@ -36,6 +36,18 @@ def test_calls_and_votes_follow_the_threshold(results):
     pd.testing.assert_frame_equal(found.table, results(VOTES).table)
 
 
+def test_what_fast_calls_left_open_at_another_threshold_is_uncertain(results):
+    nan = np.nan
+    found = results(
+        [[0.9, 0.9, nan], [0.9, 0.9, 0.9]], p_all=[0.9, 0.9], call="ALL", least_p_all=[0.6, 0.9], most_p_all=[1.0, 0.9]
+    )
+    found.threshold = 0.55
+    assert found.table["call"].tolist() == ["ALL", "ALL"]
+    found.threshold = 0.7
+    assert found.table["call"].tolist() == ["uncertain", "ALL"]
+    assert found.table["votes_all"].tolist() == [2, 3]
+
+
 def test_uncertain_calls_come_back_on_request(results):
     found = results(VOTES, call=["ALL", "Hem", "uncertain"])
     found.threshold = 0.75

@@ -12,7 +12,17 @@ from pydantic import PrivateAttr
 
 from napari_all_detect.export.colours import probability_colours
 
-__all__ = ["COLOURINGS", "ScoreColormap", "Tick", "colour_levels", "palette", "ramp", "shares", "ticks"]
+__all__ = [
+    "COLOURINGS",
+    "ScoreColormap",
+    "Tick",
+    "colour_levels",
+    "palette",
+    "ramp",
+    "share_levels",
+    "shares",
+    "ticks",
+]
 
 COLOURINGS = ("P(ALL)", "P(Hem)", "call", "spread")
 N_LEVELS = 250
@@ -127,10 +137,15 @@ def colour_levels(
     """
     levels = np.full(int(numbers.max(initial=0)) + 1, UNSCORED_LEVEL, np.uint8)
     levels[0] = BACKGROUND_LEVEL
-    steps = FIRST_LEVEL + np.nan_to_num(share) * (N_LEVELS - 1) + 0.5
-    levels[numbers] = np.where(np.isnan(share), UNSCORED_LEVEL, steps)
+    levels[numbers] = share_levels(share)
     levels[selected] = SELECTED_LEVEL
     return levels
+
+
+def share_levels(share: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Return the row of the palette of each place on the colour bar; NaN has no value. (N,) -> (N,) uint8."""
+    steps = FIRST_LEVEL + np.nan_to_num(share) * (N_LEVELS - 1) + 0.5
+    return np.where(np.isnan(share), UNSCORED_LEVEL, steps).astype(np.uint8)
 
 
 @dataclass(frozen=True)

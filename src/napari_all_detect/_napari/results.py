@@ -92,7 +92,8 @@ class CellResults:
     def threshold(self) -> float:
         """Probability from which a cell is called ALL.
 
-        As with `--threshold`, setting it calls every cell, unless an error rate was asked for.
+        As with `--threshold`, setting it calls every cell, unless an error rate was asked for, or the cell was scored
+        with fast calls and the members that ran leave its call open.
         """
         return self._threshold
 
@@ -102,9 +103,13 @@ class CellResults:
             return
         self._threshold = threshold
         bounds = None if self.run.bounds is None else trust.Bounds(*self.run.bounds)
-        votes = self.rows.table[[f"p_all_{name}" for name in self.run.members]].to_numpy(np.float32)
-        self._table = self.rows.table.assign(
-            call=trust.calls(self.rows.table["p_all"].to_numpy(), threshold, bounds).astype(object),
+        scores = self.rows.table
+        votes = scores[[f"p_all_{name}" for name in self.run.members]].to_numpy(np.float32)
+        calls = trust.calls(scores["p_all"].to_numpy(), threshold, bounds)
+        # What fast calls settled at their threshold, another one may leave open.
+        low, high = (scores[f"{side}_p_all"].to_numpy(np.float32) for side in ("least", "most"))
+        self._table = scores.assign(
+            call=np.where(trust.settled(low, high, threshold, bounds), calls, "uncertain").astype(object),
             votes_all=trust.votes_all(np.stack([1 - votes, votes], axis=-1), threshold),
         )
         self.changed.emit()

@@ -26,7 +26,7 @@ from napari_all_detect.engines import Engine, Progress, open_engine
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.explain import GradCam, grad_cam
 from napari_all_detect.params import ScoreParams
-from napari_all_detect.pipeline import PlaneInput, ScoredImage, Scorer, score_plane
+from napari_all_detect.pipeline import PlaneInput, ScoredImage, Scorer, make_scorer, score_plane
 from napari_all_detect.segmentation import open_method, segment_cells
 
 __all__ = ["Networks", "serve"]
@@ -81,7 +81,7 @@ class Networks:
         key = (bundle.digest, params.engine, params.device, params.batch_size)
         if self._engine is None or key != self._key:
             self._engine, self._key = open_engine(bundle, params), key
-        return Scorer(params, bundle, self._engine)
+        return make_scorer(params, bundle, self._engine)
 
 
 class _StoppableEngine:

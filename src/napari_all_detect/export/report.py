@@ -4,6 +4,7 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,9 @@ class CellPicture:
     jpeg : bytes
     name : str
         Image, plane and label.
-    p_all, spread : float
+    p_all : float
+    spread : float
+        NaN if not all members ran.
     flags : str
     """
 
@@ -256,10 +259,14 @@ def _gallery(cells: Sequence[CellPicture]) -> str:
         flags = f"<br>{escape(cell.flags.replace(';', ', '))}" if cell.flags else ""
         figures.append(
             f'<figure><img src="{picture}" alt="Cell {escape(cell.name)}" style="border-color:{colour}">'
-            f"<figcaption><b>{cell.p_all:.3f}</b> ± {cell.spread:.2f}<br>"
+            f"<figcaption><b>{cell.p_all:.3f}</b>{_spread(cell.spread)}<br>"
             f'<span class="soft">{escape(cell.name)}{flags}</span></figcaption></figure>'
         )
     return f'<p class="soft">P(ALL) ± spread of the members.</p><div class="cells">{"".join(figures)}</div>'
+
+
+def _spread(spread: float) -> str:
+    return "" if isnan(spread) else f" ± {spread:.2f}"
 
 
 def _plate(plate: Plate) -> str:

@@ -7,9 +7,11 @@ has the formulas in one place.
 from napari_all_detect.trust.calls import (
     Bounds,
     calibrate,
+    calibrate_bounds,
     calls,
     log_odds,
     looked_up,
+    settled,
     spread,
     votes_all,
 )
@@ -20,6 +22,7 @@ __all__ = [
     "FLAGS",
     "Bounds",
     "calibrate",
+    "calibrate_bounds",
     "calls",
     "colour_features",
     "domain_distance",
@@ -27,6 +30,7 @@ __all__ = [
     "join_flags",
     "log_odds",
     "looked_up",
+    "settled",
     "sharpness",
     "spread",
     "votes_all",

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bounds", "calibrate", "calls", "log_odds", "looked_up", "spread", "votes_all"]
+__all__ = [
+    "Bounds",
+    "calibrate",
+    "calibrate_bounds",
+    "calls",
+    "log_odds",
+    "looked_up",
+    "settled",
+    "spread",
+    "votes_all",
+]
 
 LEAST_PROBABILITY = 1e-7
 """Below it, and above 1 minus it, float32 can't tell log-odds apart."""
@@ -47,6 +57,21 @@ def calibrate(p_all: NDArray[np.floating], temperature: float) -> NDArray[np.flo
     return np.asarray(1 / (1 + np.exp(-log_odds(p_all) / temperature)), np.float32)
 
 
+def calibrate_bounds(
+    low: NDArray[np.floating], high: NDArray[np.floating], temperature: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Calibrate bounds of p_all, rounded outwards by the step that `calibrate` can be off: it holds what lies between.
+
+    >>> low, high = calibrate_bounds(np.array([0.1]), np.array([0.9]), 2.0)
+    >>> bool(low[0] < calibrate(np.array([0.1]), 2.0)[0] < calibrate(np.array([0.9]), 2.0)[0] < high[0])
+    True
+    """
+    return (
+        np.nextafter(calibrate(low, temperature), np.float32(0)),
+        np.nextafter(calibrate(high, temperature), np.float32(1)),
+    )
+
+
 def calls(p_all: NDArray[np.floating], threshold: float, bounds: Bounds | None = None) -> NDArray[np.str_]:
     """Call each cell `ALL`, `Hem` or `uncertain`.
 
@@ -77,6 +102,19 @@ def calls(p_all: NDArray[np.floating], threshold: float, bounds: Bounds | None =
         called[hem_possible & ~all_possible] = "Hem"
         called[all_possible & hem_possible] = "uncertain"
     return called
+
+
+def settled(
+    low: NDArray[np.floating], high: NDArray[np.floating], threshold: float, bounds: Bounds | None = None
+) -> NDArray[np.bool_]:
+    """Return which cells have the same call wherever between two values their p_all lies; (N,) bool.
+
+    From p_all 0 to 1 calls only change from Hem, perhaps by uncertain, to ALL: the two ends tell.
+
+    >>> settled(np.array([0.1, 0.4, 0.8]), np.array([0.2, 0.6, 0.9]), 0.5).tolist()
+    [True, False, True]
+    """
+    return np.asarray(calls(low, threshold, bounds) == calls(high, threshold, bounds))
 
 
 def looked_up(rates: Sequence[float], values: Sequence[float], rate: float, otherwise: float) -> float:

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_all_detect._napari.background import ask_in_background
-from napari_all_detect._napari.colours import N_LEVELS, ramp, shares
+from napari_all_detect._napari.colours import palette, share_levels, shares
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.gallery import ORDERS, gallery_order, page_of
 from napari_all_detect._napari.heatmap import HEAT_COLOURS, STRENGTH, overlaid, placed_crop
@@ -198,17 +198,17 @@ class CellGallery(QWidget):
         self.before.setEnabled(self._page.number > 0)
         self.after.setEnabled(self._page.number < self._page.count - 1)
         self.place.setText(f"page {self._page.number + 1} of {self._page.count}")
-        colours = ramp(results.colouring)[:, :3]
-        places = np.rint(shares(results.table, results.colouring) * (N_LEVELS - 1)).astype(int)
+        colours = palette(results.colouring)[:, :3]
+        levels = share_levels(shares(results.table, results.colouring))
         for k in map(int, self._page.rows):
             cell = results.table.iloc[k]
             flags = cell["flags"]
-            picture = framed(pixmap(results.rows.crops[k], CROP_PX), tuple(colours[places[k]]), bool(flags))
+            picture = framed(pixmap(results.rows.crops[k], CROP_PX), tuple(colours[levels[k]]), bool(flags))
             icon = QIcon(picture)
             icon.addPixmap(picture, QIcon.Mode.Selected)  # or Qt would tint it
             item = QListWidgetItem(icon, f"{cell['p_all']:.2f}{' ⚑' if flags else ''}")
             item.setData(ROW, k)
-            item.setToolTip(f"cell {cell['label']}: {cell['call']}, spread {cell['spread']:.2f} {flags}")
+            item.setToolTip(f"cell {cell['label']}: {cell['call']}, spread {_digits(cell['spread'])} {flags}")
             self.pictures.addItem(item)
 
     def _select(self) -> None:
@@ -266,10 +266,15 @@ class _Closing:
 def _facts(results: Any, k: int) -> str:
     cell = results.table.iloc[k]
     members = "".join(
-        f"<tr><td>{name}&nbsp;</td><td>{cell[f'p_all_{name}']:.2f}</td></tr>" for name in results.run.members
+        f"<tr><td>{name}&nbsp;</td><td>{_digits(cell[f'p_all_{name}'])}</td></tr>" for name in results.run.members
     )
     flags = f"<br>⚑ {cell['flags'].replace(';', ', ')}" if cell["flags"] else ""
     return (
-        f"<b>Cell {cell['label']}: {cell['call']}</b><br>P(ALL) {cell['p_all']:.2f}, spread {cell['spread']:.2f}"
+        f"<b>Cell {cell['label']}: {cell['call']}</b><br>P(ALL) {cell['p_all']:.2f}, spread {_digits(cell['spread'])}"
         f"<table>{members}</table>{flags}"
     )
+
+
+def _digits(value: float) -> str:
+    """Return two digits, or a dash for what was not needed and so not worked out."""
+    return "–" if np.isnan(value) else f"{value:.2f}"

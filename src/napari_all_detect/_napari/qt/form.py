@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from magicgui.widgets import ComboBox, LineEdit, SpinBox, Widget
+from magicgui.widgets import CheckBox, ComboBox, LineEdit, SpinBox, Widget
 
 from napari_all_detect.params import Params, SegmentationParams
 from napari_all_detect.segmentation import method_names
@@ -43,6 +43,8 @@ def field_widget(f: "Field[Any]", value: Any = MISSING) -> Widget:
         if f.default is None:
             named = [("the bundle's own", None), *named]
         return ComboBox(choices=named, value=value, **common)
+    if f.type is bool:
+        return CheckBox(value=value, text="", **common)
     if f.type is int:
         return SpinBox(min=form["min"], max=form["max"], step=form["step"], value=value, **common)
     widget = LineEdit(value="" if value is None else str(value), **common)
