@@ -27,7 +27,7 @@ def main(folder: Path) -> None:
     _, score = viewer.window.add_plugin_dock_widget(PLUGIN, "Score cells")
     take(viewer, folder / "napari_before.png")
 
-    score.image.choose(viewer.layers["smear (drawn)"])
+    score.smear.image.choose(viewer.layers["smear (drawn)"])
     score.score()
     wait_while(lambda: score.controller.state.busy)
     results, layer = score.followed.results, score.followed.layer

@@ -32,11 +32,13 @@ __all__ = [
     "ScoredImage",
     "Scorer",
     "cut_cells",
+    "find_cells",
     "make_scorer",
     "open_scorer",
     "score_cells",
     "score_image",
     "score_plane",
+    "uncertain_bounds",
 ]
 
 LARGEST_RESCALED_PX = 2**28
@@ -58,6 +60,8 @@ class PlaneInput:
         As the file says.
     well, field : str
         Where the image lies on a plate; empty if it lies on none.
+    nuclei : (H, W) array, optional
+        Not 0 where the nuclei of `labels` are; None if nobody looked for them.
     """
 
     pixels: RgbPlane
@@ -67,6 +71,7 @@ class PlaneInput:
     pixel_size_um: float | None = None
     well: str = ""
     field: str = ""
+    nuclei: NDArray[np.integer | np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +113,7 @@ class ScoredImage:
     labels : (H, W) int32
         0 for background; a cell's number is its `label` in the table.
     nuclei : (H, W) int32 or None
-        The same numbers where the nuclei are; None if labels were given, or the method finds no nuclei.
+        The same numbers where the nuclei are; None if labels were given without, or the method finds no nuclei.
     table : DataFrame
         A row per cell: the columns of `cells.csv`.
     crops : (N, s, s, 3) uint8
@@ -164,7 +169,7 @@ class Scorer:
     @cached_property
     def bounds(self) -> trust.Bounds | None:
         """Between which probabilities a call is uncertain; None if every cell is called."""
-        return _bounds(self.bundle, self.params)
+        return uncertain_bounds(self.bundle, self.params)
 
 
 def open_scorer(params: ScoreParams) -> Scorer:
@@ -180,7 +185,7 @@ def open_scorer(params: ScoreParams) -> Scorer:
     """
     bundle = load_bundle(params.bundle)
     _weights(bundle, params)
-    _bounds(bundle, params)
+    uncertain_bounds(bundle, params)
     return make_scorer(params, bundle, open_engine(bundle, params))
 
 
@@ -225,7 +230,7 @@ def cut_cells(given: PlaneInput, params: ScoreParams, crop: Crop) -> CutCells:
         As by `score_plane`.
     """
     pixel_size_um = given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um
-    labels, nuclei = _cells(given, params, pixel_size_um)
+    labels, nuclei = find_cells(given, params)
     geometry = table.geometry(labels, pixel_size_um, nuclei)
     scale = crop_scale(
         params.rescale,
@@ -251,14 +256,33 @@ def score_cells(scorer: Scorer, cut: CutCells, progress: Progress | None = None)
     return ScoredImage(cut.labels, cut.nuclei, cells, cut.crops, probabilities, summary)
 
 
-def _cells(
-    given: PlaneInput, params: ScoreParams, pixel_size_um: float | None
-) -> tuple[NDArray[np.int32], NDArray[np.int32] | None]:
-    """Return the plane's cells, found here unless given, and their nuclei if they were looked for."""
+def find_cells(given: PlaneInput, params: ScoreParams) -> tuple[NDArray[np.int32], NDArray[np.int32] | None]:
+    """Find the cells of one plane, as scoring does, or check those that are given.
+
+    Parameters
+    ----------
+    given : PlaneInput
+    params : ScoreParams
+
+    Returns
+    -------
+    labels : (H, W) int32
+    nuclei : (H, W) int32 or None
+        The same numbers where the nuclei are, if they were looked for.
+
+    Raises
+    ------
+    InputError
+        If the labels given are not a label image of this plane.
+    """
     rgb = given.pixels.rgb
-    if given.labels is not None:
-        return _checked_labels(given.labels, rgb.shape[:2]), None
-    return segment_cells(rgb, params.segmentation, pixel_size_um=pixel_size_um, device=params.device, nuclei=True)
+    if given.labels is None:
+        size = given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um
+        return segment_cells(rgb, params.segmentation, pixel_size_um=size, device=params.device, nuclei=True)
+    labels = _checked_labels(given.labels, rgb.shape[:2])
+    # A cell may have been redrawn since: its nucleus is what of it still lies within.
+    nuclei = None if given.nuclei is None else np.where(np.asarray(given.nuclei) > 0, labels, 0)
+    return labels, nuclei
 
 
 def score_image(
@@ -325,8 +349,14 @@ def _weights(bundle: Bundle, params: ScoreParams) -> NDArray[np.float64]:
     return weights
 
 
-def _bounds(bundle: Bundle, params: ScoreParams) -> trust.Bounds | None:
-    """Return the bounds of the uncertain calls at the rates asked for, the bundle's own unless a threshold is given."""
+def uncertain_bounds(bundle: Bundle, params: ScoreParams) -> trust.Bounds | None:
+    """Return the bounds of the uncertain calls at the rates asked for, the bundle's own unless a threshold is given.
+
+    Raises
+    ------
+    BundleError
+        If a rate is asked for and the bundle was not calibrated.
+    """
     ensemble, rate = bundle.manifest.ensemble, params.error_rate
     conformal = ensemble.conformal
     if rate == "none" or (rate is None and (conformal is None or params.threshold is not None)):

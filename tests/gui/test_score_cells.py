@@ -25,8 +25,8 @@ def test_the_sample_is_scored_for_real(score_cells, qtbot, tmp_path):
     viewer, widget = score_cells(show=True)
     viewer.open_sample("napari-all-detect", "smear")
     smear = viewer.layers["smear (drawn)"]
-    widget.image.choose(smear)
-    widget.planes.setCurrentIndex(0)
+    widget.smear.image.choose(smear)
+    widget.smear.planes.setCurrentIndex(0)
     widget.score_button.click()
     assert not widget.score_button.isEnabled()
     assert widget.cancel_button.isEnabled()
@@ -137,7 +137,7 @@ def test_two_viewers_show_their_own(scored, score_cells):
     _, second = score_cells()
     assert first.table.model.rowCount() == len(results)
     assert second.table.model.rowCount() == 0
-    assert second.image.count() == 0
+    assert second.smear.image.count() == 0
 
 
 def test_without_an_image_the_button_says_what_to_do(score_cells, notices):
@@ -169,26 +169,26 @@ def test_the_form_shows_the_parameters_defaults(score_cells, drawn):
 def test_planes_can_be_chosen_of_a_stack_only(score_cells, drawn):
     viewer, widget = score_cells(show=True)
     viewer.add_image(drawn.rgb)
-    assert not widget.planes.isVisibleTo(widget)
+    assert not widget.smear.planes.isVisibleTo(widget)
     stack = viewer.add_image(np.stack([drawn.rgb, drawn.rgb, drawn.rgb]))
-    widget.image.choose(stack)
-    assert widget.planes.isVisibleTo(widget)
+    widget.smear.image.choose(stack)
+    assert widget.smear.planes.isVisibleTo(widget)
     viewer.dims.set_point(0, 2)
     assert widget.task().at == (2,)
-    widget.planes.setCurrentText("All planes")
+    widget.smear.planes.setCurrentText("All planes")
     assert widget.task().at is None
 
 
 def test_the_image_is_the_smear_that_the_user_goes_to(score_cells, drawn):
     viewer, widget = score_cells()
     first, second = (viewer.add_image(drawn.rgb) for _ in range(2))
-    assert widget.image.layer is second
+    assert widget.smear.image.layer is second
     viewer.layers.selection.active = first
-    assert widget.image.layer is first
+    assert widget.smear.image.layer is first
     viewer.add_image(drawn.rgb[..., 0], name="grey")
-    assert widget.image.layer is first
+    assert widget.smear.image.layer is first
     viewer.layers.remove(first)
-    assert widget.image.layer is not first
+    assert widget.smear.image.layer is not first
 
 
 def test_the_card_and_the_research_line_are_there(score_cells):

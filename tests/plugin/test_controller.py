@@ -1,5 +1,6 @@
 """The controller with the real scoring process and the shipped bundle, no window."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import tifffile
 from PIL import Image as Picture
 
 from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
+from napari_all_detect._napari import process as process_module
 from napari_all_detect._napari.controller import Controller, Task
-from napari_all_detect._napari.exporting import Exported, export, image_of
+from napari_all_detect._napari.exporting import Exported, export, smear_of
 from napari_all_detect._napari.layer_link import results_of
 from napari_all_detect._napari.process import ScoringProcess
 from napari_all_detect._napari.reading import read_zarr
 from napari_all_detect.cli import main
+from napari_all_detect.params import ReadParams
 
 CLASSICAL = ScoreParams(segmentation=SegmentationParams(method="classical"))
 # One batch size for all that needs no other: another one has the networks built anew.
@@ -44,19 +47,27 @@ def opened_from(path, layer):
     return layer
 
 
+def bytes_below(path):
+    """Return the content of a file, or of all files of a store by their place in it."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    assert files
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
 def test_export_has_the_bytes_of_the_command_line(viewer, controller, done, drawn, tmp_path, reuse_engines):
     path = tmp_path / "smear.png"
     Picture.fromarray(drawn.rgb).save(path)
-    formats = "csv,parquet,geojson"
+    formats = "csv,parquet,geojson,h5ad,ome-zarr"
     assert main(["score", str(path), "--out", str(tmp_path / "out"), "--format", formats]) == 0
     assert main(["score", str(path), "--out", str(tmp_path / "strict"), "--threshold", "0.9"]) == 0
     assert controller.score(Task(opened_from(path, viewer.add_image(drawn.rgb)), None, ScoreParams()))
     done()
     layer, results = viewer.layers[-1], results_of(viewer.layers[-1])
-    for name in ("cells.csv", "cells.parquet", "geojson/smear.geojson"):
+    exported = Exported(results, layer.data, smear_of(viewer.layers, layer, results))
+    for name in ("cells.csv", "cells.parquet", "geojson/smear.geojson", "cells.h5ad", "ome-zarr/smear.zarr"):
         mine = (tmp_path / "mine").with_suffix(Path(name).suffix)
-        export(Exported(results, layer.data), mine)
-        assert mine.read_bytes() == (tmp_path / "out" / name).read_bytes()
+        export(exported, mine)
+        assert bytes_below(mine) == bytes_below(tmp_path / "out" / name), name
     labels = tifffile.imread(tmp_path / "out/labels/smear_labels.tif")
     np.testing.assert_array_equal(viewer.layers[-1].data, labels)
     results.threshold = 0.9
@@ -77,13 +88,13 @@ def test_a_stack_has_the_bytes_of_the_command_line_and_numbers_of_its_own(
     controller.score(Task(opened_from(path, viewer.add_image(stack)), None, CLASSICAL))
     done()
     layer, results = viewer.layers[-1], results_of(viewer.layers[-1])
-    exported = Exported(results, layer.data, image_of(viewer.layers, layer, results))
+    exported = Exported(results, layer.data, smear_of(viewer.layers, layer, results))
     for name, mine in (("cells.csv", "mine.csv"), ("geojson/stack_p2.geojson", "mine_p2.geojson")):
         export(exported, tmp_path / f"mine{Path(name).suffix}")
         assert (tmp_path / mine).read_bytes() == (tmp_path / "out" / name).read_bytes()
     export(exported, tmp_path / "mine.zarr")
-    (cut, *_), _ = read_zarr(tmp_path / "mine_p2.zarr")
-    np.testing.assert_array_equal(cut, stack[2])
+    ((levels, *_), _) = read_zarr(tmp_path / "mine_p2.zarr")
+    np.testing.assert_array_equal(levels[0], stack[2])
     assert results.table["diameter_um"].notna().all()
     assert layer.data.shape == stack.shape[:3]
     assert set(np.unique(layer.data)) == {0, *results.rows.numbers.tolist()}
@@ -126,25 +137,52 @@ def test_labels_with_gaps_are_coloured_where_they_are(viewer, controller, done, 
     assert not np.allclose(shown, labels.colormap.map(np.array([6]))[0])
 
 
-def test_cancelling_keeps_what_is_done(viewer, controller, loop, done, drawn):
+def cancelled_after(controller, done, n):
+    """Press Cancel when n cells are done; return how long the rest took."""
+    pressed = []
+
+    def cancel(state):
+        if state.busy and state.done >= n and state.total and not pressed:
+            pressed.append(time.monotonic())
+            controller.cancel()
+
+    controller.state_changed.connect(cancel)
+    done()
+    controller.state_changed.disconnect(cancel)
+    return time.monotonic() - pressed[0]
+
+
+def test_cancelling_keeps_what_is_done(viewer, controller, done, drawn):
     image = viewer.add_image(drawn.rgb)
     controller.score(Task(image, None, TWO_BY_TWO))
     done()
     whole = results_of(viewer.layers[-1])
-
-    def cancel_after_two(state):
-        if state.busy and state.done == 2:
-            controller.cancel()
-
-    controller.state_changed.connect(cancel_after_two)
     controller.score(Task(image, None, TWO_BY_TWO))
-    text = done()
+    cancelled_after(controller, done, 2)
     layer, part = viewer.layers[-1], results_of(viewer.layers[-1])
     assert 2 <= len(part) < len(whole)
-    assert f"Cancelled. {len(part)} of {len(whole)} cells scored" in text
+    assert f"Cancelled. {len(part)} of {len(whole)} cells scored" in controller.state.text
     pd.testing.assert_frame_equal(part.table, whole.table.iloc[: len(part)])
+    np.testing.assert_array_equal(part.rows.crops, whole.rows.crops[: len(part)])
     assert part.rows.summary["cells"].tolist() == [len(part)]
     assert layer.data.max() == len(whole)
+
+
+def test_one_press_ends_what_does_not_stop_and_keeps_the_cells_done(viewer, loop, drawn, monkeypatch):
+    # As if each batch after the first took very long.
+    monkeypatch.setattr(process_module, "WORKER", "slow_worker")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    process = ScoringProcess()
+    controller = Controller(viewer, process, loop.call_soon)
+    image = viewer.add_image(drawn.rgb)
+    controller.score(Task(image, None, TWO_BY_TWO))
+    seconds = cancelled_after(controller, lambda: loop.run_until(lambda: not controller.state.busy), 2)
+    assert seconds < 2
+    assert not process.running
+    layer, part = viewer.layers[-1], results_of(viewer.layers[-1])
+    assert len(part) == 2
+    assert f"Cancelled. 2 of {layer.data.max()} cells scored" in controller.state.text
+    controller.close()
 
 
 def test_a_second_run_is_not_begun(viewer, controller, done, drawn):
@@ -180,17 +218,55 @@ def test_a_layer_deleted_meanwhile_costs_nothing_else(viewer, controller, done, 
     assert len(results_of(viewer.layers[0])) == drawn.labels.max()
 
 
-def test_segmenting_gives_the_labels_that_scoring_would(viewer, controller, done, drawn):
+def test_segmenting_first_gives_the_same_labels_and_the_same_table(viewer, controller, done, drawn):
     image = viewer.add_image(drawn.rgb, scale=(0.25, 0.25), units=("um", "um"))
     segmented = []
     controller.segmented.connect(segmented.append)
-    controller.segment(Task(image, None, TWO_BY_TWO))
+    learned = replace(TWO_BY_TWO, segmentation=SegmentationParams())
+    controller.segment(Task(image, None, learned))
     done()
-    controller.score(Task(image, None, TWO_BY_TWO))
+    controller.score(Task(image, None, learned))
     done()
+    at_once = results_of(viewer.layers[-1])
     np.testing.assert_array_equal(segmented[0].data, viewer.layers[-1].data)
     assert segmented[0].scale.tolist() == [0.25, 0.25]
-    assert results_of(viewer.layers[-1]).table["area_um2"].notna().all()
+    assert at_once.table["area_um2"].notna().all()
+    assert at_once.table["nc_ratio"].notna().any()
+    controller.score(Task(image, segmented[0], learned))
+    done()
+    pd.testing.assert_frame_equal(results_of(segmented[0]).table, at_once.table)
+    # A cell that was erased has no row; what is left of its neighbour keeps its nucleus.
+    segmented[0].data = np.where(segmented[0].data == 1, 0, segmented[0].data)
+    controller.score(Task(image, segmented[0], learned))
+    done()
+    table = results_of(segmented[0]).table
+    assert table["nucleus_area_px"].tolist() == at_once.table["nucleus_area_px"].tolist()[1:]
+
+
+def test_a_grey_stack_of_three_channels_is_scored_plane_by_plane(viewer, controller, done, drawn):
+    stack = np.moveaxis(np.stack([drawn.rgb, np.full_like(drawn.rgb, 245)]), -1, 1)
+    rgb, grey = viewer.add_image(drawn.rgb), viewer.add_image(stack, rgb=False)
+    controller.score(Task(rgb, None, TWO_BY_TWO))
+    done()
+    expected = results_of(viewer.layers[-1]).table
+    controller.score(Task(grey, None, TWO_BY_TWO))
+    done()
+    layer, results = viewer.layers[-1], results_of(viewer.layers[-1])
+    assert layer.data.shape == (2, 1, 224, 288)
+    assert results.table["p_all"].tolist() == expected["p_all"].tolist()
+    assert results.position(3)[:2] == (0, 0)
+    assert layer.data[tuple(np.rint(results.position(3)).astype(int))] == results.rows.numbers[3]
+
+
+def test_the_level_that_is_chosen_is_scored(viewer, controller, done, drawn):
+    levels = [np.repeat(np.repeat(drawn.rgb, 2, axis=0), 2, axis=1), drawn.rgb]
+    image = viewer.add_image(levels, multiscale=True, scale=(0.125, 0.125), units=("um", "um"))
+    controller.score(Task(image, None, replace(TWO_BY_TWO, reading=ReadParams(level=1))))
+    done()
+    layer, table = viewer.layers[-1], results_of(viewer.layers[-1]).table
+    assert layer.data.shape == drawn.labels.shape
+    np.testing.assert_allclose(table["diameter_um"], 0.25 * table["diameter_px"], rtol=1e-6)
+    np.testing.assert_allclose(layer.data_to_world((-0.5, -0.5)), image.data_to_world((-0.5, -0.5)))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,19 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 
-from napari_all_detect._napari.planes import is_smear, layer_planes, pixel_size_um, spatial_shape
+from napari_all_detect._napari.axes import (
+    Layout,
+    cells_shape,
+    channel_axes,
+    fitting,
+    is_smear,
+    layout_of,
+    pixel_size_um,
+    placed_like,
+)
+from napari_all_detect._napari.planes import NUCLEI_KEY, layer_planes
 from napari_all_detect.errors import InputError
+from napari_all_detect.params import ReadParams
 
 RGB = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
 
@@ -20,15 +31,15 @@ def test_rgb_stack_multiscale_and_channels_first_give_the_same_pixels():
         given = layer_planes(layer)[k].read()
         np.testing.assert_array_equal(given.pixels.rgb, RGB[0])
         assert (given.image, given.pixel_size_um) == ("smear", None)
-        assert spatial_shape(layer)[-2:] == (4, 6)
+        assert cells_shape(layer, layout_of(layer))[-2:] == (4, 6)
 
 
 def test_planes_of_a_stack_have_names_and_their_own_labels():
     labels = Labels(np.arange(2 * 4 * 6).reshape(2, 4, 6))
-    planes = layer_planes(Image(RGB, rgb=True), labels)
+    planes = layer_planes(Image(RGB, rgb=True), labels=labels)
     assert [plane.plane for plane in planes] == ["p0", "p1"]
     np.testing.assert_array_equal(planes[1].read().labels, labels.data[1])
-    (one,) = layer_planes(Image(RGB, rgb=True), labels, at=(1,))
+    (one,) = layer_planes(Image(RGB, rgb=True), labels=labels, at=(1,))
     np.testing.assert_array_equal(one.read().pixels.rgb, RGB[1])
     assert one.plane == "p1"
 
@@ -44,7 +55,7 @@ def test_the_pixel_size_is_that_of_the_scale_if_it_is_believable():
     assert size((300, 300), ("um", "um")) is None
 
 
-@pytest.mark.parametrize("shape", [(4, 6), (5, 4, 6), (2, 3, 4, 6)])
+@pytest.mark.parametrize("shape", [(4, 6), (5, 4, 6), (2, 2, 4, 6)])
 def test_grey_layers_are_refused_with_a_way_out(shape):
     layer = Image(np.zeros(shape, np.uint8), name="grey")
     assert not is_smear(layer)
@@ -54,4 +65,82 @@ def test_grey_layers_are_refused_with_a_way_out(shape):
 
 def test_labels_of_another_image_are_refused():
     with pytest.raises(InputError, match=r"'others' have the shape \(4, 7\).*has \(4, 6\)"):
-        layer_planes(Image(RGB[0], rgb=True), Labels(np.zeros((4, 7), int), name="others"))
+        layer_planes(Image(RGB[0], rgb=True), labels=Labels(np.zeros((4, 7), int), name="others"))
+
+
+@pytest.mark.parametrize(
+    ("axis", "shape", "index"),
+    [(0, (2, 4, 6), (1,)), (1, (2, 1, 4, 6), (1, 0))],
+)
+def test_grey_stacks_of_three_channels_are_read_wherever_the_channels_are(axis, shape, index):
+    grey = Image(np.moveaxis(RGB, -1, axis), name="smear", rgb=False)
+    layout = layout_of(grey)
+    assert layout == Layout(channel_axis=axis)
+    assert cells_shape(grey, layout) == shape
+    planes = layer_planes(grey, layout)
+    assert [(plane.plane, plane.index) for plane in planes] == [("p0", (0,) * len(index)), ("p1", index)]
+    np.testing.assert_array_equal(planes[1].read().pixels.rgb, RGB[1])
+    labels = Labels(np.arange(2 * 4 * 6).reshape(shape))
+    np.testing.assert_array_equal(layer_planes(grey, layout, labels)[1].read().labels, labels.data[index])
+    # Labels that were drawn on two axes fewer, or with one more of length 1, are the same.
+    flat = Labels(labels.data.reshape(2, 4, 6))
+    np.testing.assert_array_equal(layer_planes(grey, layout, flat)[1].read().labels, labels.data[index])
+
+
+def test_labels_of_a_grey_stack_are_shown_on_every_channel(viewer):
+    grey = viewer.add_image(np.moveaxis(RGB, -1, 1), rgb=False, scale=(1, 2, 0.5, 0.5), translate=(0, 4, 1, 1))
+    labels = viewer.add_labels(np.full((2, 1, 4, 6), 7), **placed_like(grey, layout_of(grey)))
+    for channel in range(3):
+        place = grey.data_to_world((1, channel, 2, 3))
+        viewer.dims.set_point(range(4), place)
+        assert labels.get_value(place, world=True) == 7
+    assert viewer.dims.nsteps == (2, 3, 4, 6)
+
+
+def test_among_several_axes_of_three_the_named_one_counts_and_any_can_be_chosen():
+    values = np.random.default_rng(0).integers(0, 255, (3, 3, 4, 6), dtype=np.uint8)
+    assert channel_axes(Image(values, rgb=False)) == (1, 0)
+    assert channel_axes(Image(values, rgb=False, axis_labels=("c", "t", "y", "x"))) == (0, 1)
+    chosen = layout_of(Image(values, rgb=False), channel_axis=0)
+    np.testing.assert_array_equal(layer_planes(Image(values), chosen)[2].read().pixels.rgb[..., 1], values[1, 2])
+    with pytest.raises(InputError, match=r"has no channels \(0, 1, 2\) alone on axis 0; choose another"):
+        layout_of(Image(values[:2], rgb=False), channel_axis=0)
+
+
+def test_red_green_and_blue_are_chosen_among_more_channels():
+    values = np.random.default_rng(0).integers(0, 255, (2, 5, 4, 6), dtype=np.uint8)
+    image = Image(values, rgb=False)
+    with pytest.raises(InputError, match="which channels are red, green and blue"):
+        layout_of(image)
+    layout = layout_of(image, ReadParams(channels=(4, 2, 0)))
+    (_, second) = layer_planes(image, layout)
+    np.testing.assert_array_equal(second.read().pixels.rgb, np.moveaxis(values[1, [4, 2, 0]], 0, -1))
+
+
+def test_a_level_of_a_pyramid_has_its_own_pixels_size_and_place():
+    levels = [RGB[0], np.ascontiguousarray(RGB[0, ::2, ::2])]
+    image = Image(levels, rgb=True, multiscale=True, scale=(0.25, 0.25), units=("um", "um"))
+    layout = layout_of(image, ReadParams(level=1))
+    (plane,) = layer_planes(image, layout)
+    np.testing.assert_array_equal(plane.read().pixels.rgb, levels[1])
+    assert plane.pixel_size_um == pytest.approx(0.5)
+    assert layout_of(image, ReadParams(level="auto"), wanted_um=0.5).level == 1
+    assert layout_of(image, ReadParams(level="auto"), wanted_um=0.3).level == 0
+    with pytest.raises(InputError, match="no resolution level 2"):
+        layout_of(image, ReadParams(level=2))
+    # The first of its pixels covers the first two by two of the finest level.
+    placed = Labels(np.ones((2, 3), int), **placed_like(image, layout))
+    assert placed.scale.tolist() == [0.5, 0.5]
+    np.testing.assert_allclose(placed.data_to_world((0, 0)), image.data_to_world((0.5, 0.5)))
+    assert fitting(image, (2, 3)) == layout
+    assert fitting(image, (5, 3)) is None
+
+
+def test_nuclei_come_with_the_labels_that_they_were_found_with():
+    nuclei = np.zeros((2, 4, 6), bool)
+    nuclei[1, 1] = True
+    labels = Labels(np.ones((2, 4, 6), int), metadata={NUCLEI_KEY: nuclei})
+    planes = layer_planes(Image(RGB, rgb=True), labels=labels)
+    np.testing.assert_array_equal(planes[1].read().nuclei, nuclei[1])
+    labels = Labels(np.ones((4, 6), int), metadata={NUCLEI_KEY: nuclei})
+    assert layer_planes(Image(RGB[0], rgb=True), labels=labels)[0].nuclei is None

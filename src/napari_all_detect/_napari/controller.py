@@ -12,12 +12,15 @@ from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_info
 from psygnal import Signal
 
-from napari_all_detect._napari.layer_link import attach
-from napari_all_detect._napari.messages import Opened, ScoredPart
-from napari_all_detect._napari.planes import LayerPlane, layer_planes, spatial_shape
-from napari_all_detect._napari.process import ProcessEndedError, ScoringProcess
+from napari_all_detect._napari.axes import Layout, cells_shape, layout_of, placed_like
+from napari_all_detect._napari.keeping import Kept
+from napari_all_detect._napari.layer_link import LAYOUT_KEY, attach
+from napari_all_detect._napari.messages import Found, Opened, Predicted, ScoredPart
+from napari_all_detect._napari.planes import NUCLEI_KEY, LayerPlane, layer_planes
+from napari_all_detect._napari.process import CANCELLED, ProcessEndedError, ScoringProcess
 from napari_all_detect._napari.progress import IDLE, RunClock, RunState
 from napari_all_detect._napari.results import CellResults, joined
+from napari_all_detect.bundle import load_bundle
 from napari_all_detect.errors import AllDetectError, InputError
 from napari_all_detect.params import ScoreParams
 from napari_all_detect.pipeline import PlaneInput
@@ -29,6 +32,9 @@ CallSoon = Callable[[Callable[[], None]], None]
 
 CONTOUR_PX = 3
 """Cells are outlined, so that they can be seen."""
+STOP_AFTER_S = 0.7
+"""So long does the process have to stop by itself, which keeps its networks loaded, before it is ended."""
+LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,43 @@ class Task:
         None finds the cells.
     params : ScoreParams
     at : tuple of int or None
-        The plane of a stack, on its leading axes; None takes all.
+        The plane of a stack, on the leading axes of its labels; None takes all.
+    channel_axis : int or None
+        Of a grey image of three channels; None finds it.
     """
 
     image: Image
     labels: Labels | None
     params: ScoreParams
     at: tuple[int, ...] | None = None
+    channel_axis: int | None = None
+
+    def layout(self) -> Layout:
+        """Return how the image is read.
+
+        Raises
+        ------
+        InputError
+            If it is grey, or has no such level or channels.
+        BundleError
+            If the level is to suit a bundle that is unknown or damaged.
+        """
+        reading = self.params.reading
+        wanted = load_bundle(self.params.bundle).manifest.crop.pixel_size_um if reading.level == "auto" else None
+        return layout_of(self.image, reading, self.channel_axis, wanted)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A task that was found to be possible."""
+
+    task: Task
+    layout: Layout
+    planes: list[LayerPlane]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return cells_shape(self.task.image, self.layout)
 
 
 @dataclass
@@ -97,15 +133,19 @@ class Controller:
         return self._begin(task, self._score_planes, self._add_scores)
 
     def cancel(self) -> None:
-        """Stop at the next batch and keep what is done; a second time, stop at once and keep the planes done."""
-        if not self.state.busy:
-            return
-        if self._cancelled.is_set():
-            self.process.stop(self._number)
+        """Stop within about a second, and keep the cells that are done.
+
+        The process is asked to stop; if it is in the middle of something long, it is ended, and the networks are loaded
+        anew next time.
+        """
+        if not self.state.busy or self._cancelled.is_set():
             return
         self._cancelled.set()
         self.process.cancel(self._number)
-        self._tell(RunState(True, "Cancelling after this step; press again to stop at once"))
+        end = threading.Timer(STOP_AFTER_S, self.process.stop, (self._number,))
+        end.daemon = True
+        end.start()
+        self._tell(RunState(True, "Cancelling; what is done is kept"))
 
     def close(self) -> None:
         """End what runs; nothing is brought into the viewer any more."""
@@ -121,89 +161,103 @@ class Controller:
         return self._thread is None or not self._thread.is_alive()
 
     def _begin(
-        self,
-        task: Task,
-        work: Callable[[Task, list[LayerPlane], _Outcome], None],
-        finish: Callable[[Task, _Outcome], str],
+        self, task: Task, work: Callable[[_Job, _Outcome], None], finish: Callable[[_Job, _Outcome], str]
     ) -> bool:
         if self.state.busy:
             return False
         try:
-            planes = layer_planes(task.image, task.labels, task.at)
-        except InputError as error:
+            layout = task.layout()
+            job = _Job(task, layout, layer_planes(task.image, layout, task.labels, task.at))
+        except AllDetectError as error:
             show_error(str(error))
             return False
         self._cancelled.clear()
         self._number = self.process.number()
         self._tell(RunState(True, "Starting"))
-        self._thread = threading.Thread(target=self._work, args=(work, finish, task, planes), daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(work, finish, job), daemon=True)
         self._thread.start()
         return True
 
     # In the working thread
 
-    def _work(
-        self,
-        work: Callable[[Task, list[LayerPlane], _Outcome], None],
-        finish: Callable[[Task, _Outcome], str],
-        task: Task,
-        planes: list[LayerPlane],
-    ) -> None:
+    def _work(self, work: Callable[[_Job, _Outcome], None], finish: Callable[[_Job, _Outcome], str], job: _Job) -> None:
         outcome = _Outcome()
         try:
-            work(task, planes, outcome)
+            work(job, outcome)
         except AllDetectError as error:
             if not self._cancelled.is_set():
                 outcome.problems.append(str(error))
         except Exception as error:  # noqa: BLE001 - a thread that ends without a word would leave the buttons waiting
             traceback.print_exc()
             outcome.problems.append(f"an error in napari-all-detect: {type(error).__name__}: {error}; please report it")
-        self._call_soon(partial(self._finish, finish, task, outcome))
+        self._call_soon(partial(self._finish, finish, job, outcome))
 
-    def _segment_planes(self, task: Task, planes: list[LayerPlane], outcome: _Outcome) -> None:
-        def segment(plane: LayerPlane, where: str) -> Any:
+    def _segment_planes(self, job: _Job, outcome: _Outcome) -> None:
+        def segment(plane: LayerPlane, where: str) -> None:
             cold = "" if self.process.running else " (a network is loaded first, which takes some seconds)"
             self._say(f"{where}Finding cells{cold}")
-            return self._ask("segment", task.params, _read(plane))
+            outcome.parts.append((plane.index, self._ask("segment", job.task.params, self._read(plane))))
 
-        self._each_plane(planes, outcome, segment)
+        self._each_plane(job, outcome, segment)
 
-    def _score_planes(self, task: Task, planes: list[LayerPlane], outcome: _Outcome) -> None:
-        cold = not self.process.running
+    def _score_planes(self, job: _Job, outcome: _Outcome) -> None:
+        params, cold = job.task.params, not self.process.running
         once = ": some 15 seconds the first time, none later" if cold else ""
-        self._say(f"Loading the networks of {task.params.bundle}{once}")
-        outcome.opened = self._ask("open", task.params, task.labels is None)
-        clock, found, done = RunClock(), 0, 0
+        self._say(f"Loading the networks of {params.bundle}{once}")
+        outcome.opened = self._ask("open", params, job.task.labels is None)
+        count = _Count(len(job.planes))
 
-        def score(plane: LayerPlane, where: str) -> Any:
-            nonlocal found, done
-            self._say(f"{where}Finding cells" if task.labels is None else f"{where}Cutting out cells")
+        def score(plane: LayerPlane, where: str) -> None:
+            self._say(f"{where}Finding cells" if job.task.labels is None else f"{where}Cutting out cells")
+            given = self._read(plane)
+            kept = Kept(params, given)
 
-            def tell(progress: tuple[int, int]) -> None:
-                # Planes to come are taken to hold as many cells as those so far.
-                n = len(outcome.parts) + 1
-                total = round((found + progress[1]) / n * len(planes))
-                text = clock.text(done + progress[0], total)
-                self._say(f"{where}{text}", done + progress[0], total)
+            def take(told: Found | Predicted | int) -> None:
+                if isinstance(told, Found):
+                    count.begin_plane(int(np.count_nonzero(np.bincount(told.labels.ravel())[1:])))
+                if isinstance(told, int):
+                    count.done += told
+                else:
+                    kept.take(told)
+                self._say(f"{where}{count.text()}", count.done, count.total)
 
-            part: ScoredPart = self._ask("score", task.params, _read(plane), progress=tell)
-            found, done = found + part.found, done + len(part.scored.table)
-            return part
+            try:
+                part: ScoredPart | None = self._ask("score", params, given, progress=take)
+            except AllDetectError:
+                if (part := kept.part()) is not None:
+                    outcome.parts.append((plane.index, part))
+                raise
+            outcome.parts.append((plane.index, part))
 
-        self._each_plane(planes, outcome, score)
+        self._each_plane(job, outcome, score)
 
-    def _each_plane(self, planes: list[LayerPlane], outcome: _Outcome, work: Callable[[LayerPlane, str], Any]) -> None:
+    def _each_plane(self, job: _Job, outcome: _Outcome, work: Callable[[LayerPlane, str], None]) -> None:
         """Do the work for each plane until it is cancelled; what fails is noted, and the rest goes on."""
-        for k, plane in enumerate(planes):
+        for k, plane in enumerate(job.planes):
             if self._cancelled.is_set():
                 return
-            where = f"Plane {k + 1} of {len(planes)}: " if len(planes) > 1 else ""
+            where = f"Plane {k + 1} of {len(job.planes)}: " if len(job.planes) > 1 else ""
             try:
-                outcome.parts.append((plane.index, work(plane, where)))
+                work(plane, where)
             except ProcessEndedError:  # no other plane has a chance
                 raise
             except AllDetectError as error:
-                outcome.problems.append(str(error) if len(planes) == 1 else f"plane {plane.plane}: {error}")
+                if not self._cancelled.is_set():
+                    outcome.problems.append(str(error) if len(job.planes) == 1 else f"plane {plane.plane}: {error}")
+
+    def _read(self, plane: LayerPlane) -> PlaneInput:
+        """Compute a layer's pixels; what computes them can't be stopped, but needn't be waited for when cancelled."""
+        read: list[PlaneInput | AllDetectError] = []
+        reading = threading.Thread(target=lambda: read.append(_computed(plane)), daemon=True)
+        reading.start()
+        while reading.is_alive():
+            reading.join(LOOK_EVERY_S)
+            if self._cancelled.is_set():
+                raise ProcessEndedError(CANCELLED)
+        (given,) = read
+        if isinstance(given, AllDetectError):
+            raise given
+        return given
 
     def _ask(self, method: str, *arguments: Any, progress: Callable[[Any], None] | None = None) -> Any:
         return self.process.call(method, *arguments, number=self._number, progress=progress)
@@ -219,59 +273,87 @@ class Controller:
             self.state = state
             self.state_changed.emit(state)
 
-    def _finish(self, finish: Callable[[Task, _Outcome], str], task: Task, outcome: _Outcome) -> None:
+    def _finish(self, finish: Callable[[_Job, _Outcome], str], job: _Job, outcome: _Outcome) -> None:
         if self._closed:
             return
         self.opened = outcome.opened or self.opened
-        text = finish(task, outcome) if outcome.parts else "Nothing was done"
+        text = finish(job, outcome) if outcome.parts else "Nothing was done"
         self._tell(RunState(False, f"Cancelled. {text}" if self._cancelled.is_set() else text))
         if outcome.problems:
             more = f" ({len(outcome.problems) - 1} more)" if len(outcome.problems) > 1 else ""
             show_error(outcome.problems[0] + more)
 
-    def _add_cells(self, task: Task, outcome: _Outcome) -> str:
-        labels = np.zeros(spatial_shape(task.image), np.int32)
-        for index, cells in outcome.parts:
-            labels[index] = cells
-        n = sum(int(cells.max(initial=0)) for _, cells in outcome.parts)
+    def _add_cells(self, job: _Job, outcome: _Outcome) -> str:
+        labels, nuclei = np.zeros(job.shape, np.int32), np.zeros(job.shape, bool)
+        for index, found in outcome.parts:
+            labels[index] = found.labels
+            if found.nuclei is not None:
+                nuclei[index] = found.nuclei > 0
+        n = sum(int(found.labels.max(initial=0)) for _, found in outcome.parts)
         if n == 0:
-            return _no_cell(task)
-        self.segmented.emit(self._add_labels(task, labels))
+            return _no_cell(job.task)
+        looked_for = all(found.nuclei is not None for _, found in outcome.parts)
+        self.segmented.emit(self._add_labels(job, labels, nuclei if looked_for else None))
         return f"{n} cells found"
 
-    def _add_scores(self, task: Task, outcome: _Outcome) -> str:
-        labels, rows = joined(outcome.parts, spatial_shape(task.image))
+    def _add_scores(self, job: _Job, outcome: _Outcome) -> str:
+        labels, rows = joined(outcome.parts, job.shape)
         found = sum(part.found for _, part in outcome.parts)
         if found == 0 or outcome.opened is None:
-            return _no_cell(task)
+            return _no_cell(job.task)
         # A stack's own labels may repeat from plane to plane; only one plane can be coloured as it is.
-        own = task.labels is not None and task.labels in self.viewer.layers and labels.ndim == 2
-        layer: Any = task.labels if own else self._add_labels(task, labels)
+        given = job.task.labels
+        own = given is not None and given in self.viewer.layers and labels.ndim == given.ndim == 2
+        layer: Any = given if own else self._add_labels(job, labels, rows.nuclei)
+        layer.metadata = {**layer.metadata, LAYOUT_KEY: job.layout}
         results = CellResults(rows, outcome.opened)
         attach(layer, results)
         self.scored.emit(layer)
         calls = rows.table["call"].value_counts()
-        text = ", ".join(f"{n} {call}" for call, n in calls.items())
+        text = "".join(f"{': ' if k == 0 else ', '}{n} {call}" for k, (call, n) in enumerate(calls.items()))
         scored = f"{len(rows.table)} cells" if len(rows.table) == found else f"{len(rows.table)} of {found} cells"
-        return f"{scored} scored: {text}"
+        return f"{scored} scored{text}"
 
-    def _add_labels(self, task: Task, labels: Any) -> Labels:
-        layer = Labels(labels, name=f"{task.image.name} cells", **_placed_like(task.image, labels.ndim))
+    def _add_labels(self, job: _Job, labels: Any, nuclei: Any | None) -> Labels:
+        layer = Labels(labels, name=f"{job.task.image.name} cells", **placed_like(job.task.image, job.layout))
+        layer.metadata = {} if nuclei is None else {NUCLEI_KEY: nuclei}
         layer.contour = CONTOUR_PX
         self.viewer.add_layer(layer)
         return layer
 
 
-def _read(plane: LayerPlane) -> PlaneInput:
+class _Count:
+    """Counts cells over planes, of which those to come are taken to hold as many cells as those so far."""
+
+    def __init__(self, n_planes: int) -> None:
+        self.done = 0
+        self._clock, self._n_planes = RunClock(), n_planes
+        self._begun = self._found = 0
+
+    def begin_plane(self, cells: int) -> None:
+        """Count a plane's cells in."""
+        self._begun, self._found = self._begun + 1, self._found + cells
+
+    @property
+    def total(self) -> int:
+        """Cells of all planes."""
+        return round(self._found / max(self._begun, 1) * self._n_planes)
+
+    def text(self) -> str:
+        """Return how far it is and how long the rest takes."""
+        return self._clock.text(self.done, self.total)
+
+
+def _computed(plane: LayerPlane) -> PlaneInput | AllDetectError:
     """Compute a layer's pixels; whatever is raised by what computes them becomes one line."""
     try:
         return plane.read()
-    except AllDetectError:
-        raise
-    except Exception as error:
-        raise InputError(
+    except AllDetectError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - a layer's array may be anything
+        return InputError(
             f"the pixels of {plane.image!r} can't be computed ({type(error).__name__}: {error}); open the image again"
-        ) from error
+        )
 
 
 def _no_cell(task: Task) -> str:
@@ -280,11 +362,3 @@ def _no_cell(task: Task) -> str:
         "labels layer and choose it under Cells"
     )
     return "No white cell found"
-
-
-def _placed_like(image: Image, ndim: int) -> dict[str, Any]:
-    """Return where a layer lies so that it covers an image."""
-    placed = {"scale": image.scale[-ndim:], "translate": image.translate[-ndim:], "units": image.units[-ndim:]}
-    if image.ndim == ndim:
-        placed |= {"rotate": image.rotate, "shear": image.shear, "affine": image.affine}
-    return placed

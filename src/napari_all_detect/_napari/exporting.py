@@ -10,7 +10,9 @@ import pandas as pd
 from napari.layers import Image
 from numpy.typing import NDArray
 
-from napari_all_detect._napari.planes import is_smear, layer_planes, spatial_shape
+from napari_all_detect._napari.axes import Layout, fitting
+from napari_all_detect._napari.layer_link import LAYOUT_KEY
+from napari_all_detect._napari.planes import layer_planes
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.export.csv import write_csv
@@ -24,11 +26,20 @@ __all__ = [
     "ExportFormat",
     "Exported",
     "ExportedPlane",
+    "Smear",
     "copied_text",
     "export",
     "exported_planes",
-    "image_of",
+    "smear_of",
 ]
+
+
+@dataclass(frozen=True, eq=False)
+class Smear:
+    """An image layer, and how it is read so that labels are its own."""
+
+    image: Image
+    layout: Layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +51,13 @@ class Exported:
     results : CellResults
     labels : (..., H, W) integer
         The layer's.
-    image : napari.layers.Image or None
-        The smear, for formats that hold its pixels.
+    smear : Smear or None
+        For formats that hold its pixels.
     """
 
     results: CellResults
     labels: NDArray[np.integer]
-    image: Any | None = None
+    smear: Smear | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +86,9 @@ def _write_geojson(exported: Exported, path: Path) -> None:
 
 
 def _write_ome_zarr(exported: Exported, path: Path) -> None:
-    if exported.image is None:
+    if exported.smear is None:
         raise InputError("OME-Zarr holds the image too, and no image layer of the labels' size is open; open it")
-    pixels = {plane.index: plane for plane in layer_planes(exported.image)}
+    pixels = {plane.index: plane for plane in layer_planes(exported.smear.image, exported.smear.layout)}
     for plane, target in _targets(exported, path):
         if target.exists():
             raise OutputError(f"{target} is there already; choose another name")
@@ -119,14 +130,17 @@ def export(exported: Exported, path: Path) -> None:
     raise OutputError(f"{path.name}: no format has the suffix {path.suffix!r}; expected one of: {suffixes}")
 
 
-def image_of(layers: Any, labels: Any, results: CellResults) -> Any | None:
+def smear_of(layers: Any, labels: Any, results: CellResults) -> Smear | None:
     """Return the image layer that labels belong to: of their size, and if possible of the name in the table."""
-    shape = tuple(labels.data.shape)
-    images = [layer for layer in layers if isinstance(layer, Image) and is_smear(layer)]
-    fitting = [layer for layer in images if spatial_shape(layer) == shape]
+    shape, known = tuple(labels.data.shape), labels.metadata.get(LAYOUT_KEY)
+    smears = []
+    for layer in layers:
+        if isinstance(layer, Image):
+            layout = fitting(layer, shape, known)
+            smears += [] if layout is None else [Smear(layer, layout)]
     name = results.table["image"].iloc[0] if len(results) else None
-    named = [layer for layer in fitting if layer_planes(layer)[0].image == name]
-    return next(iter([*named, *fitting]), None)
+    named = [smear for smear in smears if layer_planes(smear.image, smear.layout)[0].image == name]
+    return next(iter([*named, *smears]), None)
 
 
 def copied_text(table: pd.DataFrame) -> str:

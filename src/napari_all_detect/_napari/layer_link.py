@@ -8,10 +8,12 @@ from psygnal import Signal
 from napari_all_detect._napari.colours import ScoreColormap, colour_levels, palette, shares
 from napari_all_detect._napari.results import CellResults
 
-__all__ = ["ATTACHED", "RESULTS_KEY", "attach", "layer_looks", "results_of", "show_cell"]
+__all__ = ["ATTACHED", "LAYOUT_KEY", "RESULTS_KEY", "attach", "layer_looks", "results_of", "show_cell"]
 
 RESULTS_KEY = "all_detect"
 """Where the results stand in a layer's metadata."""
+LAYOUT_KEY = "all_detect_layout"
+"""Where it says how the image was read that the results are of."""
 
 
 class _Attached:
@@ -50,10 +52,17 @@ def show_cell(viewer: Any, layer: Any, row: int, least_zoom: float = 0.0) -> Non
     if results is None:
         return
     world = layer.data_to_world(results.position(row))
-    viewer.dims.set_point(range(viewer.dims.ndim - len(world), viewer.dims.ndim), world)
+    first = viewer.dims.ndim - len(world)
+    # An axis of length 1 is seen from everywhere on it: the channels of the image.
+    moved = [k for k, n in enumerate(_shape(layer)) if n > 1]
+    viewer.dims.set_point([first + k for k in moved], [world[k] for k in moved])
     camera = viewer.scene.camera
     camera.center = (0.0, *world[-2:])
     camera.zoom = max(camera.zoom, least_zoom)
+
+
+def _shape(layer: Any) -> tuple[int, ...]:
+    return tuple((layer.data[0] if layer.multiscale else layer.data).shape)
 
 
 class _Link:

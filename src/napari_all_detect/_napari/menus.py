@@ -25,5 +25,5 @@ def _score_cells(viewer: napari.Viewer) -> Any:
     viewer = unwrapped(viewer)
     active = viewer.layers.selection.active
     _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Score cells")
-    widget.image.choose(active if active is not None else widget.image.layer)
+    widget.smear.image.choose(active if active is not None else widget.smear.layer)
     return widget

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_all_detect.pipeline import ScoredImage
 
-__all__ = ["Call", "Cancel", "Opened", "Reply", "ScoredPart"]
+__all__ = ["Call", "Cancel", "Found", "Opened", "Predicted", "Reply", "ScoredPart"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Cancel:
-    """Stop the request of this number at its next batch."""
+    """Let the request of this number fail at its next batch."""
 
     number: int
 
@@ -63,9 +66,41 @@ class Opened:
     bounds: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A plane's cells, told before they are scored.
+
+    Attributes
+    ----------
+    labels : (H, W) int32
+    nuclei : (H, W) int32 or None
+    """
+
+    labels: NDArray[np.int32]
+    nuclei: NDArray[np.int32] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What members say of some crops, told as soon as it is known.
+
+    Attributes
+    ----------
+    keys : tuple of n bytes
+        Digests of the crops.
+    members : tuple of k int
+        Places of the members in the bundle's order.
+    probabilities : (n, k, 2) float32
+    """
+
+    keys: tuple[bytes, ...]
+    members: tuple[int, ...]
+    probabilities: NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class ScoredPart:
-    """A plane's cells that were scored, all of them unless the run was cancelled.
+    """A plane's cells that were scored, all of them unless the run came to an early end.
 
     Attributes
     ----------

@@ -1,21 +1,23 @@
 """napari's layers -> the planes that `score_plane` takes, with their names, labels and pixel size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
+from napari_all_detect._napari.axes import Layout, cells_shape, layout_of, pixel_size_um
+from napari_all_detect._napari.pyramid import FILE_KEY
 from napari_all_detect.errors import AllDetectError, InputError
+from napari_all_detect.params import ReadParams
 from napari_all_detect.pipeline import PlaneInput
 from napari_all_detect.sources import Plane, as_rgb, find_images, open_planes
-from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
 
-__all__ = ["FILE_KEY", "LayerPlane", "is_smear", "layer_planes", "pixel_size_um", "spatial_shape"]
+__all__ = ["NUCLEI_KEY", "LayerPlane", "layer_planes"]
 
-FILE_KEY = "all_detect_file"
-"""In a layer's metadata: the file that it was read from, where the layer's source is a folder of many."""
+NUCLEI_KEY = "all_detect_nuclei"
+"""In a labels layer's metadata: where the nuclei are, if they were looked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,15 +27,17 @@ class LayerPlane:
     Attributes
     ----------
     index : tuple of int
-        Where it lies on the layer's leading axes; empty for a 2-D image.
+        Where it lies on the leading axes of labels; empty for a 2-D image.
     image, plane : str
         The names in the tables: those that the command line gives the file.
     pixel_size_um : float or None
     well, field : str
         Where the file lies on a plate, if it does.
-    pixels : (H, W, C), or (3, H, W) if `channels_first`, array-like
+    pixels : (H, W, C), or (C, H, W) if `channels_first`, array-like
         Numpy, dask or zarr.
+    channels_first : bool
     labels : (H, W) array-like, optional
+    nuclei : (H, W) array-like, optional
     """
 
     index: tuple[int, ...]
@@ -44,7 +48,8 @@ class LayerPlane:
     field: str
     pixels: Any
     channels_first: bool
-    labels: Any | None
+    labels: Any | None = None
+    nuclei: Any | None = None
 
     def read(self) -> PlaneInput:
         """Compute the pixels.
@@ -57,42 +62,24 @@ class LayerPlane:
         pixels = np.asarray(self.pixels)
         if self.channels_first:
             pixels = np.moveaxis(pixels, 0, -1)
-        labels = None if self.labels is None else np.asarray(self.labels)
+        labels, nuclei = (None if array is None else np.asarray(array) for array in (self.labels, self.nuclei))
         rgb = as_rgb(pixels, self.image)
-        return PlaneInput(rgb, self.image, self.plane, labels, self.pixel_size_um, self.well, self.field)
+        return PlaneInput(rgb, self.image, self.plane, labels, self.pixel_size_um, self.well, self.field, nuclei)
 
 
-def is_smear(layer: Any) -> bool:
-    """Return whether an image layer has colour: RGB, or three channels shown as a grey stack."""
-    return bool(layer.rgb) or (len(_full_size(layer).shape) == 3 and _full_size(layer).shape[0] == 3)
-
-
-def spatial_shape(image: Any) -> tuple[int, ...]:
-    """Return the shape that labels of an image layer have: leading axes, height, width.
-
-    Raises
-    ------
-    InputError
-        If it is grey: there is no stain to go by.
-    """
-    if not is_smear(image):
-        raise InputError(
-            f"layer {image.name!r} is grey, of shape {_full_size(image).shape}; expected a stained smear in RGB: open "
-            "the colour image, or select its three channels and take 'Merge to RGB' from the layers' menu"
-        )
-    shape = _full_size(image).shape
-    return tuple(shape[:-1] if image.rgb else shape[1:])
-
-
-def layer_planes(image: Any, labels: Any | None = None, at: Sequence[int] | None = None) -> list[LayerPlane]:
+def layer_planes(
+    image: Any, layout: Layout | None = None, labels: Any | None = None, at: Sequence[int] | None = None
+) -> list[LayerPlane]:
     """List the planes of an image layer, or the one at an index.
 
     Parameters
     ----------
     image : napari.layers.Image
-        RGB with any number of leading axes, or three channels first.
+        In colour, with any number of leading axes.
+    layout : Layout, optional
+        How it is read; found if not given.
     labels : napari.layers.Labels, optional
-        Of the same shape.
+        Of the shape `cells_shape`.
     at : sequence of int, optional
         Of the leading axes: this plane only.
 
@@ -101,58 +88,82 @@ def layer_planes(image: Any, labels: Any | None = None, at: Sequence[int] | None
     InputError
         If the image is grey, or the labels are another image's.
     """
-    shape = spatial_shape(image)
-    pixels = _full_size(image)
-    numbers: Any = None if labels is None else _full_size(labels)
-    if labels is not None and tuple(numbers.shape) != shape:
-        raise InputError(
-            f"labels {labels.name!r} have the shape {tuple(numbers.shape)}, image {image.name!r} has {shape}; "
-            "choose the labels of this image, or 'Find cells'"
-        )
+    layout = layout_of(image) if layout is None else layout
+    shape, pixels = cells_shape(image, layout), layout.array(image)
+    numbers = None if labels is None else _labels_of(labels, image, shape)
+    nuclei = None if labels is None else labels.metadata.get(NUCLEI_KEY)
+    if nuclei is not None and nuclei.shape != shape:  # the labels were cut or joined since
+        nuclei = None
     indices = list(np.ndindex(*shape[:-2]))
-    named = dict(zip(indices, _named(image, len(indices)), strict=True))
+    named = dict(zip(indices, _named(image, layout, len(indices)), strict=True))
     return [
         LayerPlane(
             index=index,
             image=named[index].image,
             plane=named[index].plane,
-            pixel_size_um=pixel_size_um(image) or named[index].pixel_size_um,
+            pixel_size_um=named[index].pixel_size_um,
             well=named[index].well,
             field=named[index].field,
-            pixels=pixels[index] if index else pixels,
-            channels_first=not image.rgb,
-            labels=None if numbers is None else numbers[index] if index else numbers,
+            pixels=_cut(pixels, layout, index),
+            channels_first=layout.channel_axis is not None,
+            labels=None if numbers is None else numbers[index],
+            nuclei=None if nuclei is None else nuclei[index],
         )
         for index in (indices if at is None else [tuple(at)])
     ]
 
 
-def pixel_size_um(layer: Any) -> float | None:
-    """Return the edge of a pixel by the layer's scale, if its units are lengths that a microscope gives."""
-    y_um, x_um = (
-        float(scale) * um_per_unit(str(unit)) for scale, unit in zip(layer.scale[-2:], layer.units[-2:], strict=True)
-    )
-    return believed_um(x_um, y_um)
+def _labels_of(labels: Any, image: Any, shape: tuple[int, ...]) -> Any:
+    numbers = labels.data[0] if labels.multiscale else labels.data
+    if numbers.shape != shape and numbers.size == np.prod(shape):
+        numbers = numbers.reshape(shape)  # axes of length 1 more or fewer
+    if numbers.shape != shape:
+        raise InputError(
+            f"labels {labels.name!r} have the shape {tuple(numbers.shape)}, image {image.name!r} has {shape}; "
+            "choose the labels of this image, or 'Find cells'"
+        )
+    return numbers
 
 
-def _full_size(layer: Any) -> Any:
-    return layer.data[0] if layer.multiscale else layer.data
+def _cut(pixels: Any, layout: Layout, index: tuple[int, ...]) -> Any:
+    """Cut a plane with its channels out of an array; `index` has none for channels first, a 0 for others."""
+    axis = layout.channel_axis
+    if axis is None:
+        return pixels[index] if index else pixels
+    channels: Any = slice(None) if layout.channels is None else list(layout.channels)
+    if axis == 0:
+        return pixels[(slice(None), *index)][channels]
+    return pixels[(*index[:axis], slice(None), *index[axis + 1 :])][channels]
 
 
-def _named(image: Any, n: int) -> list[Plane]:
-    """Return planes with the names that the command line gives them, if the layer's file is known; else of our own."""
+def _named(image: Any, layout: Layout, n: int) -> list[Plane]:
+    """Return planes with the names that the command line gives them, if the layer's file is known; else of our own.
+
+    Their pixel size is that of the level that is read; what the layer's scale says counts more than its file.
+    """
+    finest = _planes_of_file(image, ReadParams(channels=layout.channels))
+    planes = finest if layout.level == 0 else _planes_of_file(image, ReadParams(layout.level, layout.channels))
+    if len(planes) != n:
+        names = ["0"] if n == 1 else [f"p{i}" for i in range(n)]
+        # Pixels come from the layer.
+        planes = [Plane(image.name, name, Path(), None, _unread) for name in names]
+    size = pixel_size_um(image)
+    if size is None or (len(finest) == n and size == finest[0].pixel_size_um):
+        return planes
+    if image.multiscale:
+        size *= float(image.downsample_factors[layout.level][image.ndim - 1])
+    return [replace(plane, pixel_size_um=size) for plane in planes]
+
+
+def _planes_of_file(image: Any, reading: ReadParams) -> list[Plane]:
     path = image.metadata.get(FILE_KEY) or image.source.path
-    if path is not None:
+    if path is None:
+        return []
+    try:
         files = find_images([Path(path)])
-        try:
-            planes = open_planes(files[0])
-        except AllDetectError:  # moved meanwhile, or of a format that only napari reads
-            planes = []
-        if len(files) == 1 and len(planes) == n:
-            return planes
-    names = ["0"] if n == 1 else [f"p{i}" for i in range(n)]
-    # Pixels come from the layer.
-    return [Plane(image.name, name, Path(), None, _unread) for name in names]
+        return open_planes(files[0], reading) if len(files) == 1 else []
+    except AllDetectError:  # moved meanwhile, or of a format that only napari reads
+        return []
 
 
 def _unread() -> NoReturn:

@@ -13,7 +13,7 @@ from typing import Any
 from napari_all_detect._napari.messages import Call, Cancel, Reply
 from napari_all_detect.errors import AllDetectError
 
-__all__ = ["ProcessEndedError", "ScoringProcess"]
+__all__ = ["CANCELLED", "ProcessEndedError", "ScoringProcess"]
 
 WORKER = "napari_all_detect._napari.worker"
 ENDED = "the scoring process ended"
@@ -107,7 +107,7 @@ class ScoringProcess:
         return reply.value
 
     def cancel(self, number: int) -> None:
-        """Ask for the call to stop at its next batch, when it returns what is done; one to come will not begin."""
+        """Ask for the call to fail at its next batch; one to come will not begin."""
         self._cancelled.add(number)
         process = self._process
         if process is not None:

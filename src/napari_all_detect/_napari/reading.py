@@ -1,42 +1,35 @@
 """Readers: OME-Zarr as one RGB layer with its labels and scores, and results folders of `all-detect score`. No Qt."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
-from napari_all_detect import table
-from napari_all_detect._napari.layer_link import layer_looks
-from napari_all_detect._napari.planes import FILE_KEY
-from napari_all_detect._napari.saved import (
-    members_of,
-    read_cells_csv,
-    restored,
-    run_by_bundle,
-    run_by_record,
-    typed_again,
-)
+from napari_all_detect._napari.axes import Layout
+from napari_all_detect._napari.layer_link import LAYOUT_KEY, layer_looks
+from napari_all_detect._napari.messages import Opened
+from napari_all_detect._napari.notified import notified
+from napari_all_detect._napari.pyramid import LayerData, OpenedSmear, is_coloured_image, open_smear
+from napari_all_detect._napari.saved import read_cells_csv, restored, run_by_record
+from napari_all_detect._napari.store_labels import label_images, read_label_image, saved_scores
 from napari_all_detect.errors import AllDetectError, InputError
 from napari_all_detect.export.ome_zarr import NAME
+from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import ImageFile, Plane, find_images, open_planes
 from napari_all_detect.sources.labels import label_names, read_labels
-from napari_all_detect.sources.rgb import GREY_NOTE
 
-__all__ = ["RUN_KEY", "get_reader", "read_results", "read_zarr"]
+__all__ = ["get_reader", "read_results", "read_zarr"]
 
-LayerData = tuple[Any, dict[str, Any], str]
 Reader = Callable[[str], list[LayerData]]
 
 LARGEST_NUMBER = 24
 """Images of a results folder that are opened at once."""
-RUN_KEY = "all_detect"
-"""Where a store that napari saved says what scored it."""
+NO_LAYER: Any = [(None,)]
+"""Tells napari that nothing is to be added, and that the user knows why."""
 
 
 def get_reader(path: str | Sequence[str]) -> Reader | None:
@@ -46,16 +39,21 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
     given = Path(path)
     folder = given.parent if given.name in ("run.json", "cells.csv") else given
     if (folder / "cells.csv").is_file() and (folder / "run.json").is_file():
-        return lambda _: read_results(folder)
-    if given.is_dir():
-        try:
-            planes = open_planes(find_images([given])[0])
-            # A plate's images are many, and may differ in size.
-            coloured = len({plane.image for plane in planes}) == 1 and GREY_NOTE not in planes[0].read().notes
-        except AllDetectError:
-            return None
-        return (lambda _: read_zarr(given)) if coloured else None
+        return notified(lambda _: NO_LAYER)(lambda _: read_results(folder))
+    if given.is_dir() and _is_ours(given):
+        return notified(lambda _: NO_LAYER)(lambda _: read_zarr(given))
     return None
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a folder is one image in colour; a plate's images are many, and may differ in size."""
+    try:
+        files = find_images([path])
+        if len(files) != 1 or len({plane.image for plane in open_planes(files[0])}) != 1:
+            return False
+        return is_coloured_image(files[0])
+    except AllDetectError:
+        return False
 
 
 def read_results(folder: Path) -> list[LayerData]:
@@ -71,6 +69,7 @@ def read_results(folder: Path) -> list[LayerData]:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         opened = run_by_record(run)
         paths = {entry["image"]: Path(entry["path"]) for entry in run["images"]}
+        reading = _reading(run["parameters"].get("reading", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / 'run.json'}: can't be understood ({error}); score the images again") from error
     names = _label_files(images)
@@ -83,39 +82,36 @@ def read_results(folder: Path) -> list[LayerData]:
     for image in shown[:LARGEST_NUMBER]:
         planes = images[images["image"] == image].reset_index(drop=True)
         labels = [read_labels(folder / "labels" / names[image, plane]) for plane in planes["plane"]]
-        pixels, size, path = _pixels(image, paths.get(image), folder, planes["plane"].tolist())
         own = cells[cells["image"] == image].reset_index(drop=True)
         stacked, numbers, index = _stacked(labels, own, planes["plane"].tolist())
-        results = restored(own, opened, numbers, index, planes, list(zip(pixels, labels, strict=False)))
-        placed = _placed(size, stacked.ndim)
-        if pixels:
-            data = pixels[0] if len(pixels) == 1 else np.stack(pixels)
-            layers.append((data, {"name": image, "rgb": True, "metadata": {FILE_KEY: str(path)}, **placed}, "image"))
-        layers.append((stacked, {"name": f"{image} cells", **placed, **layer_looks(results)}, "labels"))
+        smear = _opened(image, paths.get(image), folder, planes["plane"].tolist(), reading)
+        if smear is not None and smear.level_of(stacked.shape) is None:  # another image by now
+            smear = None
+        layers += _layers(image, smear, stacked, own, opened, numbers, index, planes, f"{image} cells")
     return layers
 
 
 def read_zarr(path: Path) -> list[LayerData]:
     """Read an OME-Zarr or plain zarr image in colour as one RGB layer, and every label image in it.
 
+    Pixels are read when they are looked at, in the resolution that the view needs.
+
     Raises
     ------
     InputError
         If the image can't be read.
     """
-    file = find_images([path])[0]
-    planes = open_planes(file)
-    pixels = [plane.read().rgb for plane in planes]
-    placed = _placed(planes[0].pixel_size_um, 1 + len(pixels[0].shape[:-1]) if len(pixels) > 1 else 2)
-    data = pixels[0] if len(pixels) == 1 else np.stack(pixels)
-    layers: list[LayerData] = [(data, {"name": path.stem, "rgb": True, **placed}, "image")]
-    for name in _label_images(path):
-        labels = _read_label_image(path, name, data.shape[:-1])
-        if labels is None:
-            continue
-        options: dict[str, Any] = {"name": f"{path.stem} {name}", **placed}
-        results = _scores(path, labels, pixels) if name == NAME else None
-        layers.append((labels, options | (layer_looks(results) if results is not None else {}), "labels"))
+    (file,) = find_images([path])
+    smear = open_smear(file)
+    layers = [smear.layer(path.stem)]
+    for name in label_images(path):
+        labels = read_label_image(path, name)
+        saved = saved_scores(path, labels) if name == NAME else None
+        title = f"{path.stem} {name}"
+        if saved is None:
+            layers.append((labels, {"name": title, **smear.placed(labels.shape)}, "labels"))
+        else:
+            layers += _layers(None, smear, labels, *saved, None, title)
     return layers
 
 
@@ -128,20 +124,21 @@ def _label_files(images: pd.DataFrame) -> dict[tuple[str, str], str]:
     )
 
 
-def _pixels(
-    image: str, path: Path | None, folder: Path, wanted: list[str]
-) -> tuple[list[NDArray[np.uint8]], float | None, Path | None]:
-    """Read the wanted planes of an image, from where it was or beside the results; nothing if it is gone."""
+def _opened(image: str, path: Path | None, folder: Path, planes: list[str], reading: ReadParams) -> OpenedSmear | None:
+    """Open an image where it was or beside the results; None if it is gone, or another one by now."""
     candidates = [] if path is None else [path, folder / path, folder.parent / path, folder.parent / path.name]
     for candidate in candidates:
         if candidate.exists():
             try:
-                planes = {plane.plane: plane for plane in open_planes(ImageFile(candidate, image))}
-                pixels = [planes[name].read().rgb for name in wanted]
-            except (AllDetectError, KeyError):  # another file by now
-                return [], None, None
-            return pixels, planes[wanted[0]].pixel_size_um, candidate
-    return [], None, None
+                return open_smear(ImageFile(candidate, image), planes, reading)
+            except AllDetectError:
+                return None
+    return None
+
+
+def _reading(record: Mapping[str, Any]) -> ReadParams:
+    channels = record.get("channels")
+    return ReadParams(record.get("level", 0), None if channels is None else tuple(channels))
 
 
 def _stacked(
@@ -157,60 +154,28 @@ def _stacked(
     return stacked.astype(np.int32), (numbers + before[place]).astype(np.int64), place[:, None]
 
 
-def _placed(pixel_size_um: float | None, ndim: int) -> dict[str, Any]:
-    if pixel_size_um is None:
-        return {}
-    leading = ndim - 2
-    return {
-        "scale": (1.0,) * leading + (pixel_size_um,) * 2,
-        "units": ("pixel",) * leading + ("micrometer",) * 2,
-    }
-
-
-def _label_images(path: Path) -> list[str]:
-    import zarr
-
-    try:
-        attributes: Any = zarr.open_group(path, path="labels", mode="r").attrs.asdict()
-    except (OSError, KeyError, ValueError):
-        return []
-    return list(attributes.get("ome", attributes).get("labels", []))
-
-
-def _read_label_image(path: Path, name: str, shape: tuple[int, ...]) -> NDArray[np.int32] | None:
-    """Return a label image of the size of the image, without axes of length 1; None if it is of another size."""
-    import zarr
-
-    group = zarr.open_group(path, path=f"labels/{name}", mode="r")
-    attributes: Any = group.attrs.asdict()
-    level = attributes.get("ome", attributes)["multiscales"][0]["datasets"][0]["path"]
-    labels = np.asarray(group[level])
-    return labels.reshape(shape).astype(np.int32) if labels.size == np.prod(shape) else None
-
-
-def _scores(path: Path, labels: NDArray[np.int32], pixels: list[NDArray[np.uint8]]) -> Any:
-    """Return the results that a store holds; None if it has no table of ours, or ngio is not there to read it."""
-    try:
-        from ngio import open_ome_zarr_container
-    except ImportError:
-        return None
-    import zarr
-
-    container = open_ome_zarr_container(path)
-    if NAME not in container.list_tables():
-        return None
-    frame = container.get_table(NAME).dataframe.reset_index()
-    numbers = frame["label"].to_numpy(np.int64)
-    frame = frame.drop(columns="label").rename(columns={"label_in_plane": "label"})
-    cells = typed_again(frame, table.cell_columns(members_of(frame)))
-    saved: Any = zarr.open_group(path, mode="r").attrs.asdict().get(RUN_KEY)
-    run = run_by_bundle(cells)
-    if saved is not None and run.bundle == saved["bundle"]:
-        run = replace(run, weights=tuple(saved["weights"]), threshold=saved["threshold"])
-    if labels.ndim == 2:
-        return restored(cells, run, numbers, np.zeros((len(cells), 0), np.int64), None, [(pixels[0], labels)])
-    boxes = find_objects(labels)
-    place = np.array([boxes[number - 1][0].start for number in numbers], np.int64)
-    crops_of = [(pixels[k], labels[k]) for k in dict.fromkeys(place.tolist())]
-    index = place[:, None]
-    return restored(cells, run, numbers, index, None, crops_of)
+def _layers(
+    image: str | None,
+    smear: OpenedSmear | None,
+    labels: NDArray[np.int32],
+    cells: pd.DataFrame,
+    run: Opened,
+    numbers: NDArray[np.integer],
+    index: NDArray[np.integer],
+    summary: pd.DataFrame | None,
+    title: str,
+) -> list[LayerData]:
+    """Return an image's layer, unless it was not asked for or is gone, and that of its scored cells."""
+    layers, planes, placed = list[LayerData](), {}, dict[str, Any]()
+    level = None if smear is None else smear.level_of(labels.shape)
+    if smear is not None:
+        placed = smear.placed(labels.shape)
+        if image is not None:
+            layers.append(smear.layer(image))
+    if smear is not None and level is not None:
+        with_cells = set(map(tuple, index.tolist()))
+        planes = {place: (smear.arrays[level][place], labels[place]) for place in with_cells}
+    looks = layer_looks(restored(cells, run, numbers, index, summary, planes))
+    if level is not None:
+        looks["metadata"][LAYOUT_KEY] = Layout(level)
+    return [*layers, (labels, {"name": title, **placed, **looks}, "labels")]

@@ -11,6 +11,7 @@ from psygnal import Signal
 
 from napari_all_detect import trust
 from napari_all_detect._napari.colours import COLOURINGS
+from napari_all_detect._napari.crops_again import CropsOnDemand
 from napari_all_detect._napari.messages import Opened, ScoredPart
 
 __all__ = ["VERDICTS", "CellResults", "Rows", "joined"]
@@ -32,8 +33,8 @@ class Rows:
         Each cell's number in the layer: its label, and in a stack that and all labels of the planes before.
     index : (N, L) int64
         Where its plane lies on the layer's L leading axes.
-    crops : (N, s, s, 3) uint8 or None
-        What the networks saw; None of results that were read from a file.
+    crops : (N, s, s, 3) uint8, CropsOnDemand or None
+        What the networks saw; None if it is not known any more.
     summary : DataFrame
         A row per plane, the columns of `images.csv`.
     nuclei : bool array of the layer's shape, or None
@@ -43,7 +44,7 @@ class Rows:
     table: pd.DataFrame
     numbers: NDArray[np.int64]
     index: NDArray[np.int64]
-    crops: NDArray[np.uint8] | None
+    crops: NDArray[np.uint8] | CropsOnDemand | None
     summary: pd.DataFrame
     nuclei: NDArray[np.bool_] | None = None
 

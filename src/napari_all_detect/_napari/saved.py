@@ -9,12 +9,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_all_detect import table
+from napari_all_detect._napari.crops_again import CropsOnDemand, CutPlane
 from napari_all_detect._napari.messages import Opened
 from napari_all_detect._napari.results import CellResults, Rows
-from napari_all_detect.bundle import list_bundles, load_bundle
-from napari_all_detect.crops import center_crop, crop_scale
+from napari_all_detect.bundle import Bundle, list_bundles, load_bundle
+from napari_all_detect.crops import crop_scale
 from napari_all_detect.ensemble import member_weights
 from napari_all_detect.errors import AllDetectError, InputError
+from napari_all_detect.params import ScoreParams
+from napari_all_detect.pipeline import uncertain_bounds
 
 __all__ = ["members_of", "read_cells_csv", "restored", "run_by_bundle", "run_by_record", "typed_again"]
 
@@ -71,9 +74,9 @@ def _values(column: "pd.Series[Any]", dtype: str) -> Any:
 
 def run_by_record(run: Mapping[str, Any]) -> Opened:
     """Return what scored, from a `run.json`."""
-    bundle = run["bundle"]
+    bundle, parameters = run["bundle"], run["parameters"]
     weights = bundle["member_weights"]
-    source = str(run["parameters"]["bundle"])
+    source = str(parameters["bundle"])
     return Opened(
         source=source,
         bundle=f"{bundle['name']}-{bundle['version']}",
@@ -83,6 +86,7 @@ def run_by_record(run: Mapping[str, Any]) -> Opened:
         threshold=float(bundle["threshold"]),
         engine=str(run["engine"]),
         device=str(run["device"]),
+        bounds=_bounds(source, bundle["digest"], parameters),
     )
 
 
@@ -104,7 +108,7 @@ def restored(
     numbers: NDArray[np.integer],
     index: NDArray[np.integer],
     summary: pd.DataFrame | None,
-    planes: Sequence[tuple[NDArray[np.uint8], NDArray[np.integer]]],
+    planes: Mapping[tuple[int, ...], tuple[Any, NDArray[np.integer]]],
 ) -> CellResults:
     """Make results of a saved table.
 
@@ -119,26 +123,43 @@ def restored(
         Where its plane lies.
     summary : DataFrame or None
         The planes' rows of `images.csv`; made anew if it was not saved.
-    planes : sequence of ((H, W, 3) uint8, (H, W) int)
-        Pixels and labels of all planes, in the order of the table, from which the crops are cut again; none if the
-        pixels are gone.
+    planes : mapping of index to ((H, W, 3) uint8 array-like, (H, W) int)
+        Pixels, and labels numbered as the layer's, of the planes that have cells: crops are cut from them when they
+        are looked at. Empty if the pixels are gone.
     """
     verdicts = cells[VERDICT].tolist() if VERDICT in cells else None
     cells = cells.drop(columns=VERDICT, errors="ignore")
     if summary is None:
         summary = _summaries(cells, run)
-    crops = [
-        center_crop(rgb, labels, run.crop_size, float(scale))
-        for (rgb, labels), scale in zip(planes, summary["rescale"], strict=False)
-    ]
-    whole = run.crop_size > 0 and sum(map(len, crops)) == len(cells)
-    rows = Rows(
-        cells, numbers.astype(np.int64), index.astype(np.int64), np.concatenate(crops) if whole else None, summary
-    )
+    where = numbers.astype(np.int64), index.astype(np.int64)
+    rows = Rows(cells, *where, _crops(cells, run.crop_size, *where, summary, planes), summary)
     results = CellResults(rows, run)
     if verdicts is not None:
         results.take_verdicts(verdicts)
     return results
+
+
+def _crops(
+    cells: pd.DataFrame,
+    size: int,
+    numbers: NDArray[np.int64],
+    index: NDArray[np.int64],
+    summary: pd.DataFrame,
+    planes: Mapping[tuple[int, ...], tuple[Any, NDArray[np.integer]]],
+) -> CropsOnDemand | None:
+    places = list(map(tuple, index.tolist()))
+    if size == 0 or not set(places) <= planes.keys():
+        return None
+    scales = dict(zip(summary["plane"], summary["rescale"], strict=True))
+    named = dict(zip(places, cells["plane"], strict=True))
+    order = list(named)
+    return CropsOnDemand(
+        [CutPlane(*planes[place], float(scales[named[place]])) for place in order],
+        np.array([order.index(place) for place in places], np.int64),
+        numbers,
+        cells[["bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]].to_numpy(np.int64),
+        size,
+    )
 
 
 def _summaries(cells: pd.DataFrame, run: Opened) -> pd.DataFrame:
@@ -164,10 +185,28 @@ def _scale(cells: pd.DataFrame, run: Opened, pixel_size_um: float) -> float:
     )
 
 
-def _crop_size(source: str, digest: str) -> int:
-    """Return the crop size of a bundle, 0 if it is gone or another one by now."""
+def _bounds(source: str, digest: str, parameters: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the bounds of an error rate that was asked for, which hold at any threshold."""
+    rate = parameters.get("error_rate")
+    if rate is None:
+        return None
+    bundle = _same_bundle(source, digest)
+    if bundle is None:
+        return None
+    bounds = uncertain_bounds(bundle, ScoreParams(source, parameters.get("weighting"), error_rate=rate))
+    return None if bounds is None else (bounds.least_all, bounds.most_hem)
+
+
+def _same_bundle(source: str, digest: str) -> Bundle | None:
+    """Return a bundle, if it is still there and the same."""
     try:
         bundle = load_bundle(source)
     except AllDetectError:
-        return 0
-    return bundle.manifest.crop.size if bundle.digest == digest else 0
+        return None
+    return bundle if bundle.digest == digest else None
+
+
+def _crop_size(source: str, digest: str) -> int:
+    """Return the crop size of a bundle, 0 if it is gone or another one by now."""
+    bundle = _same_bundle(source, digest)
+    return 0 if bundle is None else bundle.manifest.crop.size

@@ -11,6 +11,7 @@ import pickle
 import queue
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,17 +20,21 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_all_detect import table
-from napari_all_detect._napari.messages import Call, Cancel, Opened, Reply, ScoredPart
+from napari_all_detect._napari.keeping import crop_keys
+from napari_all_detect._napari.messages import Call, Cancel, Found, Opened, Predicted, Reply, ScoredPart
+from napari_all_detect._napari.process import CANCELLED
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.engines import Engine, Progress, open_engine
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.explain import GradCam, grad_cam
 from napari_all_detect.params import ScoreParams
-from napari_all_detect.pipeline import PlaneInput, ScoredImage, Scorer, make_scorer, score_plane
-from napari_all_detect.segmentation import open_method, segment_cells
+from napari_all_detect.pipeline import PlaneInput, Scorer, find_cells, make_scorer, score_plane
+from napari_all_detect.segmentation import open_method
 
 __all__ = ["Networks", "serve"]
+
+TELL_AFTER_S = 0.5
+"""So long at most may cells be scored before their results are told, unless one batch takes longer."""
 
 
 class Networks:
@@ -60,16 +65,18 @@ class Networks:
         )
 
     def score(self, params: ScoreParams, given: PlaneInput) -> ScoredPart:
-        """Score a plane; tell how many cells were found, then how many are done."""
+        """Score a plane; tell its cells, then what each member says of them, and how many more are done."""
         scorer = self._scorer(params)
-        engine = _StoppableEngine(scorer, self._tell, self._cancelled)
-        scored = score_plane(replace(scorer, engine=engine), given)
-        return ScoredPart(_first(scored, engine.done), len(scored.table))
+        found = self.segment(params, given)
+        self._tell(found)
+        engine = _TellingEngine(scorer, self._tell, self._cancelled)
+        given = replace(given, labels=found.labels, nuclei=found.nuclei)
+        scored = score_plane(replace(scorer, engine=engine), given, self._tell)
+        return ScoredPart(scored, len(scored.table))
 
-    def segment(self, params: ScoreParams, given: PlaneInput) -> NDArray[np.int32]:
-        """Find a plane's cells, as `score` would."""
-        pixel_size_um = given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um
-        return segment_cells(given.pixels.rgb, params.segmentation, pixel_size_um=pixel_size_um, device=params.device)
+    def segment(self, params: ScoreParams, given: PlaneInput) -> Found:
+        """Find a plane's cells and their nuclei."""
+        return Found(*find_cells(given, params))
 
     def explain(self, bundle: str, crops: NDArray[np.uint8], weights: tuple[float, ...]) -> GradCam:
         """Show where in each crop the networks see signs of ALL."""
@@ -84,46 +91,36 @@ class Networks:
         return make_scorer(params, bundle, self._engine)
 
 
-class _StoppableEngine:
-    """An engine that tells of its progress, and stops between two batches when it is asked to."""
+class _TellingEngine:
+    """An engine that tells at once what it finds out, and can be stopped in between.
+
+    What it told is kept even if the process is ended.
+    """
 
     def __init__(self, scorer: Scorer, tell: Callable[[Any], None], cancelled: Callable[[], bool]) -> None:
         self.name, self.device = scorer.engine.name, scorer.engine.device
         self._engine, self._n_members = scorer.engine, len(scorer.members)
-        self._batch_size = scorer.params.batch_size
+        self._at_once = scorer.params.batch_size
         self._tell, self._cancelled = tell, cancelled
-        self.done = 0
 
     def predict(
         self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
     ) -> NDArray[np.float32]:
-        """Return the members' probabilities; zeros for the cells from number `done` on."""
-        n_members = self._n_members if members is None else len(members)
-        probabilities = np.zeros((len(crops), n_members, 2), np.float32)
-        self._tell((0, len(crops)))
-        for start in range(0, len(crops), self._batch_size):
+        """Return the members' probabilities."""
+        asked = tuple(range(self._n_members)) if members is None else tuple(members)
+        told, start = [np.zeros((0, len(asked), 2), np.float32)], 0
+        while start < len(crops):
             if self._cancelled():
-                break
-            stop = min(start + self._batch_size, len(crops))
-            probabilities[start:stop] = self._engine.predict(crops[start:stop], members=members)
-            self.done = stop
-            self._tell((stop, len(crops)))
-        return probabilities
-
-
-def _first(scored: ScoredImage, n: int) -> ScoredImage:
-    """Return a scored plane with its first n cells only."""
-    if n == len(scored.table):
-        return scored
-    cells = scored.table.iloc[:n].reset_index(drop=True)
-    facts: dict[str, Any] = {str(name): value for name, value in scored.summary.iloc[0].items()}
-    return replace(
-        scored,
-        table=cells,
-        crops=scored.crops[:n],
-        member_probabilities=scored.member_probabilities[:n],
-        summary=table.image_row(cells, facts),
-    )
+                raise AllDetectError(CANCELLED)
+            some, began = crops[start : start + self._at_once], time.monotonic()
+            told.append(self._engine.predict(some, members=members))
+            self._tell(Predicted(crop_keys(some), asked, told[-1]))
+            if progress is not None:
+                progress(len(some))
+            start += len(some)
+            if time.monotonic() - began < TELL_AFTER_S / 2:
+                self._at_once *= 2
+        return np.concatenate(told)
 
 
 def serve(requests: IO[bytes], replies: IO[bytes]) -> None:

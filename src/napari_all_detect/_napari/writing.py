@@ -6,26 +6,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari.layers import Image
 from numpy.typing import NDArray
 
+from napari_all_detect._napari.axes import Layout, fitting
 from napari_all_detect._napari.exporting import Exported, ExportedPlane, exported_planes
-from napari_all_detect._napari.layer_link import RESULTS_KEY
-from napari_all_detect._napari.reading import RUN_KEY
+from napari_all_detect._napari.layer_link import LAYOUT_KEY, RESULTS_KEY
+from napari_all_detect._napari.notified import notified
+from napari_all_detect._napari.planes import layer_planes
 from napari_all_detect._napari.results import CellResults
+from napari_all_detect._napari.store_labels import RUN_KEY
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.export.csv import write_csv
 from napari_all_detect.export.ome_zarr import LabelledPlane, add_labels, check_ome_zarr, write_ome_zarr
-from napari_all_detect.sources import as_rgb
 
 __all__ = ["write_cells", "write_smear", "write_stack"]
 
 
+def _no_retry(path: str, *_: Any) -> list[str]:
+    """Return the path as if it were written: napari makes an error with a traceback of an empty answer."""
+    return [path]
+
+
+@notified(_no_retry)
 def write_cells(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Write the table of a scored labels layer as CSV."""
     write_csv(_results(attributes).export_table(), Path(path))
     return [path]
 
 
+@notified(_no_retry)
 def write_smear(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> list[str]:
     """Write an image and its scored labels as one OME-Zarr, which opens again with scores and colours.
 
@@ -37,29 +47,39 @@ def write_smear(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> lis
         If the store is there already.
     """
     (pixels, placed, _), (labels, scored, _) = sorted(layers, key=lambda layer: layer[2])
-    pixels, labels = (data[0] if of.get("multiscale") else data for data, of in ((pixels, placed), (labels, scored)))
-    if not placed.get("rgb"):  # three channels first
-        pixels = np.moveaxis(np.asarray(pixels), 0, -1)
-    results, shape = _results(scored), np.shape(labels)
-    if len(shape) not in (2, 3):
+    labels = np.asarray(labels[0] if scored.get("multiscale") else labels)
+    results, shape = _results(scored), labels.shape
+    if sum(n > 1 for n in shape[:-2]) > 1:
         raise InputError(f"labels of shape {shape}; expected one plane or one stack of planes: save those one by one")
     if Path(path).exists():
         raise OutputError(f"{path} is there already; choose another name")
-    size = results.rows.summary["pixel_size_um"].iloc[0]
+    rgb = _rgb_planes(pixels, placed, shape, scored["metadata"].get(LAYOUT_KEY))
+    size = results.rows.summary["pixel_size_um"].iloc[0] if len(results.rows.summary) else np.nan
     size = None if np.isnan(size) else float(size)
-    name = str(placed.get("name"))
     try:
-        if len(shape) == 2:
-            rgb = as_rgb(np.asarray(pixels), name).rgb
-            write_ome_zarr(rgb, np.asarray(labels), results.export_table(), Path(path), size)
+        if len(rgb) == 1:
+            write_ome_zarr(rgb[0], labels.reshape(shape[-2:]), results.export_table(), Path(path), size)
         else:
-            rgb = np.stack([as_rgb(np.asarray(plane), name).rgb for plane in pixels])
             write_stack(rgb, exported_planes(Exported(results, labels)), Path(path), size)
         _note_run(Path(path), results)
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)  # half a store would open as a whole one
         raise
     return [path]
+
+
+def _rgb_planes(
+    pixels: Any, attributes: dict[str, Any], shape: tuple[int, ...], known: Layout | None
+) -> NDArray[np.uint8]:
+    """Return the planes of an image that labels of this shape are of, (P, H, W, 3)."""
+    kept = {name: attributes[name] for name in ("name", "rgb", "multiscale", "axis_labels") if name in attributes}
+    image = Image(pixels, **kept)
+    layout = fitting(image, shape, known)
+    if layout is None:
+        raise InputError(
+            f"labels of shape {shape} are not of image {image.name!r}; select the labels and the image they are of"
+        )
+    return np.stack([plane.read().pixels.rgb for plane in layer_planes(image, layout)])
 
 
 def write_stack(
@@ -89,7 +109,8 @@ def write_stack(
     )
     container.set_channel_colors(["FF0000", "00FF00", "0000FF"])
     container.set_channel_windows([(0, 255)] * 3, [(0, 255)] * 3)
-    add_labels(path, [LabelledPlane({"z": plane.index[0]}, plane.labels, plane.cells) for plane in planes])
+    # Of a plane's index one number counts; an axis of channels has 0.
+    add_labels(path, [LabelledPlane({"z": sum(plane.index)}, plane.labels, plane.cells) for plane in planes])
 
 
 def _results(attributes: dict[str, Any]) -> CellResults:
@@ -104,5 +125,8 @@ def _note_run(path: Path, results: CellResults) -> None:
     import zarr
 
     group = zarr.open_group(path, mode="r+")
-    facts: Any = {"bundle": results.run.bundle, "weights": list(results.run.weights), "threshold": results.threshold}
+    run = results.run
+    facts: Any = {"bundle": run.bundle, "weights": list(run.weights), "threshold": results.threshold}
+    if run.bounds is not None:
+        facts["bounds"] = list(run.bounds)
     group.attrs.put(group.attrs.asdict() | {RUN_KEY: facts})

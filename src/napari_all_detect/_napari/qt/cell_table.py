@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, copied_text, export, image_of
+from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, copied_text, export, smear_of
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.layout import button, row
@@ -146,7 +146,7 @@ class CellTable(QWidget):
         if results is None:
             return
         try:
-            export(Exported(results, layer.data, image_of(self._followed.viewer.layers, layer, results)), path)
+            export(Exported(results, layer.data, smear_of(self._followed.viewer.layers, layer, results)), path)
         except AllDetectError as error:
             show_error(str(error))
         else:

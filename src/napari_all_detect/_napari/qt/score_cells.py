@@ -4,7 +4,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from magicgui.widgets import Container
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_error
@@ -25,17 +24,18 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_all_detect._napari.axes import is_smear
 from napari_all_detect._napari.bundles import bundle_choices, card_text
 from napari_all_detect._napari.colours import COLOURINGS
 from napari_all_detect._napari.controller import Controller, Task
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import results_of
-from napari_all_detect._napari.planes import is_smear, layer_planes, pixel_size_um, spatial_shape
 from napari_all_detect._napari.progress import RunState
 from napari_all_detect._napari.qt.bridge import Bridge
 from napari_all_detect._napari.qt.cell_table import CellTable
 from napari_all_detect._napari.qt.colour_bar import ColourBar
 from napari_all_detect._napari.qt.form import params_widgets, values_of
+from napari_all_detect._napari.qt.image_form import ImageForm
 from napari_all_detect._napari.qt.layer_choices import LayerChoice
 from napari_all_detect._napari.qt.layout import button, column, note, row
 from napari_all_detect._napari.qt.summary_plot import SummaryPlot
@@ -49,7 +49,6 @@ from napari_all_detect.params import ScoreParams, SegmentationParams
 __all__ = ["ScoreCells"]
 
 FIND_CELLS = "Find cells"
-THIS_PLANE, ALL_PLANES = "This plane", "All planes"
 BASIC = ("weighting", "pixel_size_um")
 ELSEWHERE = ("bundle", "threshold")
 """Parameters that have a place of their own; all others are advanced."""
@@ -71,10 +70,9 @@ class ScoreCells(QWidget):
         self.controller = Controller(self.viewer, borrow(), Bridge(self).call_soon)
         self.followed = Followed(self.viewer)
 
-        self.image = LayerChoice(self.viewer, lambda layer: isinstance(layer, Image))
+        self._form = QFormLayout()
+        self.smear = ImageForm(self.viewer, self._form)
         self.cells = LayerChoice(self.viewer, lambda layer: isinstance(layer, Labels), FIND_CELLS)
-        self.planes = QComboBox()
-        self.planes.addItems([THIS_PLANE, ALL_PLANES])
         self.bundle = QComboBox()
         self.card_button = button("Card", "What the bundle was trained on and must not be used for", self._card)
         open_button = button("Open…", "A bundle's folder or zip", self._open_bundle)
@@ -85,7 +83,7 @@ class ScoreCells(QWidget):
 
         self.segment_button = button("Segment", "Only find the cells, to look at or correct them first", self.segment)
         self.score_button = button("Score", "Score every cell of the image", self.score)
-        self.cancel_button = button("Cancel", "Stop, and keep what is done", self.controller.cancel)
+        self.cancel_button = button("Cancel", "Stop at once, and keep the cells that are done", self.controller.cancel)
         self.progress = QProgressBar()
         self.status = QLabel()
         self.status.setWordWrap(True)
@@ -113,10 +111,7 @@ class ScoreCells(QWidget):
         self._show_results()
 
     def _lay_out(self, open_button: QPushButton) -> None:
-        form = QFormLayout()
-        form.addRow("Image", self.image)
-        form.addRow("Planes", self.planes)
-        self.planes_label = form.labelForField(self.planes)
+        form = self._form
         form.addRow("Cells", self.cells)
         form.addRow("Bundle", row(self.bundle, self.card_button, open_button))
         for name in BASIC:
@@ -125,6 +120,7 @@ class ScoreCells(QWidget):
             form.addRow(field.label, field.native)
         advanced = QCollapsible("Advanced")
         fields = [*self.segmentation_fields.values(), *(self.score_fields[name] for name in ADVANCED)]
+        fields.append(self.smear.channels)
         self._advanced = Container(widgets=fields, labels=True)
         advanced.addWidget(self._advanced.native)
         buttons = row(self.segment_button, self.score_button, self.cancel_button)
@@ -144,7 +140,7 @@ class ScoreCells(QWidget):
         layout.addWidget(note(RESEARCH_USE))
 
     def _connect(self) -> None:
-        self.image.currentIndexChanged.connect(self._show_image)
+        self.smear.image.currentIndexChanged.connect(self._show_image)
         self.colouring.currentTextChanged.connect(self._colour)
         self.threshold.valueChanged.connect(self._call)
         self.controller.state_changed.connect(self._show_state)
@@ -160,12 +156,12 @@ class ScoreCells(QWidget):
 
     def task(self) -> Task | None:
         """Return what the form asks for; None, with a notification, if that can't be done."""
-        if self.image.layer is None:
+        image = self.smear.layer
+        if image is None:
             show_error("There is no image layer: open a stained smear first (File > Open, or File > Open Sample)")
             return None
         try:
-            at = self._this_plane() if self.planes.currentText() == THIS_PLANE else None
-            return Task(self.image.layer, self.cells.layer, self.params(), at)
+            return Task(image, self.cells.layer, self.params(), self.smear.at(), self.smear.channel_axis)
         except AllDetectError as error:
             show_error(str(error))
             return None
@@ -178,8 +174,12 @@ class ScoreCells(QWidget):
         ParameterError
             If one lies outside its range.
         """
-        segmentation = SegmentationParams(**values_of(self.segmentation_fields))
-        return ScoreParams(bundle=self.bundle.currentData(), segmentation=segmentation, **values_of(self.score_fields))
+        return ScoreParams(
+            bundle=self.bundle.currentData(),
+            segmentation=SegmentationParams(**values_of(self.segmentation_fields)),
+            reading=self.smear.reading(),
+            **values_of(self.score_fields),
+        )
 
     def segment(self) -> None:
         """Find the cells."""
@@ -197,14 +197,6 @@ class ScoreCells(QWidget):
         """Take the calls back that scoring gave."""
         if self.followed.results is not None:
             self.followed.results.restore_calls()
-
-    def _this_plane(self) -> tuple[int, ...] | None:
-        layer = self.image.layer
-        leading = len(spatial_shape(layer)) - 2
-        if leading == 0:
-            return None
-        place = np.round(layer.world_to_data(self.viewer.dims.point[-layer.ndim :]))[:leading].astype(int)
-        return tuple(int(i) for i in np.clip(place, 0, np.array(spatial_shape(layer)[:leading]) - 1))
 
     def _fill_bundles(self, default: str) -> None:
         for choice in bundle_choices():
@@ -233,19 +225,10 @@ class ScoreCells(QWidget):
     def _choose_active(self, event: Any) -> None:
         """Choose the smear that the user goes to."""
         if isinstance(event.value, Image) and is_smear(event.value):
-            self.image.choose(event.value)
+            self.smear.image.choose(event.value)
 
     def _show_image(self, *_: object) -> None:
-        layer = self.image.layer
-        try:
-            stack = layer is not None and len(spatial_shape(layer)) > 2
-            size = None if layer is None else pixel_size_um(layer) or layer_planes(layer)[0].pixel_size_um
-        except AllDetectError:
-            stack, size = False, None
-        self.planes.setVisible(stack)
-        self.planes_label.setVisible(stack)
-        if not stack:
-            self.planes.setCurrentText(THIS_PLANE)
+        size = self.smear.pixel_size_um()
         self.score_fields["pixel_size_um"].native.setPlaceholderText(f"{size:g} (of the image)" if size else "unknown")
 
     def _show_state(self, state: RunState) -> None:
@@ -309,7 +292,7 @@ class _Closing:
 
     def __init__(self, widget: ScoreCells) -> None:
         self._controller, self._followed = widget.controller, widget.followed
-        self._choices = [widget.image.close_choices, widget.cells.close_choices]
+        self._choices = [widget.smear.image.close_choices, widget.cells.close_choices]
         self._callbacks, self._click = widget.viewer.mouse_drag_callbacks, widget._click
         self._active, self._choose = widget.viewer.layers.selection.events.active, widget._choose_active
 

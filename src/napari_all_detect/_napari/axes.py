@@ -1,0 +1,152 @@
+"""How an image layer's array is read as smears: which axis holds the channels, which resolution level is taken."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_all_detect.errors import InputError
+from napari_all_detect.params import ReadParams
+from napari_all_detect.sources.ome_zarr import Level, choose_level
+from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
+
+__all__ = ["Layout", "cells_shape", "channel_axes", "fitting", "is_smear", "layout_of", "pixel_size_um", "placed_like"]
+
+CHANNEL_NAMES = ("c", "ch", "channel", "channels")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where in a layer's array the smears are.
+
+    Attributes
+    ----------
+    level : int
+        Of a multiscale image, 0 being the finest.
+    channel_axis : int or None
+        None of an RGB layer, which has its channels last.
+    channels : tuple of int or None
+        Which channels are red, green and blue; all three if None.
+    """
+
+    level: int = 0
+    channel_axis: int | None = None
+    channels: tuple[int, ...] | None = None
+
+    def array(self, image: Any) -> Any:
+        """Return the level's array: numpy, dask or zarr."""
+        return image.data[self.level] if image.multiscale else image.data
+
+
+def channel_axes(image: Any, channels: tuple[int, ...] | None = None) -> tuple[int, ...]:
+    """Return the axes of a grey layer that may hold these channels, or three; the likeliest first. RGB has none."""
+    if image.rgb:
+        return ()
+    shape = Layout().array(image).shape[:-2]
+    fit = [axis for axis, n in enumerate(shape) if (n == 3 if channels is None else n > max(channels))]
+    named = [axis for axis in fit if str(image.axis_labels[axis]).lower() in CHANNEL_NAMES]
+    # Next to the pixels, as most files have it.
+    return tuple(dict.fromkeys([*named, *reversed(fit)]))
+
+
+def is_smear(image: Any) -> bool:
+    """Return whether an image layer has colour: RGB, or an axis of three channels."""
+    return bool(image.rgb or channel_axes(image))
+
+
+def layout_of(
+    image: Any, reading: ReadParams | None = None, channel_axis: int | None = None, wanted_um: float | None = None
+) -> Layout:
+    """Return where in a layer's array the smears are.
+
+    Parameters
+    ----------
+    image : napari.layers.Image
+    reading : ReadParams, optional
+        Which level and channels.
+    channel_axis : int, optional
+        Found by its name or length if not given.
+    wanted_um : float, optional
+        Pixel size by which the level `auto` is chosen.
+
+    Raises
+    ------
+    InputError
+        If the image is grey, as there is no stain to go by; or has no such level or channels.
+    """
+    reading = reading or ReadParams()
+    level = _level(image, reading, wanted_um)
+    if image.rgb:
+        return Layout(level)
+    told, shape = reading.channels, Layout().array(image).shape
+    axis = next(iter(channel_axes(image, told)), None) if channel_axis is None else channel_axis
+    if axis is None or (told is not None and len(told) != 3):
+        raise InputError(
+            f"layer {image.name!r} is grey, of shape {shape}; expected a stained smear in RGB or an axis of three "
+            "channels: open the colour image, select its three channels and take 'Merge to RGB' from the layers' "
+            "menu, or say under Advanced which channels are red, green and blue: 0,1,2"
+        )
+    if axis >= len(shape) - 2 or (shape[axis] != 3 if told is None else max(told) >= shape[axis]):
+        raise InputError(
+            f"layer {image.name!r} of shape {shape} has no channels {told or (0, 1, 2)} alone on axis {axis}; choose "
+            "another axis, or say under Advanced which channels are red, green and blue: 0,1,2"
+        )
+    return Layout(level, axis, told)
+
+
+def cells_shape(image: Any, layout: Layout) -> tuple[int, ...]:
+    """Return the shape that labels of an image have: its leading axes, height, width.
+
+    Channels first are left away. Channels between other axes become an axis of length 1, so that napari, which matches
+    axes from the last one, shows the labels on the planes that are theirs.
+    """
+    shape = [int(n) for n in layout.array(image).shape]
+    if layout.channel_axis is None:
+        return tuple(shape[:-1])
+    shape[layout.channel_axis] = 1
+    return tuple(shape[1:] if layout.channel_axis == 0 else shape)
+
+
+def placed_like(image: Any, layout: Layout) -> dict[str, Any]:
+    """Return where a labels layer lies so that it covers an image."""
+    scale, units, first = np.array(image.scale, float), list(image.units), np.zeros(image.ndim)
+    if image.multiscale:
+        factor = np.array(image.downsample_factors[layout.level][: image.ndim], float)
+        scale, first = scale * factor, (factor - 1) / 2
+    axis = layout.channel_axis
+    if axis:
+        n = layout.array(image).shape[axis]
+        scale[axis], first[axis] = scale[axis] * n, (n - 1) / 2
+    # Where the centre of the first pixel lies, before the layer's affine transform.
+    translate = np.asarray(image.affine.inverse(image.data_to_world(first)))
+    if axis == 0:
+        return {"scale": scale[1:], "translate": translate[1:], "units": units[1:]}
+    turned = {"rotate": image.rotate, "shear": image.shear, "affine": image.affine}
+    return {"scale": scale, "translate": translate, "units": units, **turned}
+
+
+def pixel_size_um(layer: Any) -> float | None:
+    """Return the edge of a pixel by the layer's scale, if its units are lengths that a microscope gives."""
+    y_um, x_um = (
+        float(scale) * um_per_unit(str(unit)) for scale, unit in zip(layer.scale[-2:], layer.units[-2:], strict=True)
+    )
+    return believed_um(x_um, y_um)
+
+
+def fitting(image: Any, shape: tuple[int, ...], known: Layout | None = None) -> Layout | None:
+    """Return how an image is read so that labels of this shape are its own, if possible as is known; else None."""
+    levels = range(len(image.data) if image.multiscale else 1)
+    channels = None if known is None or image.rgb else known.channels
+    axes = (None,) if image.rgb else channel_axes(image, channels)
+    layouts = sorted((Layout(level, axis, channels) for level in levels for axis in axes), key=lambda one: one != known)
+    return next((layout for layout in layouts if cells_shape(image, layout) == tuple(shape)), None)
+
+
+def _level(image: Any, reading: ReadParams, wanted_um: float | None) -> int:
+    if not image.multiscale:
+        return 0
+    size = pixel_size_um(image)
+    factors = [float(factor[image.ndim - 1]) for factor in image.downsample_factors]
+    found = [Level(str(k), (), size and size * factor) for k, factor in enumerate(factors)]
+    return int(choose_level(found, reading.level, wanted_um, Path(image.name)).path)

@@ -1,0 +1,163 @@
+"""Image stores -> arrays for napari's layers that are read piece by piece, when they are looked at. No Qt."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_all_detect.errors import InputError
+from napari_all_detect.params import ReadParams
+from napari_all_detect.sources import Plane, open_planes
+from napari_all_detect.sources.ome_zarr import levels, ome_attributes, rgb_channels
+from napari_all_detect.sources.places import zarr_place
+from napari_all_detect.sources.plane import ImageFile
+from napari_all_detect.sources.stack import choose_channels
+from napari_all_detect.sources.zarr_store import is_zarr_node
+
+__all__ = ["FILE_KEY", "OpenedSmear", "is_coloured_image", "open_smear"]
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+FILE_KEY = "all_detect_file"
+"""In an image layer's metadata: the file that it was read from, where the layer's source is a folder of many."""
+PLANE_AXES = ("c", "y", "x")
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedSmear:
+    """An image in colour, ready to be an image layer.
+
+    Attributes
+    ----------
+    path : Path
+    arrays : tuple of (..., H, W, 3) uint8 array-like
+        Its resolution levels, the finest first: dask arrays where they are read piece by piece.
+    pixel_size_um : float or None
+        Of the finest.
+    """
+
+    path: Path
+    arrays: tuple[Any, ...]
+    pixel_size_um: float | None
+
+    def layer(self, name: str) -> LayerData:
+        """Return the image as napari's readers do."""
+        data = list(self.arrays) if len(self.arrays) > 1 else self.arrays[0]
+        placed = self.placed(self.arrays[0].shape[:-1])
+        options = {"name": name, "rgb": True, "multiscale": len(self.arrays) > 1, **placed}
+        return data, options | {"metadata": {FILE_KEY: str(self.path)}}, "image"
+
+    def level_of(self, shape: tuple[int, ...]) -> int | None:
+        """Return which level labels of this shape belong to."""
+        return next((k for k, array in enumerate(self.arrays) if array.shape[:-1] == tuple(shape)), None)
+
+    def placed(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Return where a layer of this shape lies so that it covers the image."""
+        leading, size = len(shape) - 2, self.pixel_size_um or 1.0
+        factor = np.array(self.arrays[0].shape[-3:-1]) / shape[-2:]
+        placed = {"scale": (1.0,) * leading + tuple(size * factor)}
+        if (factor != 1).any():  # the first pixel's centre is not that of the finest level's
+            placed["translate"] = (0.0,) * leading + tuple(size * (factor - 1) / 2)
+        return placed | ({} if self.pixel_size_um is None else {"units": ("pixel",) * leading + ("micrometer",) * 2})
+
+
+def open_smear(file: ImageFile, planes: list[str] | None = None, reading: ReadParams | None = None) -> OpenedSmear:
+    """Open an image in colour; of an OME-Zarr image only metadata are read.
+
+    Parameters
+    ----------
+    file : ImageFile
+    planes : list of str, optional
+        Those of which there are labels: they become one axis. All of them on their own axes if not given.
+    reading : ReadParams, optional
+        Which channels; and which level, of what has no pyramid here.
+
+    Raises
+    ------
+    InputError
+        If the image can't be read, or has no such planes.
+    """
+    reading = reading or ReadParams()
+    arrays, size = _pyramid(file, reading.channels)
+    if planes is not None:
+        arrays = tuple(array.reshape((-1, *array.shape[-3:])) if array.ndim > 4 else array for array in arrays)
+    if arrays and (planes is None or len(planes) == int(np.prod(arrays[0].shape[:-3]))):
+        return OpenedSmear(file.path, arrays, size)
+    found = {plane.plane: plane for plane in open_planes(file, reading)}
+    if planes is not None and not found.keys() >= set(planes):
+        raise InputError(f"{file.path}: another image by now; score it again")
+    chosen = list(found.values()) if planes is None else [found[name] for name in planes]
+    pixels = [plane.read().rgb for plane in chosen]
+    return OpenedSmear(file.path, (pixels[0] if len(pixels) == 1 else np.stack(pixels),), chosen[0].pixel_size_um)
+
+
+def is_coloured_image(file: ImageFile) -> bool:
+    """Return whether a store is an image in colour, by its metadata."""
+    import zarr
+
+    array: Any = zarr.open(zarr_place(file.path), mode="r")
+    if isinstance(array, zarr.Array):
+        return array.ndim > 2 and (array.shape[-1] in (3, 4) or array.shape[-3] == 3)
+    return bool(_pyramid(file, None)[0])
+
+
+def _pyramid(file: ImageFile, channels: tuple[int, ...] | None) -> tuple[tuple[Any, ...], float | None]:
+    """Return the levels of an OME-Zarr image and its pixel size; none of what is none, or is grey."""
+    if not is_zarr_node(file.path):
+        return (), None
+    import zarr
+
+    node = zarr.open(zarr_place(file.path), mode="r")
+    if isinstance(node, zarr.Array):
+        return (), None
+    attributes, version = ome_attributes(node, file.path)
+    if "multiscales" not in attributes:
+        return (), None
+    found, told = levels(attributes, version, file.path), channels or rgb_channels(attributes)
+    arrays = []
+    for number, level in enumerate(found):
+        array: Any = node[level.path]
+        if "c" not in level.axes:
+            return (), None
+        chosen = choose_channels(level.axes, array.shape, [1, 3], told, str(file.path))
+        if len(chosen or range(array.shape[level.axes.index("c")])) != 3:
+            return (), None
+        if array.dtype == np.uint8:
+            arrays.append(_pieces(array, level.axes, chosen))
+        else:
+            planes = open_planes(file, ReadParams(number, channels))
+            arrays.append(_whole_planes(planes, array.shape, level.axes))
+    return tuple(arrays), found[0].pixel_size_um
+
+
+def _pieces(array: Any, axes: tuple[str, ...], chosen: list[int] | None) -> Any:
+    """Read chunk by chunk: nothing of the values has to be known."""
+    import dask.array
+
+    pixels = dask.array.from_zarr(array)
+    if chosen is not None:
+        pixels = dask.array.take(pixels, chosen, axis=axes.index("c"))
+    pixels = dask.array.moveaxis(pixels, axes.index("c"), -1)
+    single = [k for k, n in enumerate(pixels.shape[:-3]) if n == 1]
+    # One chunk for all channels, as they are drawn together.
+    return dask.array.squeeze(pixels, axis=tuple(single)).rechunk({-1: 3})
+
+
+def _whole_planes(planes: list[Plane], shape: tuple[int, ...], axes: tuple[str, ...]) -> Any:
+    """Read plane by plane, as how values become 8-bit depends on all of a plane."""
+    import dask.array
+    from dask.delayed import delayed
+
+    sizes = dict(zip(axes, shape, strict=True))
+    side = sizes["y"], sizes["x"], 3
+    read = [
+        dask.array.from_delayed(delayed(_rgb)(plane), side, dtype=np.uint8, meta=np.zeros((0, 0, 0), np.uint8))
+        for plane in planes
+    ]
+    leading = [n for axis, n in sizes.items() if axis not in PLANE_AXES and n > 1]
+    return dask.array.stack(read).reshape((*leading, *side))
+
+
+def _rgb(plane: Plane) -> Any:
+    return plane.read().rgb

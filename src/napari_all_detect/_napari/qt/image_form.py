@@ -1,0 +1,147 @@
+"""Which image, and what of it: planes, channels, resolution level."""
+
+from typing import Any
+
+import numpy as np
+from magicgui.widgets import LineEdit
+from napari.layers import Image
+from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
+
+from napari_all_detect._napari.axes import Layout, cells_shape, channel_axes, is_smear, layout_of, pixel_size_um
+from napari_all_detect._napari.planes import layer_planes
+from napari_all_detect._napari.qt.form import params_widgets
+from napari_all_detect._napari.qt.layer_choices import LayerChoice
+from napari_all_detect.errors import AllDetectError, ParameterError
+from napari_all_detect.params import ReadParams
+
+__all__ = ["ImageForm"]
+
+THIS_PLANE, ALL_PLANES = "This plane", "All planes"
+
+
+class ImageForm:
+    """The form's part on the image; of its rows only those are shown that the image gives a choice of.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    form : QFormLayout
+        Gets the rows.
+    """
+
+    def __init__(self, viewer: Any, form: QFormLayout) -> None:
+        self._viewer = viewer
+        self.image = LayerChoice(viewer, lambda layer: isinstance(layer, Image))
+        self.planes, self.axis, self.levels = QComboBox(), QComboBox(), QComboBox()
+        self.planes.addItems([THIS_PLANE, ALL_PLANES])
+        self.planes.setToolTip("Of a stack: the plane that is shown, or all")
+        self.axis.setToolTip("Which axis of this grey image holds red, green and blue")
+        fields = params_widgets(ReadParams, ("level", "channels"))
+        self.levels.setToolTip(fields["level"].tooltip)
+        self.channels: LineEdit = fields["channels"]
+        form.addRow("Image", self.image)
+        self._labels = {box: _add(form, text, box) for text, box in self._choices()}
+        self.image.currentIndexChanged.connect(self.refresh)
+        self.refresh()
+
+    @property
+    def layer(self) -> Any:
+        """The chosen image layer, or None."""
+        return self.image.layer
+
+    @property
+    def channel_axis(self) -> int | None:
+        """The chosen axis of a grey image."""
+        axis: int | None = self.axis.currentData()
+        return axis
+
+    def reading(self) -> ReadParams:
+        """Return the level and the channels.
+
+        Raises
+        ------
+        ParameterError
+            If the channels are no numbers.
+        """
+        text, level = self.channels.value.strip(), self.levels.currentData()
+        try:
+            channels = tuple(int(part) for part in text.split(",")) if text else None
+        except ValueError:
+            raise ParameterError(f"channels is {text!r}; expected numbers from 0: 0,1,2") from None
+        return ReadParams(ReadParams().level if level is None else level, channels)
+
+    def layout(self) -> Layout:
+        """Return how the image is read.
+
+        Raises
+        ------
+        InputError
+            If it is grey, or has no such channels.
+        """
+        reading = self.reading()
+        # What `auto` is depends on the bundle, but no shape does.
+        level = 0 if reading.level == "auto" else reading.level
+        return layout_of(self.layer, ReadParams(level, reading.channels), self.channel_axis)
+
+    def at(self) -> tuple[int, ...] | None:
+        """Return the plane that is shown, on the leading axes of labels; None for all planes, or if there is one."""
+        image, layout = self.layer, self.layout()
+        shape = cells_shape(image, layout)[:-2]
+        if not shape or self.planes.currentText() == ALL_PLANES:
+            return None
+        place = np.round(image.world_to_data(self._viewer.dims.point[-image.ndim :])).astype(int)
+        if layout.channel_axis == 0:
+            place = place[1:]
+        return tuple(int(i) for i in np.clip(place[: len(shape)], 0, np.array(shape) - 1))
+
+    def pixel_size_um(self) -> float | None:
+        """Return the image's pixel size at its finest level, if it is known."""
+        if self.layer is None or not is_smear(self.layer):
+            return None
+        return pixel_size_um(self.layer) or layer_planes(self.layer)[0].pixel_size_um
+
+    def refresh(self, *_: object) -> None:
+        """Offer what the image that is chosen now has."""
+        image = self.layer
+        axes = () if image is None else channel_axes(image)
+        self.axis.clear()
+        for axis in axes:
+            self.axis.addItem(f"{image.axis_labels[axis]} (axis {axis} of shape {Layout().array(image).shape})", axis)
+        self.levels.clear()
+        for level, text in _levels(image):
+            self.levels.addItem(text, level)
+        self._show(self.axis, len(axes) > 1)
+        self._show(self.levels, self.levels.count() > 0)
+        self._show(self.planes, self._is_stack())
+        if not self._is_stack():
+            self.planes.setCurrentText(THIS_PLANE)
+
+    def _is_stack(self) -> bool:
+        try:
+            return self.layer is not None and int(np.prod(cells_shape(self.layer, self.layout())[:-2])) > 1
+        except AllDetectError:
+            return False
+
+    def _choices(self) -> list[tuple[str, QComboBox]]:
+        return [("Channels along", self.axis), ("Planes", self.planes), ("Resolution", self.levels)]
+
+    def _show(self, box: QWidget, shown: bool) -> None:
+        box.setVisible(shown)
+        self._labels[box].setVisible(shown)
+
+
+def _add(form: QFormLayout, text: str, box: QWidget) -> QWidget:
+    form.addRow(text, box)
+    return form.labelForField(box)
+
+
+def _levels(image: Any) -> list[tuple[int | str, str]]:
+    """Return the resolution levels of a multiscale image, as `ReadParams.level` has them, with texts."""
+    if image is None or not image.multiscale:
+        return []
+    size, found = pixel_size_um(image), list[tuple[int | str, str]]()
+    for level, factor in enumerate(image.downsample_factors):
+        height, width = Layout(level).array(image).shape[-3:-1] if image.rgb else Layout(level).array(image).shape[-2:]
+        pixel = f", {size * float(factor[image.ndim - 1]):.3g} µm a pixel" if size else ""
+        found.append((level, f"{level}: {width} × {height}{pixel}"))
+    return [*found, ("auto", "auto: as fine as the bundle's training images")]

@@ -1,0 +1,78 @@
+"""The label images of an OME-Zarr store, and the scores that it holds. No Qt."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
+
+from napari_all_detect import table
+from napari_all_detect._napari.messages import Opened
+from napari_all_detect._napari.saved import members_of, run_by_bundle, typed_again
+from napari_all_detect.export.ome_zarr import NAME
+
+__all__ = ["RUN_KEY", "label_images", "read_label_image", "saved_scores"]
+
+RUN_KEY = "all_detect"
+"""Where a store that napari saved says what scored it."""
+
+
+def label_images(path: Path) -> list[str]:
+    """Return the names of a store's label images."""
+    import zarr
+
+    try:
+        attributes: Any = zarr.open_group(path, path="labels", mode="r").attrs.asdict()
+    except (OSError, KeyError, ValueError):
+        return []
+    return list(attributes.get("ome", attributes).get("labels", []))
+
+
+def read_label_image(path: Path, name: str) -> NDArray[np.int32]:
+    """Return the finest level of a label image, without leading axes of length 1."""
+    import zarr
+
+    group = zarr.open_group(path, path=f"labels/{name}", mode="r")
+    attributes: Any = group.attrs.asdict()
+    level = attributes.get("ome", attributes)["multiscales"][0]["datasets"][0]["path"]
+    labels = np.asarray(group[level])
+    leading = [n for n in labels.shape[:-2] if n > 1]
+    return labels.reshape((*leading, *labels.shape[-2:])).astype(np.int32)
+
+
+def saved_scores(
+    path: Path, labels: NDArray[np.int32]
+) -> tuple[pd.DataFrame, Opened, NDArray[np.int64], NDArray[np.int64]] | None:
+    """Return the rows that a store holds, what scored them, the cells' numbers and where their planes are.
+
+    None if it has no table of ours, or ngio is not there to read it.
+    """
+    try:
+        from ngio import open_ome_zarr_container
+    except ImportError:
+        return None
+    import zarr
+
+    container = open_ome_zarr_container(path)
+    if NAME not in container.list_tables():
+        return None
+    frame = container.get_table(NAME).dataframe.reset_index()
+    numbers = frame["label"].to_numpy(np.int64)
+    frame = frame.drop(columns="label").rename(columns={"label_in_plane": "label"})
+    cells = typed_again(frame, table.cell_columns(members_of(frame)))
+    saved: Any = zarr.open_group(path, mode="r").attrs.asdict().get(RUN_KEY)
+    run = run_by_bundle(cells)
+    if saved is not None and run.bundle == saved["bundle"]:
+        bounds = saved.get("bounds")
+        run = replace(
+            run,
+            weights=tuple(saved["weights"]),
+            threshold=saved["threshold"],
+            bounds=None if bounds is None else (bounds[0], bounds[1]),
+        )
+    boxes, n_leading = find_objects(labels), labels.ndim - 2
+    index = np.array([[side.start for side in boxes[number - 1][:n_leading]] for number in numbers], np.int64)
+    return cells, run, numbers, index.reshape(len(numbers), n_leading)
