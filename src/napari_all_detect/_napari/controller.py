@@ -30,8 +30,8 @@ __all__ = ["CallSoon", "Controller", "Task"]
 CallSoon = Callable[[Callable[[], None]], None]
 """Has a function called in the viewer's thread, soon."""
 
-CONTOUR_PX = 3
-"""Cells are outlined, so that they can be seen."""
+OUTLINE = 0.06
+"""Cells are outlined, so that they can be seen: width of the line over their diameter."""
 STOP_AFTER_S = 0.7
 """So long does the process have to stop by itself, which keeps its networks loaded, before it is ended."""
 LOOK_EVERY_S = 0.1
@@ -317,7 +317,7 @@ class Controller:
     def _add_labels(self, job: _Job, labels: Any, nuclei: Any | None) -> Labels:
         layer = Labels(labels, name=f"{job.task.image.name} cells", **placed_like(job.task.image, job.layout))
         layer.metadata = {} if nuclei is None else {NUCLEI_KEY: nuclei}
-        layer.contour = CONTOUR_PX
+        layer.contour = _outline_px(labels)
         self.viewer.add_layer(layer)
         return layer
 
@@ -342,6 +342,12 @@ class _Count:
     def text(self) -> str:
         """Return how far it is and how long the rest takes."""
         return self._clock.text(self.done, self.total)
+
+
+def _outline_px(labels: Any) -> int:
+    areas = np.bincount(labels.ravel())[1:]
+    areas = areas[areas > 0]
+    return max(1, round(OUTLINE * float(np.median(areas)) ** 0.5)) if len(areas) else 1
 
 
 def _computed(plane: LayerPlane) -> PlaneInput | AllDetectError:

@@ -108,6 +108,7 @@ class CellTable(QWidget):
         self.view.verticalHeader().hide()
         self.view.verticalHeader().setDefaultSectionSize(20)
         self.view.horizontalHeader().setDefaultSectionSize(COLUMN_PX)
+        self.view.horizontalHeader().setStretchLastSection(True)
         self.view.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         self.view.setSortingEnabled(True)
         self.calls = _choice(CALLS, "Show cells of this call", self._filter)

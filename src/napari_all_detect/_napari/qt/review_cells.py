@@ -122,8 +122,10 @@ class ReviewCells(QWidget):
     def _show(self, *_: object) -> None:
         reviewer, results = self.reviewer, self.followed.results
         current = None if reviewer is None else reviewer.current
-        for widget in (*self.buttons.values(), self.back_button, self.save_button):
+        for widget in (self.back_button, self.save_button):
             widget.setEnabled(reviewer is not None)
+        for widget in self.buttons.values():
+            widget.setEnabled(current is not None)
         self.picture.clear()
         self.call.clear()
         if reviewer is None or results is None:
