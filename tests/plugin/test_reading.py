@@ -1,0 +1,195 @@
+"""Stores are opened without being read; nothing here runs a network."""
+
+import json
+
+import napari
+import numpy as np
+import pytest
+import zarr
+from napari.layers import Image, Labels
+
+from napari_all_detect import draw_smear, table
+from napari_all_detect._napari.crops_again import CropsOnDemand, CutPlane
+from napari_all_detect._napari.layer_link import results_of
+from napari_all_detect._napari.notified import notified
+from napari_all_detect._napari.planes import layer_planes
+from napari_all_detect._napari.pyramid import open_smear
+from napari_all_detect._napari.reading import get_reader
+from napari_all_detect._napari.saved import run_by_record
+from napari_all_detect._napari.writing import write_cells
+from napari_all_detect.bundle import load_bundle
+from napari_all_detect.crops import center_crop
+from napari_all_detect.errors import InputError
+from napari_all_detect.export.ome_zarr import LabelledPlane, add_labels
+from napari_all_detect.sources import find_images
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return draw_smear((224, 288), n_cells=12, seed=3)
+
+
+def write_image(path, pixels, axes="tczyx", pixel_size_um=0.25, levels=2):
+    """Write an OME-Zarr image whose levels are every second pixel of the one before."""
+    from ngio import create_ome_zarr_from_array
+
+    container = create_ome_zarr_from_array(
+        path,
+        pixels,
+        pixelsize=pixel_size_um,
+        axes_names=list(axes),
+        levels=levels,
+        ngff_version="0.5",
+        consolidation_mode="auto",
+    )
+    container.set_channel_colors(["FF0000", "00FF00", "0000FF"][: pixels.shape[axes.index("c")]])
+    return container
+
+
+def read(path):
+    return get_reader(str(path))(str(path))
+
+
+def test_a_pyramid_is_opened_without_its_values(tmp_path, drawn):
+    path = tmp_path / "smear.zarr"
+    write_image(path, np.moveaxis(drawn.rgb, -1, 0)[None, :, None])
+    for file in path.rglob("*"):
+        if file.is_file() and file.name != "zarr.json":
+            file.write_bytes(b"damaged")
+    ((levels, options, kind),) = read(path)
+    assert [level.shape for level in levels] == [(224, 288, 3), (112, 144, 3)]
+    assert (kind, options["rgb"], options["multiscale"], options["name"]) == ("image", True, True, "smear")
+    assert options["scale"] == pytest.approx((0.25, 0.25))
+    with pytest.raises(Exception):  # noqa: B017 - whatever the codec says
+        levels[1].compute()
+
+
+def test_a_stack_in_time_and_depth_keeps_its_axes(tmp_path, drawn):
+    small = drawn.rgb[:64, :64]
+    stack = np.stack([np.stack([small, small // 2]), np.stack([255 - small, small // 3])])
+    write_image(tmp_path / "stack.zarr", np.moveaxis(stack, -1, 1))
+    ((levels, options, _),) = read(tmp_path / "stack.zarr")
+    np.testing.assert_array_equal(levels[0].compute(), stack)
+    image = Image(levels, **options)
+    names = [plane.plane for plane in layer_planes(image)]
+    assert names == ["t0_z0", "t0_z1", "t1_z0", "t1_z1"]
+    np.testing.assert_array_equal(layer_planes(image)[3].read().pixels.rgb, stack[1, 1])
+
+
+def test_wider_values_become_8_bit_plane_by_plane(tmp_path, drawn):
+    wide = np.moveaxis(drawn.rgb[:64, :64], -1, 0).astype(np.uint16) * 257
+    write_image(tmp_path / "wide.zarr", wide, axes="cyx")
+    (file,) = find_images([tmp_path / "wide.zarr"])
+    smear = open_smear(file)
+    assert smear.arrays[0].dtype == np.uint8
+    np.testing.assert_array_equal(smear.arrays[0].compute(), drawn.rgb[:64, :64])
+
+
+def test_scores_of_a_coarser_level_lie_where_its_pixels_are(tmp_path, drawn, results):
+    path = tmp_path / "smear.zarr"
+    write_image(path, np.moveaxis(drawn.rgb, -1, 0), axes="cyx")
+    coarse = np.ascontiguousarray(drawn.labels[::2, ::2])
+    numbers = np.unique(coarse)[1:]
+    found = results(np.full((len(numbers), 3), 0.9), numbers, **table.geometry(coarse, 0.5))
+    add_labels(path, [LabelledPlane({}, coarse, found.table)], level="1")
+    (_, _, _), (labels, options, _) = read(path)
+    np.testing.assert_array_equal(labels, coarse)
+    layer = Labels(labels, **options)
+    assert layer.scale.tolist() == [0.5, 0.5]
+    # The centre of a coarse pixel is that of the two by two that it covers.
+    np.testing.assert_allclose(layer.translate, [0.125, 0.125])
+    assert results_of(layer).table["p_all"].tolist() == found.table["p_all"].tolist()
+
+
+def test_grey_stores_and_plates_are_left_to_others(tmp_path):
+    write_image(tmp_path / "grey.zarr", np.zeros((1, 64, 64), np.uint8), axes="cyx")
+    assert get_reader(str(tmp_path / "grey.zarr")) is None
+    zarr.save_array(tmp_path / "plain.zarr", np.zeros((20, 30, 3), np.uint8))
+    ((pixels, options, _),) = read(tmp_path / "plain.zarr")
+    assert options["rgb"]
+    assert pixels.shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 1.7])
+def test_crops_are_cut_again_as_they_were(drawn, scale):
+    labels = np.where(drawn.labels > 0, 3 * drawn.labels, 0)
+    numbers = np.unique(labels)[1:]
+    boxes = table.geometry(labels, None)
+    sides = np.stack([boxes[f"bbox_{side}"] for side in ("y0", "x0", "y1", "x1")], axis=1)
+    expected = center_crop(drawn.rgb, labels, 24, scale)
+    place = np.zeros(len(numbers), int)
+    crops = CropsOnDemand([CutPlane(drawn.rgb, labels, scale)], place, numbers, sides, 24)
+    np.testing.assert_array_equal(crops[3], expected[3])
+    np.testing.assert_array_equal(crops[1:3], expected[1:3])
+    np.testing.assert_array_equal(crops[:], expected)
+    assert len(crops) == len(expected)
+
+
+def test_cells_are_cut_out_without_reading_the_rest_of_the_plane(drawn):
+    read = []
+
+    class Lazy:
+        def __getitem__(self, region):
+            read.append(drawn.rgb[region].size)
+            return drawn.rgb[region]
+
+    numbers = np.unique(drawn.labels)[1:]
+    boxes = table.geometry(drawn.labels, None)
+    sides = np.stack([boxes[f"bbox_{side}"] for side in ("y0", "x0", "y1", "x1")], axis=1)
+    place = np.zeros(len(numbers), int)
+    crops = CropsOnDemand([CutPlane(Lazy(), drawn.labels, 1.0)], place, numbers, sides, 24)
+    np.testing.assert_array_equal(crops[2:4], center_crop(drawn.rgb, drawn.labels, 24)[2:4])
+    assert len(read) == 2
+    assert max(read) < drawn.rgb.size / 20
+
+
+def test_an_error_rate_that_was_asked_for_holds_after_opening_again():
+    bundle = load_bundle("lite")
+    manifest = bundle.manifest
+    run = {
+        "bundle": {
+            "name": "lite",
+            "version": manifest.version,
+            "digest": bundle.digest,
+            "member_weights": {member.name: 1.0 for member in manifest.members},
+            "threshold": 0.5,
+        },
+        "parameters": {"bundle": "lite", "weighting": None, "error_rate": 0.02},
+        "engine": "keras",
+        "device": "cpu",
+    }
+    strict = run_by_record(run).bounds
+    run["parameters"]["error_rate"] = 0.2
+    loose = run_by_record(run).bounds
+    assert strict[0] < loose[0]
+    assert strict[1] > loose[1]
+    run["parameters"]["error_rate"] = None
+    assert run_by_record(run).bounds is None
+
+
+def test_errors_of_readers_and_writers_are_one_notification(tmp_path, notices, monkeypatch):
+    for name in ("cells.csv", "images.csv", "run.json"):
+        (tmp_path / name).write_text("label\n")
+    with pytest.raises(InputError, match="not a table"):
+        read(tmp_path)
+    monkeypatch.setattr(napari, "current_viewer", object)
+    assert read(tmp_path) == [(None,)]
+    assert "cells.csv: not a table that all-detect wrote" in notices[-1]
+    assert write_cells(str(tmp_path / "x.csv"), None, {"name": "cells", "metadata": {}}) == [str(tmp_path / "x.csv")]
+    assert "labels 'cells' have no scores; score their image first" in notices[-1]
+    assert len(notices) == 2
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_errors_that_nobody_thought_of_are_notifications_too(tmp_path, notices, monkeypatch, capsys):
+    @notified(lambda path: "instead")
+    def fails(path):
+        return json.loads(path)
+
+    with pytest.raises(ValueError, match="Expecting value"):
+        fails("no JSON")
+    monkeypatch.setattr(napari, "current_viewer", object)
+    assert fails("no JSON") == "instead"
+    assert notices[-1].startswith("JSONDecodeError: Expecting value")
+    assert "\n" not in notices[-1]
+    assert "Traceback" in capsys.readouterr().err  # for whoever is asked for a report
