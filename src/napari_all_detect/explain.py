@@ -16,6 +16,7 @@ from napari_all_detect.bundle import Bundle, Member, load_bundle
 from napari_all_detect.engines.keras import choose_device, load_member
 from napari_all_detect.errors import InputError
 from napari_all_detect.networks import preprocess
+from napari_all_detect.stain import normalise_stain
 
 __all__ = ["GradCam", "grad_cam"]
 
@@ -52,7 +53,7 @@ def grad_cam(bundle: Bundle, crops: NDArray[np.uint8], weights: ArrayLike, *, de
     ----------
     bundle : Bundle
     crops : (N, s, s, 3) uint8
-        As the networks see them; s is the bundle's crop size.
+        Cells on black; s is the bundle's crop size. If the bundle normalises the stain, so does this.
     weights : (M,) float
         Of the members in the ensemble's map, as in Eq. 2; their scale does not matter.
     device : {"auto", "cpu", "gpu"}
@@ -83,7 +84,8 @@ def grad_cam(bundle: Bundle, crops: NDArray[np.uint8], weights: ArrayLike, *, de
         raise InputError(f"crops of shape {crops.shape[1:]}; bundle {bundle.label} takes ({size}, {size}, 3)")
     if weights.shape != (n_members,):
         raise InputError(f"{weights.size} weights; expected one for each of {n_members} members")
-    members = _to_unit_range(_maps(bundle, crops, choose_device(device)))
+    seen = normalise_stain(crops, manifest.crop.stain_normalisation)
+    members = _to_unit_range(_maps(bundle, seen, choose_device(device)))
     ensemble = np.einsum("m,nmyx->nyx", weights, members, dtype=np.float64)
     return GradCam(members, _to_unit_range(ensemble))
 

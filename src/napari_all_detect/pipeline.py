@@ -25,6 +25,7 @@ from napari_all_detect.fast_calls import FastCalls
 from napari_all_detect.params import LARGEST_LABEL, ScoreParams
 from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.sources import RgbPlane, as_rgb
+from napari_all_detect.stain import normalise_stain
 
 __all__ = [
     "CutCells",
@@ -117,7 +118,7 @@ class ScoredImage:
     table : DataFrame
         A row per cell: the columns of `cells.csv`.
     crops : (N, s, s, 3) uint8
-        What the networks saw, in the order of the table.
+        The cells, in the order of the table: what the networks saw, unless the bundle normalises the stain first.
     member_probabilities : (N, M, 2) float32
         Each member's probabilities of (Hem, ALL); NaN where fast calls did without it.
     summary : DataFrame
@@ -247,7 +248,8 @@ def cut_cells(given: PlaneInput, params: ScoreParams, crop: Crop) -> CutCells:
 
 def score_cells(scorer: Scorer, cut: CutCells, progress: Progress | None = None) -> ScoredImage:
     """Score the cells that `cut_cells` found, and tabulate."""
-    probabilities = scorer.engine.predict(cut.crops, progress)
+    seen = normalise_stain(cut.crops, scorer.bundle.manifest.crop.stain_normalisation)
+    probabilities = scorer.engine.predict(seen, progress)
     trusted = _trust(scorer, cut.geometry, cut.crops, cut.labels.shape, cut.scale)
     columns = cut.geometry | _scores(scorer, probabilities) | trusted | cut.names | {"bundle": scorer.bundle.label}
     cells = table.typed(table.cell_columns(scorer.members), columns, len(cut.crops))

@@ -3,8 +3,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from skimage.color import bex_from_rgb, rgb_from_bex
 
-from all_detect_training.augment import augment, random_transforms
+from all_detect_training.augment import augment, jitter_stain, random_transforms
 
 SIZE = 40
 STILL = {"rotation_degrees": 0.0, "zoom": 0.0, "shift": 0.0}
@@ -113,3 +114,32 @@ def test_the_same_generator_draws_the_same(crops: NDArray[np.uint8]) -> None:
     one, same, other = (moved(crops, np.random.default_rng(seed), **ranges) for seed in (3, 3, 4))
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()
+
+
+def test_other_stains_keep_the_black_and_every_cell_its_own(crops: NDArray[np.uint8]) -> None:
+    cells = np.maximum(crops, 1)
+    cells[:, :10] = 0
+    other = jitter_stain(cells, 0.3, np.random.default_rng(0))
+    assert other.dtype == np.uint8
+    np.testing.assert_array_equal(other.any(axis=-1), cells.any(axis=-1))
+    change = np.abs(other.astype(float) - cells).mean(axis=(1, 2))
+    assert change.min() > 0
+    assert len({tuple(row) for row in change.round(3).tolist()}) == len(cells)
+
+
+def test_no_jitter_draws_no_number_and_changes_nothing(crops: NDArray[np.uint8]) -> None:
+    rng = np.random.default_rng(0)
+    assert jitter_stain(crops, 0.0, rng) is crops
+    assert rng.random() == np.random.default_rng(0).random()
+
+
+def test_more_jitter_goes_further_and_never_beyond_what_is_said() -> None:
+    cell = np.full((200, 4, 4, 3), (150, 110, 170), np.uint8)
+    near, far = (jitter_stain(cell, strength, np.random.default_rng(1)) for strength in (0.05, 0.2))
+    assert near.std(axis=0).mean() < far.std(axis=0).mean()
+    # Largest offset and factor of each stain, seen through the stains' own colours.
+    density = -np.log((cell[0, 0, 0] + 1.0) / 256)
+    amounts = np.abs(density @ bex_from_rgb)
+    bound = (0.2 * amounts + 0.2) @ np.abs(rgb_from_bex)
+    found = np.abs(-np.log((far[:, 0, 0].astype(float) + 1) / 256) - density).max(axis=0)
+    assert (found <= bound + 0.01).all()

@@ -191,3 +191,25 @@ def test_the_same_code_trains_on_jax_in_bf16() -> None:
     losses = [row["loss"] for row in told["history"]]
     assert len(losses) == 4
     assert losses[-1] < losses[0]
+
+
+def test_stain_options_reach_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, split = coloured()
+    asked: list[tuple[str, Any]] = []
+
+    def normalise(crops: Any, method: str | None) -> Any:
+        asked.append(("normalisation", method))
+        return crops // 2
+
+    def jitter(crops: Any, strength: float, _: Any) -> Any:
+        assert crops.max() < 128
+        asked.append(("jitter", strength))
+        return crops
+
+    monkeypatch.setattr(fit, "normalise_stain", normalise)
+    monkeypatch.setattr(fit, "jitter_stain", jitter)
+    params = replace(PARAMS, epochs=1, stain_normalisation="reinhard", stain_jitter=0.2)
+    fit_ensemble(cells, split, params, tmp_path)
+    assert asked[0] == ("normalisation", "reinhard")
+    assert set(asked[1:]) == {("jitter", 0.2)}
+    assert json.loads((tmp_path / "params.json").read_text())["stain_normalisation"] == "reinhard"

@@ -112,12 +112,14 @@ class Member(WeightsFile):
 
 
 class Crop(Model):
-    """How cells are cut out, at the scale at which the members were trained."""
+    """How cells are cut out, at the scale at which the members were trained, and shown to them."""
 
     size: Annotated[int, Field(ge=16, le=2048)]
     background: Literal["black"] = "black"
     pixel_size_um: Annotated[float, Field(gt=0)] | None = None
     cell_diameter_px: Annotated[float, Field(gt=0)]
+    stain_normalisation: Literal["reinhard", "macenko"] | None = None
+    """What brings the cells' colours to a reference before members see them (`napari_all_detect.stain`)."""
 
 
 class ClassBounds(Model):

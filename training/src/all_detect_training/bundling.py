@@ -129,7 +129,11 @@ def _manifest(raw: Run, about: About, targets: TrustTargets) -> Manifest:
         "created": run.record["created"],
         "research_use_only": True,
         "classes": ("Hem", "ALL"),
-        "crop": {"size": run.params.crop_size, "cell_diameter_px": _training_diameter_px(run)},
+        "crop": {
+            "size": run.params.crop_size,
+            "cell_diameter_px": _training_diameter_px(run),
+            "stain_normalisation": run.params.stain_normalisation,
+        },
         "members": [
             _member(run, spec, temperature, validation[spec.architecture])
             for spec, temperature in zip(run.params.members, temperatures, strict=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from all_detect_training.augment import augment, random_transforms
+from all_detect_training.augment import augment, jitter_stain, random_transforms
 from all_detect_training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from all_detect_training.compiling import compile_network
 from all_detect_training.dataset import Cells
@@ -22,6 +22,7 @@ from all_detect_training.sampling import oversample
 from all_detect_training.schedule import triangular2_schedule
 from all_detect_training.weights import round_to_half, save_half_precision
 from napari_all_detect.networks import ARCHITECTURES, build_network, preprocess
+from napari_all_detect.stain import normalise_stain
 
 __all__ = ["fit_ensemble", "fit_member", "predict_p_all"]
 
@@ -49,6 +50,7 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
         Folder with `<architecture>_notop.weights.h5`; an architecture without a file there starts from scratch.
     """
     (run / "members").mkdir(parents=True, exist_ok=True)
+    cells = replace(cells, crops=normalise_stain(cells.crops, params.stain_normalisation))
     for spec in params.members:
         predictions = run / f"{spec.architecture}.npy"
         if predictions.exists():
@@ -231,7 +233,8 @@ def _train_epoch(
             zoom=params.zoom,
             shift=params.shift,
         )
-        pixels = preprocess(augment(cells.crops[batch], moves), spec.input_size, mode)
+        crops = jitter_stain(cells.crops[batch], params.stain_jitter, rng)
+        pixels = preprocess(augment(crops, moves), spec.input_size, mode)
         losses.append(network.train_on_batch(pixels, classes[batch]))
         network.reset_metrics()
     return float(np.mean(losses))

@@ -45,6 +45,11 @@ class FitParams:
     zoom: float = 0.1
     shift: float = 0.1
     """Largest zoom and shift, as shares of the crop's side."""
+    stain_jitter: float = 0.0
+    """Largest change of a stain's amount and, in optical density, of its offset; 0 leaves the colours as they are."""
+    stain_normalisation: str | None = None
+    """How each cell's colours are brought to a reference's first, here and when the bundle scores: `reinhard`, `macenko`
+    or not at all."""
     train_share: float = 0.60
     validation_share: float = 0.15
     """The rest of every class is the test set."""
