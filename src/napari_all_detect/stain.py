@@ -107,7 +107,7 @@ def _macenko(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     if strongest.min() <= 0:
         return pixels.astype(np.float64)
     restained = np.asarray(STAINS).T @ (amounts * (np.array(STRENGTHS) / strongest)[:, None])
-    return 256 * np.exp(-restained.T) - 1
+    return np.asarray(256 * np.exp(-restained.T) - 1)
 
 
 def _stains_of(density: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -117,4 +117,4 @@ def _stains_of(density: NDArray[np.float64]) -> NDArray[np.float64]:
     x, y = (density @ plane).T
     angles = np.percentile(np.arctan2(x, y), EXTREMES)
     stains = np.stack([np.sin(angles), np.cos(angles)], axis=1) @ plane.T
-    return stains[np.argsort(-stains[:, 0] / np.linalg.norm(stains, axis=1))]
+    return np.asarray(stains[np.argsort(-stains[:, 0] / np.linalg.norm(stains, axis=1))])

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from all_detect_training import cli, runs
+from all_detect_training.commands import fit as fit_command
 from all_detect_training.dataset import Cells
 from all_detect_training.fit import predict_p_all
 from all_detect_training.metrics import auc
@@ -49,7 +50,7 @@ def arguments(data: Path, run: Path, **changes: Any) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def presets(monkeypatch: pytest.MonkeyPatch, tiny: FitParams) -> None:
-    monkeypatch.setattr(cli, "PRESETS", {"tiny": tiny})
+    monkeypatch.setattr(fit_command, "PRESETS", {"tiny": tiny})
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def fitted(data: Path, tmp_path_factory: pytest.TempPathFactory, tiny: FitParams
         redirect_stdout(io.StringIO()) as out,
         redirect_stderr(io.StringIO()) as err,
     ):
-        patch.setattr(cli, "PRESETS", {"tiny": tiny})
+        patch.setattr(fit_command, "PRESETS", {"tiny": tiny})
         assert cli.main(arguments(data, run)) == 0
     return Fitted(data, run, out.getvalue(), err.getvalue())
 
@@ -237,6 +238,8 @@ def test_errors_of_the_input_are_one_line_and_1(
         ({"smears": None, "cells": "there"}, "--mask-corner: goes with --smears"),
         ({"members": "vgg16,resnet"}, "--members: vgg16,resnet; expected some of vgg16,mobilenet"),
         ({"epochs": 0}, "whole number of at least 1"),
+        ({"stain_jitter": 1.5}, "expected a number between 0 and 1"),
+        ({"stain_normalisation": "vahadane"}, "--stain-normalisation"),
         ({"workers": "many"}, "whole number of at least 1"),
     ],
 )
@@ -263,7 +266,7 @@ def test_trunks_are_told_by_name_and_digest(data: Path, tmp_path: Path, tiny: Fi
     (trunks / "vgg16_notop.weights.h5").write_bytes(b"abc")
     classes = {"Benign": "Hem", "Early": "ALL"}
     given = folder_set(data, classes, "smears")
-    plan = cli.plan_run(given, mask_corner_px=0, preset="tiny", params=tiny, trunks=trunks)
+    plan = runs.plan_run(given, mask_corner_px=0, preset="tiny", params=tiny, trunks=trunks)
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert plan["trunks"] == {"vgg16": f"vgg16_notop.weights.h5, SHA-256 {digest}", "mobilenet": "random"}
     assert str(tmp_path) not in json.dumps(plan)

@@ -112,11 +112,16 @@ def _what_it_is(manifest: Manifest) -> str:
         "Mondal et al. (2021), Eq. 2: a cell's probability of ALL is the mean of the members' probabilities, weighted "
         f"by each member's validation {manifest.ensemble.weighting}. A cell is called ALL from "
         f"{manifest.ensemble.threshold:g} on. Cells are shown alone on black, {manifest.crop.size} px wide crops at a "
-        f"scale at which the median cell measures {manifest.crop.cell_diameter_px:g} px.\n\n"
+        f"scale at which the median cell measures {manifest.crop.cell_diameter_px:g} px{_stain(manifest)}.\n\n"
         f"{_table(head, rows)}\n\n"
         f"Accuracy, AUC, F1 and kappa are those on the {manifest.members[0].validation.n} validation cells; they are "
         "the weights W_k that Eq. 2 can use.\n"
     )
+
+
+def _stain(manifest: Manifest) -> str:
+    method = manifest.crop.stain_normalisation
+    return f", each cell's colours brought to a reference's ({method})" if method else ""
 
 
 def _training_data(manifest: Manifest, notes: str) -> str:
@@ -335,6 +340,10 @@ def _fit_command(training: Mapping[str, Any]) -> str:
         words += [f"--epochs {params['epochs']}"]
     if preset is None or members != [m.architecture for m in preset.members]:
         words += [f"--members {','.join(members)}"]
+    if params.get("stain_jitter"):
+        words += [f"--stain-jitter {params['stain_jitter']:g}"]
+    if params.get("stain_normalisation"):
+        words += [f"--stain-normalisation {params['stain_normalisation']}"]
     return " ".join(["all-detect-train fit", *words, f"--seed {params['seed']} --out RUN"])
 
 

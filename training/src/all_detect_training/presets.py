@@ -48,8 +48,8 @@ class FitParams:
     stain_jitter: float = 0.0
     """Largest change of a stain's amount and, in optical density, of its offset; 0 leaves the colours as they are."""
     stain_normalisation: str | None = None
-    """How each cell's colours are brought to a reference's first, here and when the bundle scores: `reinhard`, `macenko`
-    or not at all."""
+    """What brings each cell's colours to a reference's first, here and when the bundle scores: `reinhard`, `macenko`
+    or nothing."""
     train_share: float = 0.60
     validation_share: float = 0.15
     """The rest of every class is the test set."""

@@ -1,0 +1,1 @@
+"""The commands of `all-detect-train`, one a module: what it is asked, and what it then does."""

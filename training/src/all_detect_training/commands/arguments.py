@@ -1,0 +1,81 @@
+"""What several commands are asked for in the same words."""
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from all_detect_training.cnmc import list_cnmc
+from all_detect_training.dataset import Kind, list_folders
+from all_detect_training.listing import LabelledImage, read_manifest
+from napari_all_detect.errors import OutputError
+
+__all__ = ["add_images", "at_least", "listed", "refuse_filled", "share"]
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Add what names labelled images."""
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument("--smears", type=Path, metavar="DIR", help="class folders of smears, which are segmented")
+    data.add_argument("--cells", type=Path, metavar="DIR", help="class folders of images of one cell each")
+    data.add_argument("--cnmc", type=Path, metavar="DIR", help="C-NMC 2019, in its folders as published")
+    data.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="CSV",
+        help="columns path, class (ALL or Hem), subject, and split if it is given",
+    )
+    parser.add_argument("--of-smears", action="store_true", help="the images of --manifest are smears, not cells")
+    parser.add_argument(
+        "--classes",
+        type=_classes,
+        default="all=ALL,hem=Hem",
+        metavar="FOLDER=CLASS,...",
+        help="what the images of each class folder are, ALL or Hem (default: %(default)s)",
+    )
+
+
+def listed(args: argparse.Namespace) -> tuple[Sequence[LabelledImage], Kind]:
+    """List the labelled images that were named, and say whether they are smears or cells."""
+    kind: Kind = "smears" if args.smears or args.of_smears else "cells"
+    if args.cnmc:
+        return list_cnmc(args.cnmc), kind
+    if args.manifest:
+        return read_manifest(args.manifest), kind
+    return list_folders(args.smears or args.cells, args.classes), kind
+
+
+def refuse_filled(out: Path) -> None:
+    """Raise OutputError unless `out` is a new or an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} exists already; name a new or an empty folder")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return what reads whole numbers from `least` on."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number of at least {least}")
+        return int(text)
+
+    return number
+
+
+def share(text: str) -> float:
+    """Read a number between 0 and 1, without either."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number between 0 and 1")
+    return value
+
+
+def _classes(text: str) -> dict[str, str]:
+    """Parse `Benign=Hem,Early=ALL`."""
+    pairs = [part.partition("=") for part in text.split(",")]
+    if any(not sub or "/" in sub or name not in ("ALL", "Hem") for sub, _, name in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected folders and ALL or Hem, such as Benign=Hem,Early=ALL")
+    return {sub: name for sub, _, name in pairs}
