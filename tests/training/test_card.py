@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from all_detect_training import card as card_module
 from all_detect_training.bundling import About, export_bundle
-from all_detect_training.card import model_card
+from all_detect_training.card import model_card, reproducing
 from all_detect_training.dataset import Cells
 from all_detect_training.presets import FitParams
 from napari_all_detect.bundle.manifest import Manifest
@@ -137,7 +136,7 @@ def commands(card: str) -> list[str]:
 
 
 def test_commands_to_reproduce(manifest: Manifest, tiny: FitParams, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(card_module, "PRESETS", {"tiny": tiny})
+    monkeypatch.setattr(reproducing, "PRESETS", {"tiny": tiny})
     fit, export = commands(model_card(manifest))
     assert fit == (
         "all-detect-train fit --preset tiny --smears DATA --classes Benign=Hem,Early=ALL,Pre=ALL --mask-corner 32 "
@@ -151,7 +150,7 @@ def test_commands_name_what_departs_from_the_preset(
     manifest: Manifest, tiny: FitParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preset = replace(tiny, epochs=9, members=tiny.members[:1])
-    monkeypatch.setattr(card_module, "PRESETS", {"tiny": preset})
+    monkeypatch.setattr(reproducing, "PRESETS", {"tiny": preset})
     training = {
         **manifest.training,
         "dataset": {**manifest.training["dataset"], "kind": "cells", "mask_corner_px": 0},

@@ -1,0 +1,121 @@
+"""The part of a model card on how well the members and their ensembles do, and how far that can be trusted."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from all_detect_training.card.tables import figures_table, interval, table
+from napari_all_detect.bundle.manifest import Manifest
+
+__all__ = ["confusion_section", "held_out_section", "trust_section"]
+
+CELL_COLUMNS = {
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "f1": "F1 of ALL",
+    "kappa": "kappa",
+    "balanced_accuracy": "balanced accuracy",
+}
+IMAGE_COLUMNS = {"auc": "AUC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
+ENSEMBLES = {
+    "equal": "SAP (simple average)",
+    "accuracy": "WEN-accuracy",
+    "auc": "WEN-AUC",
+    "f1": "WEN-F1",
+    "kappa": "WEN-kappa",
+}
+
+
+def held_out_section(manifest: Manifest) -> str:
+    """Tabulate members and ensembles on the test cells and images, and on subjects where they are known."""
+    metrics = manifest.metrics
+    rows = {**metrics["members"], **{name: metrics["ensembles"][k] for k, name in ENSEMBLES.items()}}
+    return (
+        f"## Held-out figures: {metrics['cells']} cells of {metrics['images']} test images\n\n"
+        f"Cells (a cell's truth is its image's class):\n\n{figures_table(rows, 'cell', CELL_COLUMNS)}\n\n"
+        "Images (an image's score is the mean probability of its cells):\n\n"
+        f"{figures_table(rows, 'image', IMAGE_COLUMNS)}\n"
+    )
+
+
+def confusion_section(manifest: Manifest) -> str:
+    """Tabulate the calls of the ensemble weighted by kappa."""
+    metrics = manifest.metrics
+    kappa, detail = metrics["ensembles"]["kappa"], metrics["kappa_detail"]
+    parts = ["### WEN-kappa in detail"]
+    for level, name in (("cell", "Cells"), ("image", "Images")):
+        rows = [
+            [f"true {c}", *map(str, row)] for c, row in zip(("Hem", "ALL"), detail["confusion"][level], strict=True)
+        ]
+        parts += [
+            f"{name} at {metrics['threshold']:g}: sensitivity {interval(kappa[level]['sensitivity'])}, specificity "
+            f"{interval(kappa[level]['specificity'])}.",
+            table(["", "called Hem", "called ALL"], rows),
+        ]
+    rows = [[name, interval(f["cell"]), interval(f["image"])] for name, f in detail["auc_by_folder"].items()]
+    hem = ", ".join(k for k, v in manifest.training["dataset"]["classes"].items() if v == "Hem")
+    parts += [f"AUC of each ALL folder against {hem}:", table(["folder", "cells", "images"], rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def trust_section(manifest: Manifest) -> str:
+    """Say how true the probabilities are, what is called uncertain, and what lies out of the domain."""
+    figures = manifest.metrics.get("trust")
+    return "" if figures is None else "\n\n".join([*_calibrated(manifest, figures), *_called(manifest, figures)]) + "\n"
+
+
+def _calibrated(manifest: Manifest, figures: Mapping[str, Any]) -> list[str]:
+    temperatures = {m.architecture: m.temperature for m in manifest.members}
+    temperatures["ensemble"] = manifest.ensemble.temperatures[manifest.ensemble.weighting]
+    rows = [
+        [
+            name,
+            f"{temperatures[name]:.3f}",
+            *(f"{f[side][key]:.3f}" for key in ("calibration_error", "log_loss") for side in ("before", "after")),
+        ]
+        for name, f in figures["calibration"].items()
+    ]
+    head = ["", "temperature", "calibration error before", "after", "log loss before", "after"]
+    diagram = [
+        [f"{row['n']}", f"{row['p_all']:.3f}", f"{row['share_all']:.3f}"]
+        for row in figures["calibration"]["ensemble"]["after"]["reliability"]
+    ]
+    return [
+        "## How far a score can be trusted",
+        "Temperatures were fitted on the validation cells; these are the test cells. Calibration error: the mean gap "
+        "between the probability given and the share of ALL cells, over 15 bins. All of it as if both classes were "
+        "equally frequent, as in training: where ALL is rarer, fewer cells of a given probability are ALL.",
+        table(head, rows),
+        "The ensemble's reliability after calibration, bin by bin:",
+        table(["cells", "mean probability", "share of ALL"], diagram),
+    ]
+
+
+def _called(manifest: Manifest, figures: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            f"{row['error_rate_all']:g} / {row['error_rate_hem']:g}" + (" (the bundle's own)" if i == 0 else ""),
+            *(_share_of(row[name], call) for name, call in (("ALL", "Hem"), ("Hem", "ALL"))),
+            *(_share_of(row[name], "uncertain") for name in ("ALL", "Hem")),
+        ]
+        for i, row in enumerate([figures["calls"]["own"], *figures["calls"]["by_rate"]])
+    ]
+    head = ["error rate kept to, ALL / Hem", "ALL called Hem", "Hem called ALL", "ALL uncertain", "Hem uncertain"]
+    parts = [
+        "A call is `uncertain` where either class is possible at the error rate kept to (split-conformal, each class "
+        "by itself, on the validation cells). On the test cells:",
+        table(head, rows),
+    ]
+    domain, of_test = manifest.domain, figures["domain"]
+    if domain is not None and of_test is not None:
+        parts += [
+            f"The domain is that of the colours of {domain.n} training cells; its border leaves out "
+            f"{domain.false_alarm_rate:.0%} of the validation cells at most. Of {of_test['cells']} test cells "
+            f"{of_test['in_domain'] / of_test['cells']:.1%} are in it, and {of_test['blurred'] / of_test['cells']:.1%} "
+            "are flagged as blurred."
+        ]
+    return parts
+
+
+def _share_of(counts: Mapping[str, int], call: str) -> str:
+    n = sum(counts.values())
+    return f"{counts[call] / n:.1%}" if n else "n/a"

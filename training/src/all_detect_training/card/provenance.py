@@ -1,0 +1,86 @@
+"""The part of a model card on what its members were trained on, and how."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from all_detect_training.card.tables import table
+from napari_all_detect.bundle.manifest import Manifest
+
+__all__ = ["split_section", "training_data_section", "training_section"]
+
+
+def training_data_section(manifest: Manifest, notes: str) -> str:
+    """Say what it was trained on; `notes` are included as they are."""
+    data, counts = manifest.training["dataset"], manifest.training["split"]["counts"]
+    rows = [
+        [folder, data["classes"][folder], *(f"{side[folder]['images']} / {side[folder]['cells']}" for side in sides)]
+        for sides in [list(counts.values())]
+        for folder in data["classes"]
+    ]
+    origin = (
+        f"Cells were found in whole smears{_finder(data)}, and a cell takes the class of its image: a **weak label**, "
+        "as a smear of leukemia holds normal cells too."
+        if data["kind"] == "smears"
+        else "Every image shows one cell, of the class of its folder."
+    )
+    masked = data["mask_corner_px"]
+    parts = [
+        "## Training data",
+        "\n".join(line for line in (data["name"], data["citation"]) if line),
+        f"{data['images']} images. {origin}"
+        + (
+            f" Cells that reach into the lower right {masked} x {masked} px were left out: a scale bar is there."
+            if masked
+            else ""
+        ),
+        "Images with cells / cells:",
+        table(["folder", "class", *counts], rows),
+        notes.strip(),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _finder(data: Mapping[str, Any]) -> str:
+    """Say what found the cells."""
+    finder = data.get("segmentation") or {}
+    return f" (segmentation `{finder.get('bundle', finder['method'])}`)" if finder else ""
+
+
+def split_section(manifest: Manifest) -> str:
+    """Say what trained, validated and tested."""
+    params, split = manifest.training["params"], manifest.training["split"]
+    if split["subjects"] != "unknown":
+        return (
+            f"## How it was split\n\n{split['subjects']} subjects, {split['method']}. No subject, and no cell, is on "
+            "two sides. The validation cells choose each member's best epoch and its weight; the test images choose "
+            "nothing in a run.\n"
+        )
+    train, validation = params["train_share"], params["validation_share"]
+    return (
+        "## How it was split\n\n"
+        f"In each class folder, in the order of the images' numbers: the first {train:.0%} of the images train, the "
+        f"next {validation:.0%} validate, the last {1 - train - validation:.0%} test. All cells of an image are on one "
+        "side. The validation cells choose each member's best epoch and its weight; the test images choose "
+        "nothing in a run.\n"
+    )
+
+
+def training_section(manifest: Manifest) -> str:
+    """Say how it was trained, with every value."""
+    training = manifest.training
+    values = {k: v for k, v in training["params"].items() if k != "members"}
+    starts = training["trunks"]
+    members = [
+        [m["architecture"], starts[m["architecture"]], f"{training['params']['epochs'] * m.get('stretch', 1):.0f}"]
+        for m in training["params"]["members"]
+    ]
+    return (
+        "## How it was trained\n\n"
+        "As by Mondal et al. (2021): Adamax with the cyclical learning rate triangular2, categorical cross-entropy, "
+        "random oversampling of the smaller class, flips, rotation, zoom and shift. The epoch with the best "
+        f"validation AUC is kept. Weights are rounded to half precision before anything is measured. Preset "
+        f"`{training['preset']}`:\n\n"
+        f"{table(['parameter', 'value'], [[f'`{k}`', f'{v}'] for k, v in values.items()])}\n\n"
+        f"{table(['member', 'its trunk started from', 'epochs'], members)}\n\n"
+        f"Made with {', '.join(f'{k} {v}' for k, v in training['versions'].items() if v)}.\n"
+    )
