@@ -169,12 +169,12 @@ def test_subjects_by_hand() -> None:
     group = np.array(["s1"] * 4 + ["s2"] * 2 + ["s3"])
     is_all = np.array([True] * 4 + [False] * 3)
     p_all = np.array([0.9, 0.8, 0.4, 0.7, 0.2, 0.6, 0.95])
-    one = Classifier("WEN-kappa", 56, is_all, p_all, group)
-    table = subject_table(one).set_index("subject")
+    table = subject_table(group, is_all, p_all, 0.5).set_index("subject")
     assert table.index.tolist() == ["s3", "s1", "s2"]
     assert table.loc["s1", ["class", "cells", "called_all", "mean_p_all"]].tolist() == ["ALL", 4, 0.75, 0.7]
     assert 0.4 < table.loc["s1", "mean_p_all_low"] < 0.7 < table.loc["s1", "mean_p_all_high"] < 0.9
     assert table.loc["s3", ["mean_p_all_low", "mean_p_all_high"]].tolist() == [0.95, 0.95]
-    assert subject_auc(one)["value"] == 0.5
-    alone = Classifier("x", 56, is_all[:4], p_all[:4], group[:4])
-    assert subject_auc(alone) == {"value": None, "low": None, "high": None}
+    assert subject_auc(group, is_all, p_all)["value"] == 0.5
+    assert subject_auc(group[:4], is_all[:4], p_all[:4]) == {"value": None, "low": None, "high": None}
+    strict = subject_table(group, is_all, p_all, 0.85).set_index("subject")
+    assert strict.loc["s1", "called_all"] == 0.25

@@ -317,3 +317,35 @@ def test_a_name_that_no_bundle_can_have_is_refused(
     with pytest.raises(BundleError, match="name"):
         export_bundle(make_run(two_members), tmp_path / "out", About(name="My Bundle", version="1"))
     assert not (tmp_path / "out").exists()
+
+
+def test_where_subjects_are_known_they_are_drawn_and_scored_and_not_named(
+    make_run: MakeRun, two_members: dict[str, NDArray[np.float64]], made_up_cells: Cells, tmp_path: Path
+) -> None:
+    run = make_run(two_members)
+    side = dict(zip(made_up_cells.image.tolist(), split_of(made_up_cells).tolist(), strict=True))
+    subject = {image: f"Doe {k // 2}" for k, image in enumerate(dict.fromkeys(made_up_cells.image.tolist()))}
+    rows = [f"{image},{subject[image]},{side[image]}" for image in side]
+    (run / "images.csv").write_text("\n".join(["image,subject,split", *rows]) + "\n")
+    metrics = exported(run, tmp_path / "out")["metrics"]
+    test = split_of(made_up_cells) == "test"
+    subjects = np.array([subject[image] for image in made_up_cells.image[test].tolist()])
+    assert metrics["subjects"] == len(set(subjects.tolist())) == 3
+    assert metrics["interval"]["method"] == "percentile bootstrap over subjects"
+    p_all = two_members["mobilenet"].astype(np.float32)[test]
+    means = image_means(subjects, p_all)
+    truth = image_means(subjects, made_up_cells.is_all[test]) > 0.5
+    figures = metrics["members"]["mobilenet"]
+    assert figures["subject"]["auc"]["value"] == pytest.approx(sklearn_metrics.roc_auc_score(truth, means), abs=1e-6)
+
+    def of_cells(which: NDArray[np.intp]) -> float:
+        return float(((p_all >= 0.5) == made_up_cells.is_all[test])[which].mean())
+
+    expected = interval_over_images(of_cells, subjects, n=metrics["interval"]["resamples"], seed=0)
+    accuracy = figures["cell"]["accuracy"]
+    assert (accuracy["low"], accuracy["high"]) == pytest.approx(expected, abs=1e-6)
+    assert sum(row["cells"] for row in metrics["kappa_detail"]["subjects"]) == test.sum()
+    bundle = load_bundle(tmp_path / "out")
+    assert "### Subjects" in bundle.card
+    assert "whole subjects are drawn" in bundle.card
+    assert "Doe" not in bundle.card + (tmp_path / "out" / "bundle.json").read_text()

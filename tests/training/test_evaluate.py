@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
 from all_detect_training.cli import main
-from all_detect_training.evaluate import evaluation_figures
+from all_detect_training.evaluate import evaluation_figures, write_evaluation
 from napari_all_detect.pipeline import score_image
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
@@ -75,6 +75,27 @@ def test_figures_by_hand() -> None:
     }
     values = {name: figure["value"] for name, figure in figures["figures"].items()}
     assert (values["auc"], values["accuracy"], values["sensitivity"], values["specificity"]) == (0.75, 0.75, 1.0, 0.5)
+    assert (figures["subjects"]["n"], figures["subjects"]["auc"]["value"]) == (2, 1.0)
+
+
+def test_subjects_have_a_table_of_their_own(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "image": ["a", "a", "b"],
+            "subject": ["1", "1", "2"],
+            "class": ["ALL", "ALL", "Hem"],
+            "p_all": np.array([0.9, 0.3, 0.2], np.float32),
+            "call": ["ALL", "Hem", "Hem"],
+            "in_domain": pd.array([None, None, None], dtype="boolean"),
+        }
+    )
+    printed = write_evaluation(tmp_path / "known", table, evaluation_figures(table, 0.5))
+    rows = pd.read_csv(tmp_path / "known" / "subjects.csv", dtype={"subject": str}).set_index("subject")
+    assert rows.loc["1", ["class", "cells", "called_all", "mean_p_all"]].tolist() == ["ALL", 2, 0.5, 0.6]
+    assert "2 subjects, AUC of their mean P(ALL) 1.000" in printed
+    unknown = table.assign(subject="")
+    assert "subjects," not in write_evaluation(tmp_path / "unknown", unknown, evaluation_figures(unknown, 0.5))
+    assert not (tmp_path / "unknown" / "subjects.csv").exists()
 
 
 def test_parts_that_are_none_are_named(

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
-from all_detect_training.ablation import Classifier, classifiers, table_4
+from all_detect_training.ablation import THRESHOLD, Classifier, classifiers, table_4
 from all_detect_training.bundling import About, export_bundle
 from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.report import Panel, chosen_cells, write_report
@@ -66,10 +66,11 @@ def _best(of: Sequence[Classifier]) -> Classifier:
 def _subjects(run: Run, of: Sequence[Classifier]) -> tuple[str, pd.DataFrame]:
     """Return the table of subjects, and its caption."""
     one = _best(of)
-    figure = subject_auc(one)
+    figure = subject_auc(one.group, one.is_all, one.p_all)
     value, low, high = (figure[key] for key in ("value", "low", "high"))
     told = "not defined" if value is None else f"{value:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})")
-    return f"{BEST} at {run.params.crop_size} px: AUC of the subjects' mean P(ALL) {told}", subject_table(one)
+    table = subject_table(one.group, one.is_all, one.p_all, THRESHOLD)
+    return f"{BEST} at {run.params.crop_size} px: AUC of the subjects' mean P(ALL) {told}", table
 
 
 def _panels(run: Run, of: Sequence[Classifier]) -> list[Panel]:

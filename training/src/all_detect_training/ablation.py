@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from all_detect_training.held_out import ensemble_p_all
 from all_detect_training.metrics import member_figures
 from all_detect_training.resampling import confusion_by_group, resamples, weighted_auc, with_interval
 from all_detect_training.runs import Run
+from all_detect_training.voting import ensemble_p_all
 from napari_all_detect.bundle.manifest import Validation
 
-__all__ = ["FIGURES", "PUBLISHED", "Classifier", "classifiers", "paper_figures", "table_4"]
+__all__ = ["FIGURES", "PUBLISHED", "THRESHOLD", "Classifier", "classifiers", "paper_figures", "table_4"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]

@@ -1,4 +1,4 @@
-"""From cells to subjects: what the best ensemble says of each, and how sure the cells are of it."""
+"""From cells to subjects: what an ensemble says of each, and how sure the cells are of it."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from all_detect_training.ablation import THRESHOLD, Classifier
 from all_detect_training.resampling import (
     DIGITS,
     LEVEL,
@@ -19,14 +18,22 @@ from all_detect_training.resampling import (
 
 __all__ = ["subject_auc", "subject_table"]
 
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.floating]
+Names = NDArray[np.str_]
 
-def subject_table(one: Classifier) -> pd.DataFrame:
-    """Return a row per subject of the test cells.
+
+def subject_table(subject: Names, is_all: Bools, p_all: Floats, threshold: float) -> pd.DataFrame:
+    """Return a row per subject.
 
     Parameters
     ----------
-    one : Classifier
-        Its groups are subjects.
+    subject : (N,) str
+        Whose each cell is.
+    is_all : (N,) bool
+    p_all : (N,) float
+    threshold : float
+        From which a cell is called ALL.
 
     Returns
     -------
@@ -35,28 +42,26 @@ def subject_table(one: Classifier) -> pd.DataFrame:
         `mean_p_all_high`: 95% percentile bootstrap interval over the subject's cells. Sorted by `mean_p_all`, the
         highest first.
     """
-    rows = [_row(one, subject) for subject in np.unique(one.group).tolist()]
+    rows = [_row(name, is_all[subject == name], p_all[subject == name], threshold) for name in np.unique(subject)]
     return pd.DataFrame(rows).sort_values("mean_p_all", ascending=False, kind="stable", ignore_index=True)
 
 
-def subject_auc(one: Classifier) -> dict[str, float | None]:
+def subject_auc(subject: Names, is_all: Bools, p_all: Floats) -> dict[str, float | None]:
     """Return the AUC of the subjects' mean p_all, and its interval from resampled subjects; None if not defined."""
-    subjects, index = np.unique(one.group, return_inverse=True)
+    subjects, index = np.unique(subject, return_inverse=True)
     n = np.bincount(index)
-    is_all = np.bincount(index, weights=one.is_all) / n > 0.5
-    score = np.bincount(index, weights=one.p_all) / n
-    return with_interval(weighted_auc(is_all, score, resamples(len(subjects))))
+    of_all = np.bincount(index, weights=is_all) / n > 0.5
+    score = np.bincount(index, weights=p_all) / n
+    return with_interval(weighted_auc(of_all, score, resamples(len(subjects))))
 
 
-def _row(one: Classifier, subject: str) -> dict[str, object]:
-    there = one.group == subject
-    p_all = np.asarray(one.p_all[there], np.float64)
-    low, high = _interval_of_mean(p_all)
+def _row(name: str, is_all: Bools, p_all: Floats, threshold: float) -> dict[str, object]:
+    low, high = _interval_of_mean(p_all.astype(np.float64))
     return {
-        "subject": subject,
-        "class": "ALL" if one.is_all[there].mean() > 0.5 else "Hem",
-        "cells": int(there.sum()),
-        "called_all": round(float((p_all >= THRESHOLD).mean()), DIGITS),
+        "subject": str(name),
+        "class": "ALL" if is_all.mean() > 0.5 else "Hem",
+        "cells": len(p_all),
+        "called_all": round(float((p_all >= np.float32(threshold)).mean()), DIGITS),
         "mean_p_all": round(float(p_all.mean()), DIGITS),
         "mean_p_all_low": round(low, DIGITS),
         "mean_p_all_high": round(high, DIGITS),

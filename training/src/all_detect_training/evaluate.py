@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from all_detect_training.ablation import FIGURES, paper_figures
+from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.calibration import calibration_error, reliability
 from all_detect_training.dataset import Kind
 from all_detect_training.listing import LabelledImage
@@ -26,7 +28,7 @@ from napari_all_detect.params import ScoreParams
 from napari_all_detect.pipeline import PlaneInput, Scorer, open_scorer, score_plane
 from napari_all_detect.sources import find_images, open_planes
 
-__all__ = ["evaluate", "evaluation_figures", "write_evaluation"]
+__all__ = ["evaluate", "evaluation_figures", "subjects_known", "write_evaluation"]
 
 log = logging.getLogger(__name__)
 CALLS = ("ALL", "Hem", "uncertain")
@@ -77,10 +79,11 @@ def evaluation_figures(table: pd.DataFrame, threshold: float) -> dict[str, Any]:
     figures : dict
         `cells`, `images`, `in_domain` (share, None without a domain), `calls` (of each class), `calibration_error`, and
         the figures of the paper, kappa, sensitivity and specificity with intervals from resampled subjects, or images
-        where subjects are unknown. What is not defined is None.
+        where subjects are unknown; `subjects`, where they are known: their number and the AUC of the mean p_all of
+        their cells. What is not defined is None.
     """
-    is_all, p_all = (table["class"] == "ALL").to_numpy(), table["p_all"].to_numpy(np.float32)
-    by_subject = bool((table["subject"] != "").all())
+    is_all, p_all = _truth_and_score(table)
+    by_subject = subjects_known(table)
     groups, group = np.unique(table["subject" if by_subject else "image"].to_numpy(str), return_inverse=True)
     times = resamples(len(groups))
     confusion = times @ confusion_by_group(is_all, p_all >= np.float32(threshold), group, len(groups))
@@ -91,6 +94,7 @@ def evaluation_figures(table: pd.DataFrame, threshold: float) -> dict[str, Any]:
     return {
         "cells": len(table),
         "images": int(table["image"].nunique()),
+        **({"subjects": {"n": len(groups), "auc": subject_auc(groups[group], is_all, p_all)}} if by_subject else {}),
         "resampled": "subjects" if by_subject else "images",
         "threshold": threshold,
         "in_domain": round(float(table["in_domain"][known].astype(bool).mean()), DIGITS) if known.any() else None,
@@ -100,8 +104,13 @@ def evaluation_figures(table: pd.DataFrame, threshold: float) -> dict[str, Any]:
     }
 
 
+def subjects_known(table: pd.DataFrame) -> bool:
+    """Return whether every cell's subject is known."""
+    return bool((table["subject"] != "").all())
+
+
 def write_evaluation(out: Path, table: pd.DataFrame, figures: Mapping[str, Any]) -> str:
-    """Write `cells.csv` and `figures.json`, and return what is to be printed.
+    """Write `cells.csv`, `figures.json` and, where subjects are known, `subjects.csv`; return what is to be printed.
 
     Raises
     ------
@@ -111,6 +120,9 @@ def write_evaluation(out: Path, table: pd.DataFrame, figures: Mapping[str, Any])
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "cells.csv").write_text(table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+        if subjects_known(table):
+            rows = subject_table(table["subject"].to_numpy(str), *_truth_and_score(table), figures["threshold"])
+            (out / "subjects.csv").write_text(rows.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
         (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{out}: can't be written ({error.strerror}); name another folder") from error
@@ -130,6 +142,11 @@ def _scored(scorer: Scorer, image: LabelledImage, kind: Kind) -> pd.DataFrame:
     return scored.table.assign(**{"class": "ALL" if image.is_all else "Hem", "subject": image.subject})
 
 
+def _truth_and_score(table: pd.DataFrame) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Return whether each cell is ALL, and its p_all."""
+    return (table["class"] == "ALL").to_numpy(), table["p_all"].to_numpy(np.float32)
+
+
 def _counts(calls: pd.Series) -> dict[str, int]:
     return {call: int((calls == call).sum()) for call in CALLS}
 
@@ -138,6 +155,9 @@ def _printed(figures: Mapping[str, Any]) -> str:
     lines = [f"{figures['cells']} cells of {figures['images']} images; intervals resample {figures['resampled']}"]
     for name, figure in figures["figures"].items():
         lines.append(f"{FIGURES.get(name, name):<14}{_shown(figure)}")
+    if "subjects" in figures:
+        of_subjects = figures["subjects"]
+        lines.append(f"{of_subjects['n']} subjects, AUC of their mean P(ALL) {_shown(of_subjects['auc'])}")
     for name, counts in figures["calls"].items():
         n = max(sum(counts.values()), 1)
         lines.append(f"{name} cells called " + ", ".join(f"{call} {counts[call] / n:.1%}" for call in CALLS))

@@ -1,13 +1,14 @@
-"""How well the members and every ensemble of them do on the test images."""
+"""How well the members and every ensemble of them do on the test images: for their cells, the images, the subjects."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from all_detect_training.by_subject import subject_table
 from all_detect_training.dataset import Cells
-from all_detect_training.metrics import image_means
 from all_detect_training.resampling import (
     LEVEL,
     RESAMPLES,
@@ -19,17 +20,40 @@ from all_detect_training.resampling import (
     with_interval,
 )
 from all_detect_training.runs import Run
+from all_detect_training.voting import ensemble_p_all
 from napari_all_detect.bundle.manifest import Validation
-from napari_all_detect.ensemble import combine, member_weights
-from napari_all_detect.errors import InputError
 from napari_all_detect.params import WEIGHTINGS
 from napari_all_detect.trust import calibrate
 
-__all__ = ["ensemble_p_all", "held_out_figures"]
+__all__ = ["held_out_figures"]
 
 Bools = NDArray[np.bool_]
 Counts = NDArray[np.int64]
 Floats = NDArray[np.floating]
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Level:
+    """Cells taken together, or each by itself.
+
+    Attributes
+    ----------
+    item : (N,) int
+        The cell's image, subject or itself.
+    group : (I,) int
+        What each item is drawn with.
+    is_all : (I,) bool
+        The class of each item; of an image or a subject that of most of its cells.
+    """
+
+    item: Indices
+    group: Indices
+    is_all: Bools
+
+    def score(self, p_all: Floats) -> Floats:
+        """Return the mean p_all of each item's cells, (N,) -> (I,)."""
+        return np.bincount(self.item, weights=p_all) / np.bincount(self.item)
 
 
 def held_out_figures(
@@ -46,91 +70,100 @@ def held_out_figures(
     temperatures : mapping of str to float
         Of the combined vote, for each weighting.
     threshold : float
-        From which a cell, or an image by the mean of its cells, is called ALL.
+        From which a cell, or an image or a subject by the mean of its cells, is called ALL.
 
     Returns
     -------
     figures : dict
-        `members` and `ensembles`: a row each, with figures for cells and for images (mean p_all of an image's
-        cells), each with its interval from resampling whole images; `kappa_detail`: confusion matrices and the AUC of
-        every ALL folder against all Hem cells. A figure that is not defined is None.
+        `members` and `ensembles`: a row each, with figures for `cell`, `image` and, where subjects are known, `subject`
+        (by the mean p_all of its cells), each with its interval from resampling whole subjects, or images where
+        subjects are unknown; `kappa_detail`: confusion matrices, the AUC of every ALL folder against all Hem cells, and
+        a row per subject, which is not named. A figure that is not defined is None.
     """
     test = run.split == "test"
     cells, p_all = run.cells[test], run.p_all[test].astype(np.float64)
-    times = resamples(len(np.unique(cells.image)))
+    subject = None if run.subject is None else run.subject[test]
+    levels = _levels(cells, subject)
+    times = resamples(int(levels["cell"].group.max()) + 1)
     figures = list(validation.values())
     ensembles = {w: calibrate(ensemble_p_all(p_all, figures, w), temperatures[w]) for w in WEIGHTINGS}
+    drawn = "images" if subject is None else "subjects"
     return {
         "split": "test",
         "cells": len(cells),
-        "images": times.shape[1],
+        "images": len(levels["image"].is_all),
+        **({} if subject is None else {"subjects": len(levels["subject"].is_all)}),
         "threshold": threshold,
         "interval": {
             "level": LEVEL,
-            "method": "percentile bootstrap over images",
+            "method": f"percentile bootstrap over {drawn}",
             "resamples": RESAMPLES,
             "seed": RESAMPLING_SEED,
         },
-        "members": {name: _row(cells, p_all[:, k], times, threshold) for k, name in enumerate(validation)},
-        "ensembles": {name: _row(cells, p, times, threshold) for name, p in ensembles.items()},
-        "kappa_detail": _detail(cells, ensembles["kappa"], times, threshold),
+        "members": {name: _row(levels, p_all[:, k], times, threshold) for k, name in enumerate(validation)},
+        "ensembles": {name: _row(levels, p, times, threshold) for name, p in ensembles.items()},
+        "kappa_detail": _detail(cells, levels, ensembles["kappa"], times, threshold)
+        | ({} if subject is None else {"subjects": _subjects(subject, cells, ensembles["kappa"], threshold)}),
     }
 
 
-def ensemble_p_all(p_all: Floats, validation: Sequence[Validation], weighting: str) -> NDArray[np.float32]:
-    """Return P(ALL) of the members' weighted votes, (N, M) -> (N,), at temperature 1.
-
-    Raises
-    ------
-    InputError
-        If no member weighs anything.
-    """
-    weights = member_weights(validation, weighting)
-    if weights.sum() == 0:
-        raise InputError(
-            f"no member's validation {weighting} is above 0, so nothing was learned; train on more cells or longer"
-        )
-    return combine(np.stack([1 - p_all, p_all], axis=-1), weights)[:, 1]
-
-
-def _row(cells: Cells, p_all: Floats, times: Counts, threshold: float) -> dict[str, Any]:
-    """Return the figures of one classifier for cells and for images."""
-    images, index = np.unique(cells.image, return_inverse=True)
-    is_all, score = image_means(cells.image, cells.is_all) > 0.5, image_means(cells.image, p_all)
-    return {
-        "cell": _figures(cells.is_all, p_all, index, times, threshold),
-        "image": _figures(is_all, score, np.arange(len(images)), times, threshold),
+def _levels(cells: Cells, subject: NDArray[np.str_] | None) -> dict[str, Level]:
+    """Return cells, images and, where they are known, subjects; the widest of them are what is drawn."""
+    items = {
+        "cell": np.arange(len(cells)),
+        "image": np.unique(cells.image, return_inverse=True)[1],
+        **({} if subject is None else {"subject": np.unique(subject, return_inverse=True)[1]}),
     }
+    drawn = items["image" if subject is None else "subject"]
+    first = {name: np.unique(item, return_index=True)[1] for name, item in items.items()}
+    share_all = {name: np.bincount(item, weights=cells.is_all) / np.bincount(item) for name, item in items.items()}
+    return {name: Level(item, drawn[first[name]], share_all[name] > 0.5) for name, item in items.items()}
 
 
-def _figures(is_all: Bools, p_all: Floats, image: NDArray[np.intp], times: Counts, threshold: float) -> dict[str, Any]:
+def _row(levels: Mapping[str, Level], p_all: Floats, times: Counts, threshold: float) -> dict[str, Any]:
+    """Return the figures of one classifier at each level."""
+    return {name: _figures(level, level.score(p_all), times, threshold) for name, level in levels.items()}
+
+
+def _figures(level: Level, score: Floats, times: Counts, threshold: float) -> dict[str, Any]:
     """Return AUC and the figures of the calls, each with its interval."""
-    calls = call_figures(times @ confusion_by_group(is_all, p_all >= np.float32(threshold), image, times.shape[1]))
-    values = {"auc": weighted_auc(is_all, p_all, times[:, image]), **calls}
+    called = score >= np.float32(threshold)
+    calls = call_figures(times @ confusion_by_group(level.is_all, called, level.group, times.shape[1]))
+    values = {"auc": weighted_auc(level.is_all, score, times[:, level.group]), **calls}
     return {name: with_interval(v) for name, v in values.items()}
 
 
-def _detail(cells: Cells, p_all: Floats, times: Counts, threshold: float) -> dict[str, Any]:
+def _detail(
+    cells: Cells, levels: Mapping[str, Level], p_all: Floats, times: Counts, threshold: float
+) -> dict[str, Any]:
     """Return the confusion matrices, and the AUC of every ALL folder against all Hem cells."""
-    images, index = np.unique(cells.image, return_inverse=True)
-    is_all, score = image_means(cells.image, cells.is_all) > 0.5, image_means(cells.image, p_all)
-    folders = np.array([name.split("/", 1)[0] for name in images])
-    by_folder = {}
-    for folder in np.unique(folders[is_all]).tolist():
-        among = (folders == folder) | ~is_all
-        there = among[index]
-        by_folder[folder] = {
-            "cell": with_interval(weighted_auc(cells.is_all[there], p_all[there], times[:, index[there]])),
-            "image": with_interval(weighted_auc(is_all[among], score[among], times[:, among])),
-        }
+    folders = np.array([name.split("/", 1)[0] for name in cells.image.tolist()])
     return {
         "confusion": {
             "order": "rows: true Hem, ALL; columns: called Hem, ALL",
-            "cell": _confusion(cells.is_all, p_all >= np.float32(threshold)),
-            "image": _confusion(is_all, score >= np.float32(threshold)),
+            **{name: _confusion(one.is_all, one.score(p_all) >= np.float32(threshold)) for name, one in levels.items()},
         },
-        "auc_by_folder": by_folder,
+        "auc_by_folder": {
+            folder: {
+                name: _auc_of_some(levels[name], p_all, times, (folders == folder) | ~cells.is_all)
+                for name in ("cell", "image")
+            }
+            for folder in np.unique(folders[cells.is_all]).tolist()
+        },
     }
+
+
+def _auc_of_some(level: Level, p_all: Floats, times: Counts, among: Bools) -> dict[str, float | None]:
+    """Return the AUC of those items whose cells are `among` all."""
+    there = np.bincount(level.item[among], minlength=len(level.is_all)) > 0
+    auc = weighted_auc(level.is_all[there], level.score(p_all)[there], times[:, level.group[there]])
+    return with_interval(auc)
+
+
+def _subjects(subject: NDArray[np.str_], cells: Cells, p_all: Floats, threshold: float) -> list[dict[str, Any]]:
+    """Return a row per subject; a bundle goes out of the house, so that it names none."""
+    rows = subject_table(subject, cells.is_all, p_all, threshold).drop(columns="subject").to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def _confusion(is_all: Bools, called: Bools) -> list[list[int]]:

@@ -16,9 +16,9 @@ from all_detect_training.calibration import (
     reliability,
 )
 from all_detect_training.domain import fit_domain
-from all_detect_training.held_out import ensemble_p_all
 from all_detect_training.resampling import DIGITS
 from all_detect_training.runs import Run
+from all_detect_training.voting import ensemble_p_all
 from napari_all_detect.bundle.manifest import Conformal, Domain, Ensemble, Validation
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import WEIGHTINGS

@@ -1,6 +1,6 @@
 """The model card: what a bundle is, what it was trained on, how well it does, and what it must not be used for."""
 
-from all_detect_training.card.held_out import confusion_section, held_out_section, trust_section
+from all_detect_training.card.held_out import confusion_section, held_out_section, subjects_section, trust_section
 from all_detect_training.card.provenance import split_section, training_data_section, training_section
 from all_detect_training.card.reproducing import reproduce_section
 from all_detect_training.card.tables import table
@@ -32,7 +32,6 @@ PATIENTS_UNKNOWN = """\
 LIMITS = """\
 - **Part of what is learned may be the slide.** Where the classes come from different slides, patients or batches of
   stain, their colours differ too, and nothing in these figures parts the disease from the stain.
-- The intervals cover the choice of test images only, not that of patients, laboratories or training runs.
 """
 
 
@@ -60,6 +59,7 @@ def model_card(manifest: Manifest, data_notes: str = "") -> str:
         training_section(manifest),
         held_out_section(manifest),
         confusion_section(manifest),
+        subjects_section(manifest),
         trust_section(manifest),
         _computed(manifest),
         _limits(manifest),
@@ -113,15 +113,25 @@ def _computed(manifest: Manifest) -> str:
         "## How the figures were computed\n\n"
         "With the weights that the bundle holds, on test images only. In brackets: "
         f"{interval['level']:.0%} intervals by a {interval['method']} ({interval['resamples']} resamples, seed "
-        f"{interval['seed']}; whole images are drawn, as cells of an image are no independent draws). Calls are made "
+        f"{interval['seed']}; {_drawn(manifest)}). Calls are made "
         f"at {manifest.metrics['threshold']:g}; members, weights and threshold stay the same in every resample. n/a: "
         "not defined on these images.\n"
     )
 
 
+def _drawn(manifest: Manifest) -> str:
+    if "subjects" in manifest.metrics:
+        return "whole subjects are drawn, as cells of one are no independent draws"
+    return "whole images are drawn, as cells of an image are no independent draws"
+
+
 def _limits(manifest: Manifest) -> str:
     known = manifest.training["split"]["subjects"] != "unknown"
-    return "## Known limits\n\n" + ("" if known else PATIENTS_UNKNOWN) + LIMITS + _calibration(manifest)
+    chosen, not_covered = ("images only", "patients, ") if "subjects" not in manifest.metrics else ("subjects", "")
+    covered = (
+        f"- The intervals cover the choice of test {chosen}, not that of {not_covered}laboratories or training runs.\n"
+    )
+    return "## Known limits\n\n" + ("" if known else PATIENTS_UNKNOWN) + LIMITS + covered + _calibration(manifest)
 
 
 def _calibration(manifest: Manifest) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from all_detect_training.card.tables import figures_table, interval, table
 from napari_all_detect.bundle.manifest import Manifest
 
-__all__ = ["confusion_section", "held_out_section", "trust_section"]
+__all__ = ["confusion_section", "held_out_section", "subjects_section", "trust_section"]
 
 CELL_COLUMNS = {
     "auc": "AUC",
@@ -29,11 +29,35 @@ def held_out_section(manifest: Manifest) -> str:
     """Tabulate members and ensembles on the test cells and images, and on subjects where they are known."""
     metrics = manifest.metrics
     rows = {**metrics["members"], **{name: metrics["ensembles"][k] for k, name in ENSEMBLES.items()}}
+    of_subjects = f" of {metrics['subjects']} subjects" if "subjects" in metrics else ""
     return (
-        f"## Held-out figures: {metrics['cells']} cells of {metrics['images']} test images\n\n"
+        f"## Held-out figures: {metrics['cells']} cells of {metrics['images']} test images{of_subjects}\n\n"
         f"Cells (a cell's truth is its image's class):\n\n{figures_table(rows, 'cell', CELL_COLUMNS)}\n\n"
         "Images (an image's score is the mean probability of its cells):\n\n"
         f"{figures_table(rows, 'image', IMAGE_COLUMNS)}\n"
+    )
+
+
+def subjects_section(manifest: Manifest) -> str:
+    """Tabulate the test subjects by their cells, where subjects are known."""
+    metrics = manifest.metrics
+    if "subjects" not in metrics:
+        return ""
+    rows = {**metrics["members"], **{name: metrics["ensembles"][k] for k, name in ENSEMBLES.items()}}
+    body = [
+        [
+            row["class"],
+            f"{row['cells']}",
+            f"{row['called_all']:.1%}",
+            f"{row['mean_p_all']:.3f} ({row['mean_p_all_low']:.3f} to {row['mean_p_all_high']:.3f})",
+        ]
+        for row in metrics["kappa_detail"]["subjects"]
+    ]
+    return (
+        "### Subjects\n\nA subject's score is the mean probability of its cells:\n\n"
+        f"{figures_table(rows, 'subject', IMAGE_COLUMNS)}\n\n"
+        "WEN-kappa, a row a test subject, with a 95% interval over its cells:\n\n"
+        f"{table(['class', 'cells', 'called ALL', 'mean P(ALL)'], body)}\n"
     )
 
 
