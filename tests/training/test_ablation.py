@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
 from all_detect_training import ablating
-from all_detect_training.ablation import FIGURES, PUBLISHED, Classifier, classifiers, paper_figures, table_4
+from all_detect_training.ablation import FIGURES, Classifier, classifiers, paper_figures, table_4
 from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.cli import main
 from all_detect_training.dataset import Cells
-from all_detect_training.report import chosen_cells
+from all_detect_training.plots import reliability_plot
+from all_detect_training.published import METHODS, TABLE_4
+from all_detect_training.report_page import chosen_cells, report_page
+from all_detect_training.reporting import Findings
 from all_detect_training.runs import load_run
 from napari_all_detect.explain import GradCam
 
@@ -34,7 +37,7 @@ def run(make_run: MakeRun, made_up_cells: Cells) -> Path:
 
 def test_the_papers_table_5_gives_what_it_prints() -> None:
     figures = paper_figures(np.array([[502, 146, 64, 1155]]))
-    printed = PUBLISHED[300, "WEN-kappa"]
+    printed = TABLE_4[300, "WEN-kappa"]
     for name, values in figures.items():
         # 0.8611 is printed as 0.862.
         assert values[0] == pytest.approx(printed[name], abs=0.0011 if name == "balanced_accuracy" else 0.0005)
@@ -153,7 +156,9 @@ def test_the_report_stands_alone(
     page = (tmp_path / "out" / "report.html").read_text()
     parser = Parser()
     parser.feed(page)
-    assert parser.tags.count("svg") == 1
+    # ROC curves, and the reliability of two members and their ensemble.
+    assert parser.tags.count("svg") == 1 + 3
+    assert "Beside published methods" not in page
     assert parser.tags.count("img") == len(chosen_cells(classifiers(load_run(run))[-1])) > 0
     assert all(ref.startswith(("data:image/png;base64,", "#")) for ref in parser.references)
     assert "Not for diagnosis" in page
@@ -178,3 +183,31 @@ def test_subjects_by_hand() -> None:
     assert subject_auc(group[:4], is_all[:4], p_all[:4]) == {"value": None, "low": None, "high": None}
     strict = subject_table(group, is_all, p_all, 0.85).set_index("subject")
     assert strict.loc["s1", "called_all"] == 0.25
+
+
+def test_only_runs_on_the_preliminary_set_stand_beside_published_methods(run: Path) -> None:
+    of = [replace(one, input_px=size) for one in classifiers(load_run(run)) for size in (300, 450)]
+    found = Findings(table_4(of), of, {}, {300}, {}, {}, [])
+    page = report_page(found)
+    assert "these runs, 300 px" in page
+    assert "these runs, 450 px" not in page
+    for method in METHODS:
+        assert method.authors in page
+        assert f"<td>{'' if method.preliminary is None else f'{method.preliminary:.3f}'}</td>" in page
+    parts = page.split("<h2>")
+    assert next(part for part in parts if part.startswith("Beside")).count("<svg") == 1
+
+
+def test_what_is_published_has_its_source() -> None:
+    assert all(one.source and (one.preliminary or one.final) for one in METHODS)
+    mondal = next(one for one in METHODS if one.authors.startswith("Mondal"))
+    assert mondal.preliminary == TABLE_4[300, "WEN-kappa"]["weighted_f1"]
+
+
+def test_the_reliability_diagram_shows_every_bin_before_and_after() -> None:
+    bins = [{"p_all": p, "share_all": p, "weight": 0.25} for p in (0.1, 0.4, 0.6, 0.9)]
+    svg = reliability_plot("a <member>", bins, bins[1:])
+    assert svg.count("#d55e00") > 0 < svg.count("#0072b2")
+    assert svg.count('xlink:href="#m') + svg.count("<use") >= 7
+    assert "a &lt;member>" in svg or "a &lt;member&gt;" in svg
+    assert reliability_plot("a <member>", bins, bins[1:]) == svg

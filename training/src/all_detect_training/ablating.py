@@ -10,9 +10,12 @@ import pandas as pd
 from all_detect_training.ablation import THRESHOLD, Classifier, classifiers, table_4
 from all_detect_training.bundling import About, export_bundle
 from all_detect_training.by_subject import subject_auc, subject_table
-from all_detect_training.report import Panel, chosen_cells, write_report
+from all_detect_training.cnmc import FOLDS
+from all_detect_training.report import write_report
+from all_detect_training.report_page import chosen_cells
+from all_detect_training.reporting import Findings, Panel
 from all_detect_training.runs import Run, load_run
-from napari_all_detect.bundle import load_bundle
+from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.ensemble import member_weights
 from napari_all_detect.explain import grad_cam
 from napari_all_detect.export.heatmaps import draw_heatmaps
@@ -20,6 +23,8 @@ from napari_all_detect.export.heatmaps import draw_heatmaps
 __all__ = ["write_ablation"]
 
 BEST = "WEN-kappa"
+ON_PRELIMINARY = ("paper", *FOLDS)
+"""Splits of C-NMC 2019 of which the preliminary set is the test set."""
 
 
 def write_ablation(folders: Sequence[Path], out: Path) -> str:
@@ -40,11 +45,32 @@ def write_ablation(folders: Sequence[Path], out: Path) -> str:
     """
     runs = [load_run(folder) for folder in folders]
     by_run = [classifiers(run) for run in runs]
+    with TemporaryDirectory() as scratch:
+        bundles = [_bundle(run, Path(scratch) / str(k)) for k, run in enumerate(runs)]
+        panels = _panels(runs[0], by_run[0], bundles[0])
     of = [one for found in by_run for one in found]
-    facts = {f"{run.params.crop_size} px": _facts(run) for run in runs}
-    subjects = dict(_subjects(run, found) for run, found in zip(runs, by_run, strict=True) if run.subject is not None)
-    write_report(out, table_4(of), of, _panels(runs[0], by_run[0]), facts, subjects)
+    found = Findings(
+        table=table_4(of),
+        classifiers=of,
+        facts={f"{run.params.crop_size} px": _facts(run) for run in runs},
+        on_preliminary_px={run.params.crop_size for run in runs if run.record["data"].get("split") in ON_PRELIMINARY},
+        calibration={
+            f"{run.params.crop_size} px": bundle.manifest.metrics["trust"]["calibration"]
+            for run, bundle in zip(runs, bundles, strict=True)
+        },
+        subjects=dict(
+            _subjects(run, found) for run, found in zip(runs, by_run, strict=True) if run.subject is not None
+        ),
+        panels=panels,
+    )
+    write_report(out, found)
     return (out / "table4.md").read_text(encoding="utf-8")
+
+
+def _bundle(run: Run, folder: Path) -> Bundle:
+    """Pack a run into the bundle that it gives."""
+    export_bundle(run.folder, folder, About("ablation", "0"))
+    return load_bundle(folder)
 
 
 def _facts(run: Run) -> str:
@@ -73,17 +99,14 @@ def _subjects(run: Run, of: Sequence[Classifier]) -> tuple[str, pd.DataFrame]:
     return f"{BEST} at {run.params.crop_size} px: AUC of the subjects' mean P(ALL) {told}", table
 
 
-def _panels(run: Run, of: Sequence[Classifier]) -> list[Panel]:
-    """Draw the Grad-CAM of some test cells, from the bundle that the run gives."""
+def _panels(run: Run, of: Sequence[Classifier], bundle: Bundle) -> list[Panel]:
+    """Draw the Grad-CAM of some test cells."""
     best = _best(of)
-    with TemporaryDirectory() as folder:
-        export_bundle(run.folder, Path(folder) / "bundle", About("ablation", "0"))
-        bundle = load_bundle(Path(folder) / "bundle")
-        weights = member_weights([m.validation for m in bundle.manifest.members], "kappa")
-        which = chosen_cells(best)
-        test = np.flatnonzero(run.split == "test")
-        crops = run.cells.crops[test[which]]
-        maps = grad_cam(bundle, crops, weights)
+    weights = member_weights([m.validation for m in bundle.manifest.members], "kappa")
+    which = chosen_cells(best)
+    test = np.flatnonzero(run.split == "test")
+    crops = run.cells.crops[test[which]]
+    maps = grad_cam(bundle, crops, weights)
     panels = []
     for k, i in enumerate(which):
         true = "ALL" if best.is_all[i] else "Hem"

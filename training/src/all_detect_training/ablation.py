@@ -1,6 +1,6 @@
 """Table 4 of Mondal et al. (2021) for runs of one's own: members, simple average and weighted ensembles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +8,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from all_detect_training.metrics import member_figures
+from all_detect_training.published import TABLE_4
 from all_detect_training.resampling import confusion_by_group, resamples, weighted_auc, with_interval
 from all_detect_training.runs import Run
 from all_detect_training.voting import ensemble_p_all
 from napari_all_detect.bundle.manifest import Validation
 
-__all__ = ["FIGURES", "PUBLISHED", "THRESHOLD", "Classifier", "classifiers", "paper_figures", "table_4"]
+__all__ = ["FIGURES", "THRESHOLD", "Classifier", "classifiers", "paper_figures", "table_4"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
@@ -27,20 +28,6 @@ FIGURES = {
     "auc": "AUC",
 }
 ENSEMBLES = {"equal": "SAP", "accuracy": "WEN-accuracy", "auc": "WEN-AUC", "f1": "WEN-F1", "kappa": "WEN-kappa"}
-
-PUBLISHED: Mapping[tuple[int, str], Mapping[str, float]] = {
-    (300, "xception"): {"weighted_f1": 0.860, "balanced_accuracy": 0.859, "auc": 0.939},
-    (300, "WEN-kappa"): {
-        "weighted_precision": 0.887,
-        "weighted_recall": 0.888,
-        "weighted_f1": 0.886,
-        "accuracy": 0.888,
-        "balanced_accuracy": 0.862,
-        "auc": 0.941,
-    },
-}
-"""What the paper prints, on the preliminary set of C-NMC 2019, as far as we have it: its best ensemble and its best
-member. The balanced accuracy of its own confusion matrix (502, 146; 64, 1155) is 0.861."""
 
 THRESHOLD = 0.5
 
@@ -153,7 +140,7 @@ def _row(one: Classifier) -> dict[str, object]:
     confusion = times @ confusion_by_group(one.is_all, one.p_all >= THRESHOLD, group, len(groups))
     figures = paper_figures(confusion) | {"auc": weighted_auc(one.is_all, one.p_all, times[:, group])}
     row: dict[str, object] = {"input_px": one.input_px, "classifier": one.name}
-    published = PUBLISHED.get((one.input_px, one.name), {})
+    published = TABLE_4.get((one.input_px, one.name), {})
     for name in FIGURES:
         interval = with_interval(figures[name])
         row |= {name: interval["value"], f"{name}_low": interval["low"], f"{name}_high": interval["high"]}

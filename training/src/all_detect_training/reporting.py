@@ -1,0 +1,45 @@
+"""What an ablation found, ready to be written."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from all_detect_training.ablation import Classifier
+
+__all__ = ["Findings", "Panel"]
+
+Panel = tuple[str, Any]
+"""A caption and a `PIL.Image.Image`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What runs say, side by side.
+
+    Attributes
+    ----------
+    table : DataFrame
+        Of `table_4`.
+    classifiers : sequence of Classifier
+        Those of its rows.
+    facts : mapping of str to str
+        What was trained on what, a line each.
+    on_preliminary_px : collection of int
+        Input sizes of the runs that were tested on the preliminary set of C-NMC 2019.
+    calibration : mapping of str to mapping
+        Caption, and the `calibration` of `trust_figures`, of each run.
+    subjects : mapping of str to DataFrame
+        Caption and `subject_table` of each run whose subjects are known.
+    panels : sequence of (str, image)
+        Grad-CAM of cells, with captions.
+    """
+
+    table: pd.DataFrame
+    classifiers: Sequence[Classifier]
+    facts: Mapping[str, str]
+    on_preliminary_px: Collection[int]
+    calibration: Mapping[str, Mapping[str, Any]]
+    subjects: Mapping[str, pd.DataFrame]
+    panels: Sequence[Panel]
