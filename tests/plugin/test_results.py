@@ -159,3 +159,32 @@ def test_two_viewers_follow_their_own(results):
     attach(viewers[0].add_labels(np.zeros((30, 12), int)), results(VOTES))
     assert followed[0].results is not None
     assert followed[1].results is None
+
+
+def test_few_cells_with_high_numbers_need_no_table_of_empty_rows(results):
+    numbers = np.array([7, 300_000, 4_000_000])
+    found = results(VOTES, numbers)
+    features = found.features()
+    assert len(features) == 4
+    layer = Labels(np.repeat(np.append(0, numbers), 4).reshape(4, 4).astype(np.int32))
+    attach(layer, found)
+    found.threshold = 0.75
+    status = layer.get_status((2, 1), view_direction=None, dims_displayed=[0, 1], world=True)
+    assert "label: 3e+05, call: Hem" in status["value"] or "label: 300000, call: Hem" in status["value"]
+    assert layer.get_status((0, 1), view_direction=None, dims_displayed=[0, 1], world=True)["value"].startswith("0")
+
+
+def test_features_follow_threshold_and_verdicts_and_are_made_once(results):
+    found = results(VOTES)
+    before = found.features()
+    found.threshold = 0.75
+    found.judge(0, "Hem")
+    after = found.features()
+    assert after["call"].tolist() == [None, "ALL", "Hem", "Hem"]
+    assert after["verdict"].tolist() == [None, "Hem", "", ""]
+    assert list(after.columns) == list(before.columns)
+    assert after["p_all"].equals(before["p_all"])
+    fresh = results(VOTES)
+    fresh.threshold = 0.75
+    fresh.judge(0, "Hem")
+    pd.testing.assert_frame_equal(after, fresh.features())

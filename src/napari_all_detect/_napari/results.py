@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,10 @@ __all__ = ["VERDICTS", "CellResults", "Rows", "joined"]
 VERDICTS = ("ALL", "Hem", "unsure")
 FIRST_FEATURES = ("label", "call", "p_all", "spread", "votes_all", "flags")
 """What the status bar says of a cell comes first; all columns would not fit."""
+CHANGING = ("call", "votes_all")
+"""Columns that a threshold changes."""
+MOST_EMPTY, LEAST_CELLS = 20, 1000
+"""A table with more rows for each cell than this would be mostly air; few cells may have what numbers they want."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class CellResults:
         self._table = rows.table
         self._verdicts = np.full(len(rows.table), "", object)
         self._selected = np.zeros(0, np.int64)
+        self._features: pd.DataFrame | None = None
 
     def __len__(self) -> int:
         return len(self.rows.table)
@@ -173,12 +179,41 @@ class CellResults:
         return self.table.assign(verdict=self._verdicts) if self._verdicts.any() else self.table
 
     def features(self) -> pd.DataFrame:
-        """Return the table for the layer: row k is label k, as napari wants it; empty where no cell has the number."""
-        table = self.table.assign(verdict=self._verdicts)
-        table = table[[*FIRST_FEATURES, *(name for name in table.columns if name not in FIRST_FEATURES)]]
-        at = np.full(int(self.rows.numbers.max(initial=0)) + 1, -1)
-        at[self.rows.numbers] = np.arange(len(table))
-        return pd.DataFrame({name: _taken(table[name], at) for name in table.columns})
+        """Return the table for the layer: row k is label k, as napari wants it; empty where no cell has the number.
+
+        Where numbers are few and high, rows are the cells alone and a column `index` has their numbers.
+        """
+        if self._features is None:
+            table = self.table.assign(verdict=self._verdicts)
+            table = table[[*FIRST_FEATURES, *(name for name in table.columns if name not in FIRST_FEATURES)]]
+            self._features = pd.DataFrame({name: self._taken(table[name]) for name in table.columns})
+            if self._is_sparse:
+                self._features.insert(0, "index", self._at_number[1])
+        # The others stay as they were scored.
+        changing = {name: self._taken(self.table[name]) for name in CHANGING}
+        return self._features.assign(**changing, verdict=self._taken(pd.Series(self._verdicts)))
+
+    @cached_property
+    def _is_sparse(self) -> bool:
+        return int(self.rows.numbers.max(initial=0)) > MOST_EMPTY * (len(self) + LEAST_CELLS)
+
+    @cached_property
+    def _at_number(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """For each row of the features: the cell's row, -1 for none, and its number."""
+        rows, numbers = np.arange(len(self)), self.rows.numbers
+        if self._is_sparse:
+            return np.append(-1, rows), np.append(0, numbers)
+        at = np.full(int(numbers.max(initial=0)) + 1, -1)
+        at[numbers] = rows
+        return at, np.arange(len(at))
+
+    def _taken(self, column: "pd.Series[Any]") -> Any:
+        """Take the features' rows of a column; empty ones are NaN of numbers, None of texts, which napari passes over."""
+        at, _ = self._at_number
+        values = column.to_numpy(object if column.dtype.kind not in "iuf" else np.float64, na_value=np.nan)
+        taken = values[at] if len(values) else np.full(len(at), np.nan, values.dtype)
+        taken[at < 0] = None if taken.dtype == object else np.nan
+        return taken
 
 
 def joined(parts: Sequence[tuple[tuple[int, ...], ScoredPart]], shape: Sequence[int]) -> tuple[NDArray[np.int32], Rows]:
@@ -220,11 +255,3 @@ def joined(parts: Sequence[tuple[tuple[int, ...], ScoredPart]], shape: Sequence[
         nuclei=nuclei,
     )
     return labels, rows
-
-
-def _taken(column: "pd.Series[Any]", at: NDArray[np.int64]) -> Any:
-    """Take rows of a column; -1 is empty: NaN of numbers, None of texts, so that napari passes it over."""
-    values = column.to_numpy(object if column.dtype.kind not in "iuf" else np.float64, na_value=np.nan)
-    taken = values[at] if len(values) else np.full(len(at), np.nan, values.dtype)
-    taken[at < 0] = None if taken.dtype == object else np.nan
-    return taken
