@@ -208,7 +208,7 @@ class CellResults:
         return at, np.arange(len(at))
 
     def _taken(self, column: "pd.Series[Any]") -> Any:
-        """Take the features' rows of a column; empty ones are NaN of numbers, None of texts, which napari passes over."""
+        """Take the features' rows of a column; empty: NaN of numbers, None of texts, which napari passes over."""
         at, _ = self._at_number
         values = column.to_numpy(object if column.dtype.kind not in "iuf" else np.float64, na_value=np.nan)
         taken = values[at] if len(values) else np.full(len(at), np.nan, values.dtype)
