@@ -21,6 +21,7 @@ Cut = Callable[[Job, Unit], CutUnit | Failure]
 THREADS = 2
 """Planes that this process cuts at once: while one is with the segmenter's network, the next is read."""
 
+PROGRAM = "napari_all_detect.batch.cutter"
 ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_NUM_INTRAOP_THREADS": "1",
@@ -112,7 +113,7 @@ class CuttingProcess:
             if self._process is None:
                 self._process = subprocess.Popen(
                     # -P: a file of the user's in the working directory must not take a library's place.
-                    [sys.executable, "-P", "-m", __name__],
+                    [sys.executable, "-P", "-m", PROGRAM],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     env={**ENVIRONMENT, **os.environ},
@@ -146,20 +147,3 @@ def _why_ended(status: int) -> str:
             "give it more, or take fewer --segmentation-processes"
         )
     return f"the process that looked for its cells ended (exit status {status}); try again with --resume"
-
-
-def serve() -> None:
-    """Cut the planes that come on standard input, as pickles, until it ends; with it ends the run that asks."""
-    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not come between the replies
-    while True:
-        try:
-            job, unit = pickle.load(requests)
-        except EOFError:
-            return
-        pickle.dump(cut_unit(job, unit), replies, protocol=pickle.HIGHEST_PROTOCOL)
-        replies.flush()
-
-
-if __name__ == "__main__":
-    serve()

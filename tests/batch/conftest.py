@@ -1,0 +1,52 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from napari_all_detect.params import ScoreParams, SegmentationParams
+
+DEADLY, HUNGRY = 77, 78
+
+CODE = f"""
+import os, signal
+import numpy as np
+from napari_all_detect import SegmentationParams, segment_cells
+
+def find_cells(rgb, cell_diameter_px):
+    if (rgb == {DEADLY}).all():
+        os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does where memory is short
+    if (rgb == {HUNGRY}).all():
+        np.ones(2**45)
+    return segment_cells(rgb, SegmentationParams(method="classical", cell_diameter_px=cell_diameter_px), nuclei=True)
+"""
+
+
+@pytest.fixture
+def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, duo_bundle: Path) -> ScoreParams:
+    """Install a segmentation method, here and for the processes that are started.
+
+    It kills its process at a plane of the grey `DEADLY`, and wants more memory than there is at one of `HUNGRY`.
+    """
+    facts = tmp_path / "site" / "deadly-1.0.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: deadly\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[napari_all_detect.segmentation]\ndeadly = deadly_method:find_cells\n")
+    (tmp_path / "site/deadly_method.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    return ScoreParams(bundle=str(duo_bundle), segmentation=SegmentationParams(method="deadly"))
+
+
+@pytest.fixture
+def among_deadly(tmp_path: Path, smear: Callable[..., NDArray[np.uint8]]) -> Path:
+    """Six planes: the third is deadly, the fifth hungry."""
+    folder = tmp_path / "planes"
+    folder.mkdir()
+    for i in range(6):
+        grey = {2: DEADLY, 4: HUNGRY}.get(i)
+        drawn = smear(i, (96, 120), 3) if grey is None else np.full((96, 120, 3), grey, np.uint8)
+        Image.fromarray(drawn).save(folder / f"{i}.png")
+    return folder
