@@ -5,6 +5,7 @@ interpolation. Cells of a smear are shown to the networks the same way.
 """
 
 from collections.abc import Sequence
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +65,7 @@ def center_crop(
         rgb, labels = _resample(rgb, labels, scale)
     for crop, (number, box) in zip(crops, boxes, strict=True):
         window, place = _window([(s.start * scale, s.stop * scale) for s in box], size, labels.shape)
-        cell = labels[window] == number
-        crop[place][cell] = rgb[window][cell]
+        np.copyto(crop[place], rgb[window], where=(labels[window] == number)[..., None])
     return crops
 
 
@@ -130,11 +130,12 @@ def _nearest(n_new: int, n_old: int) -> NDArray[np.intp]:
 def _window(
     box: Sequence[tuple[float, float]], size: int, shape: Sequence[int]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return where the crop lies in the plane, and where that part lies in the crop."""
+    """Return where the cell's part of the crop lies in the plane, and where in the crop."""
     window, place = [], []
     for (start, stop), length in zip(box, shape, strict=True):
         first = int((start + stop - size) // 2)
-        inside = slice(max(first, 0), max(min(first + size, length), 0))
+        # Rescaled labels can reach a pixel further.
+        inside = slice(max(first, 0, floor(start) - 1), max(min(first + size, length, ceil(stop) + 1), 0))
         window.append(inside)
         place.append(slice(inside.start - first, inside.stop - first))
     return tuple(window), tuple(place)

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 from skimage.measure import label, regionprops_table
+
+from napari_all_detect.hull import hull_area
 
 __all__ = ["IMAGE_COLUMNS", "Column", "cell_columns", "empty_cells", "geometry", "image_row", "typed"]
 
@@ -148,9 +151,11 @@ def geometry(
             "area",
             "equivalent_diameter_area",
             "eccentricity",
-            "solidity",
         ),
     )
+    boxes = (box for box in find_objects(labels) if box is not None)
+    hulls = [hull_area(labels[box] == n) for n, box in zip(measured["label"], boxes, strict=True)]
+    measured["solidity"] = measured["area"] / np.array(hulls, np.float64)
     names = ["label", "y_px", "x_px", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]
     names += ["area_px", "diameter_px", "eccentricity", "solidity"]
     columns: dict[str, Any] = dict(zip(names, measured.values(), strict=True))

@@ -1,5 +1,7 @@
 """CSV that statistics programs read back to the same values."""
 
+import csv
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +35,26 @@ def csv_text(table: pd.DataFrame, header: bool = True) -> str:
     >>> csv_text(pd.DataFrame({"image": ["=1+1.png"], "p_all": np.array([0.1], np.float32)}))
     "image,p_all\n'=1+1.png,0.1\n"
     """
-    as_text = pd.DataFrame({name: _texts(table[name]) for name in table.columns})
-    return as_text.to_csv(index=False, header=header, lineterminator="\n")
+    columns = [_texts(table[name]) for name in table.columns]
+    file = StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    if header:
+        writer.writerow(table.columns)
+    writer.writerows(zip(*columns, strict=True))
+    return file.getvalue()
 
 
-def _texts(column: "pd.Series[Any]") -> "pd.Series[Any]":
+def _texts(column: "pd.Series[Any]") -> list[str]:
+    """Return a column's fields."""
     if column.dtype.kind == "f":
-        texts = pd.Series(column.to_numpy(np.float32).astype(str), dtype="object")
-        return texts.where(column.notna().to_numpy(), "")
-    if column.dtype.kind == "O":
-        return column.map(_safe)
-    return column
+        texts = column.to_numpy(np.float32).astype(str).tolist()
+    elif column.dtype.kind == "O":
+        texts = [_safe(str(text)) for text in column]
+    else:
+        texts = [str(value) for value in column.tolist()]
+    return ["" if missing else text for missing, text in zip(column.isna().tolist(), texts, strict=True)]
 
 
-def _safe(text: object) -> object:
-    if not isinstance(text, str):
-        return text
+def _safe(text: str) -> str:
     quoted = f"'{text}" if text.startswith(FORMULA_STARTS) else text
     return quoted.replace("\r\n", "\n").replace("\r", "\n")

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage as ndi
 
+from napari_all_detect.trust.pixels import grey, inside
+
 __all__ = ["colour_features", "domain_distance", "sharpness"]
 
 EDGE_PX = 2
@@ -29,11 +31,13 @@ def colour_features(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
     features : (N, 6) float64
         In grey levels, 0 to 255. All 0 for a crop that is black.
     """
-    inside = crops.any(axis=-1)
-    n = np.maximum(inside.sum(axis=(1, 2)), 1)[:, None]
-    # Whole numbers sum up exactly, in whatever order.
-    total = crops.sum(axis=(1, 2), dtype=np.int64)
-    squares = np.einsum("nyxc,nyxc->nc", crops, crops, dtype=np.int64)
+    n = np.maximum(inside(crops).sum(axis=(1, 2)), 1)[:, None]
+    total, squares = np.zeros((2, len(crops), 3), np.int64)
+    for c in range(3):
+        # Whole numbers sum up exactly, in whatever order.
+        channel = np.ascontiguousarray(crops[..., c])
+        total[:, c] = channel.sum(axis=(1, 2), dtype=np.int64)
+        squares[:, c] = np.einsum("nyx,nyx->n", channel, channel, dtype=np.int64)
     mean = total / n
     return np.concatenate([mean, np.sqrt((squares / n - mean**2).clip(0))], axis=1)
 
@@ -85,12 +89,16 @@ def sharpness(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     sharpness : (N,) float32
         NaN for a cell too small or thin to have an inside.
     """
-    return np.array([_sharpness_of(crop) for crop in crops], np.float32)
+    return np.array([_sharpness_of(crop, cell) for crop, cell in zip(crops, inside(crops), strict=True)], np.float32)
 
 
-def _sharpness_of(crop: NDArray[np.uint8]) -> float:
-    inside = ndi.binary_erosion(crop.any(axis=-1), iterations=EDGE_PX)
-    if inside.sum() < 9:
+def _sharpness_of(crop: NDArray[np.uint8], cell: NDArray[np.bool_]) -> float:
+    boxes = ndi.find_objects(cell.view(np.uint8))
+    if not boxes:
         return float("nan")
-    grey = crop.mean(axis=-1)
-    return float(ndi.laplace(grey)[inside].std() / (grey[inside].std() + LEAST_CONTRAST))
+    # Of a large crop, most is black.
+    core = ndi.binary_erosion(cell[boxes[0]], iterations=EDGE_PX)
+    if core.sum() < 9:
+        return float("nan")
+    light = grey(crop[boxes[0]])
+    return float(ndi.laplace(light)[core].std() / (light[core].std() + LEAST_CONTRAST))

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_all_detect.trust.pixels import darkest_channel, inside
+
 __all__ = ["FLAGS", "flag_cells", "join_flags"]
 
 FLAGS = (
@@ -87,8 +89,8 @@ def flag_cells(
 
 def _clipped_share(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the share of each cell's pixels that are white."""
-    white = (crops.min(axis=-1) >= CLIPPED_LEVEL).sum(axis=(1, 2))
-    return np.asarray(white / np.maximum(crops.any(axis=-1).sum(axis=(1, 2)), 1))
+    white = (darkest_channel(crops) >= CLIPPED_LEVEL).sum(axis=(1, 2))
+    return np.asarray(white / np.maximum(inside(crops).sum(axis=(1, 2)), 1))
 
 
 def join_flags(flags: dict[str, NDArray[np.bool_]], n: int) -> list[str]:
