@@ -58,7 +58,7 @@ $(VENV)/core.stamp: pyproject.toml | $(VENV)/bin/pip
 $(VENV)/dev.stamp: pyproject.toml training/pyproject.toml scripts/system_packages.sh | $(VENV)/bin/pip
 	sh scripts/system_packages.sh display
 	-sh scripts/system_packages.sh browser
-	$(BIN)/python -m pip install --quiet -e ".[dev]" -e ./training
+	$(BIN)/python -m pip install --quiet -e ".[dev]" -e "./training[bioimageio]"
 	touch $@ $(VENV)/core.stamp
 
 clean:

@@ -10,6 +10,7 @@ from all_detect_training.commands.arguments import at_least
 from all_detect_training.commands.export import add_export
 from all_detect_training.commands.fit import add_fit
 from all_detect_training.commands.measuring import add_ablation, add_check, add_evaluate
+from all_detect_training.commands.publishing import add_bioimageio, add_card
 from all_detect_training.segmenter.cli import add_measure, add_segmenter
 from napari_all_detect.errors import AllDetectError
 
@@ -54,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     add_export(commands.add_parser("export", help="pack a finished run into a bundle"))
     add_ablation(commands.add_parser("ablation", help="write the table of members and ensembles, and a report"))
     add_evaluate(commands.add_parser("evaluate", help="score labelled images with a bundle, and measure it"))
+    add_card(commands.add_parser("card", help="write a bundle's model card as a page with its curves"))
+    add_bioimageio(commands.add_parser("bioimageio", help="write a bundle as a package for bioimage.io's tools"))
     add_segmenter(
         commands.add_parser("segmenter", help="train the network that finds cells, and write its bundle"), at_least
     )

@@ -58,13 +58,15 @@ def reliability_plot(title: str, before: Diagram, after: Diagram) -> str:
     return _svg(figure)
 
 
-def comparison_plot(rows: Sequence[tuple[str, float, float | None, float | None]]) -> str:
+def comparison_plot(rows: Sequence[tuple[str, float, float | None, float | None]], what: str) -> str:
     """Draw a figure of several methods, a line each.
 
     Parameters
     ----------
     rows : sequence of (name, value, low, high)
         The interval is None where there is none. The first row is at the top.
+    what : str
+        The figure's name.
     """
     figure, axes = _axes(6.4, 0.6 + 0.34 * len(rows))
     for y, (_, value, low, high) in enumerate(reversed(rows)):
@@ -73,7 +75,7 @@ def comparison_plot(rows: Sequence[tuple[str, float, float | None, float | None]
             axes.plot([low, high], [y, y], color="#0072b2", linewidth=1.5)
         axes.plot(value, y, "o", color="#0072b2" if own else "0.35")
         axes.annotate(f"{value:.3f}", (value, y), xytext=(0, 6), textcoords="offset points", fontsize=7, ha="center")
-    axes.set(yticks=range(len(rows)), yticklabels=[name for name, *_ in reversed(rows)], xlabel="weighted F1")
+    axes.set(yticks=range(len(rows)), yticklabels=[name for name, *_ in reversed(rows)], xlabel=what)
     axes.set_ylim(-0.6, len(rows) - 0.2)
     axes.grid(axis="x", color="0.9")
     return _svg(figure)
