@@ -22,6 +22,12 @@ settings.register_profile(
 settings.load_profile("project")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def networks_made_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what is made of bundles for OpenVINO from test to test, and out of the user's own cache."""
+    os.environ["ALL_DETECT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Return the folder of real images that ALL_DETECT_DATA names; none of them is part of the project."""
@@ -85,7 +91,7 @@ def reuse_engines(monkeypatch: pytest.MonkeyPatch, engines: dict[Any, Any]) -> N
     from napari_all_detect.engines import open_engine
 
     def reuse(bundle: Any, params: Any) -> Any:
-        key = bundle.digest, params.device, params.batch_size
+        key = bundle.digest, params.engine, params.device, params.batch_size
         if key not in engines:
             engines[key] = open_engine(bundle, params)
         return engines[key]

@@ -151,7 +151,12 @@ class ScoreParams(Params):
         words=("none", "auto"),
         metavar="none|auto|FACTOR",
     )
-    engine: str = option("auto", "What runs the networks", choices=("auto", "keras"))
+    engine: str = option(
+        "auto",
+        "What runs the networks: `auto` takes Keras on a GPU if there is one, else OpenVINO if it is installed, else "
+        "Keras",
+        choices=("auto", "keras", "openvino"),
+    )
     device: str = option("auto", "Where the networks run", choices=("auto", "cpu", "gpu"))
     batch_size: int = option(32, "Cells that the networks see at once", min=1, max=4096, step=1, metavar="N")
     fast_calls: bool = option(

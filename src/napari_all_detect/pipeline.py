@@ -182,7 +182,7 @@ def open_scorer(params: ScoreParams) -> Scorer:
         If the bundle is unknown or damaged, no member weighs anything, or an error rate is asked for of a bundle that
         was not calibrated.
     MissingDependencyError
-        If a GPU is asked for and none can be used.
+        If a GPU or OpenVINO is asked for and can't be used.
     """
     bundle = load_bundle(params.bundle)
     _weights(bundle, params)
@@ -279,8 +279,14 @@ def find_cells(given: PlaneInput, params: ScoreParams) -> tuple[NDArray[np.int32
     """
     rgb = given.pixels.rgb
     if given.labels is None:
-        size = given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um
-        return segment_cells(rgb, params.segmentation, pixel_size_um=size, device=params.device, nuclei=True)
+        return segment_cells(
+            rgb,
+            params.segmentation,
+            pixel_size_um=given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um,
+            device=params.device,
+            engine=params.engine,
+            nuclei=True,
+        )
     labels = _checked_labels(given.labels, rgb.shape[:2])
     # A cell may have been redrawn since: its nucleus is what of it still lies within.
     nuclei = None if given.nuclei is None else np.where(np.asarray(given.nuclei) > 0, labels, 0)

@@ -30,7 +30,7 @@ RANGES = [
     (ReadParams, "level", 0, 64),
     (ClusterParams, "workers", 0, 1024),
 ]
-CHOICES = [("weighting", WEIGHTINGS), ("engine", ("auto", "keras")), ("device", ("auto", "cpu", "gpu"))]
+CHOICES = [("weighting", WEIGHTINGS), ("engine", ("auto", "keras", "openvino")), ("device", ("auto", "cpu", "gpu"))]
 
 
 @pytest.mark.parametrize("kind", ALL_PARAMS)

@@ -668,7 +668,7 @@ def test_looks_are_limited_however_cells_are_taken() -> None:
 
 
 def test_the_shipped_network_gives_bytes_at_half_the_resolution() -> None:
-    mapper = open_mapper(load_segmenter("cells"), "cpu")
+    mapper = open_mapper(load_segmenter("cells"), "cpu", "keras")
     assert mapper.device == "cpu"
     assert mapper.name.startswith("keras ")
     light = np.random.default_rng(6).integers(0, 256, (4 * mapper.multiple, 6 * mapper.multiple, 3), dtype=np.uint8)

@@ -51,7 +51,7 @@ class Networks:
         scorer = self._scorer(params)
         bounds = scorer.bounds
         if finds_cells:
-            open_method(params.segmentation.method, params.device)
+            open_method(params.segmentation.method, params.device, params.engine)
         return Opened(
             source=params.bundle,
             bundle=scorer.bundle.label,

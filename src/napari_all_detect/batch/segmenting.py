@@ -62,7 +62,7 @@ def segment_batch(
         If there is no such method, or its bundle can't be used.
     """
     progress, folder, params = progress or BatchProgress(), Path(out), params or SegmentationParams()
-    open_method(params.method, "auto")
+    open_method(params.method, "auto", "auto")
     units, failures = plan_units(find_images(inputs), reading)
     kinds = ["labels", "nuclei"] if nuclei else ["labels"]
     there = [name for kind in kinds for unit in units if (folder / (name := f"{unit.stem}_{kind}.tif")).exists()]

@@ -52,15 +52,18 @@ def folders_in(root: Path) -> list[Path]:
 
 
 @contextmanager
-def staging_in(root: Path) -> Iterator[Path]:
-    """Lend a temporary folder on the root's file system; it goes away with all that is left in it."""
+def staging_in(root: Path, variable: str = "ALL_DETECT_HOME") -> Iterator[Path]:
+    """Lend a temporary folder on the root's file system; it goes away with all that is left in it.
+
+    `variable` names what moves the root elsewhere, for who can't write there.
+    """
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=root, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     except OSError as error:
         raise BundleError(
-            f"{root}: can't be written ({error}); set ALL_DETECT_HOME to a folder that you may write in"
+            f"{root}: can't be written ({error}); set {variable} to a folder that you may write in"
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Keras: for each member one graph from uint8 crops to its probabilities."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,7 +14,7 @@ from napari_all_detect.engines.base import Progress
 from napari_all_detect.errors import BundleError, MissingDependencyError
 from napari_all_detect.networks import build_network, preprocess
 
-__all__ = ["KerasEngine", "choose_device", "load_member", "load_weights"]
+__all__ = ["KerasEngine", "choose_device", "load_member", "load_weights", "member_graph"]
 
 
 class KerasEngine:
@@ -47,7 +47,9 @@ class KerasEngine:
         # Planes may come from several threads; one batch at a time fills the machine.
         self._lock = Lock()
         with keras.device(f"{self.device}:0"):
-            self._graphs = [_build_graph(bundle, member) for member in bundle.manifest.members]
+            self._graphs = [
+                member_graph(bundle, member, load_member(bundle, member)) for member in bundle.manifest.members
+            ]
 
     def predict(
         self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
@@ -68,13 +70,13 @@ class KerasEngine:
         return probabilities
 
 
-def _build_graph(bundle: Bundle, member: Member) -> Any:
-    """Return a member's graph: uint8 crops in, resized and scaled for it, the softmax at its temperature out."""
+def member_graph(bundle: Bundle, member: Member, network: Callable[[Any], Any]) -> Any:
+    """Complete a member's network: uint8 crops in, resized and scaled for it, the softmax at its temperature out."""
     import keras
 
     size = bundle.manifest.crop.size
     crops = keras.Input((size, size, 3), dtype="uint8", name="crops")
-    logits = load_member(bundle, member)(preprocess(crops, member.input_size, member.preprocessing))
+    logits = network(preprocess(crops, member.input_size, member.preprocessing))
     return keras.Model(crops, keras.ops.softmax(logits / member.temperature), name=member.name)
 
 

@@ -1,5 +1,6 @@
 """Keras: one graph from a tile's bytes to the maps of a segmenter."""
 
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
@@ -7,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.bundle import SegmenterBundle
+from napari_all_detect.engines.base import multiple_of
 from napari_all_detect.engines.keras import choose_device, load_weights
 from napari_all_detect.errors import BundleError
 from napari_all_detect.unet import EMPTY_FIELD, build_unet
 
-__all__ = ["KerasMapper"]
+__all__ = ["KerasMapper", "load_unet", "maps_graph"]
 
 
 class KerasMapper:
@@ -36,11 +38,11 @@ class KerasMapper:
 
         self.name = f"keras {keras.__version__} on {keras.backend.backend()}"
         self.device = choose_device(device)
-        self.multiple = 2 ** len(bundle.manifest.network.widths)
+        self.multiple = multiple_of(bundle)
         self.cell_diameter_px = bundle.manifest.network.cell_diameter_px
         self._lock = Lock()
         with keras.device(f"{self.device}:0"):
-            self._graph = _build_graph(bundle)
+            self._graph = maps_graph(bundle, load_unet(bundle))
 
     def predict(self, light: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the maps of one image.
@@ -63,9 +65,14 @@ class KerasMapper:
             return np.asarray(self._graph.predict_on_batch(light[None])[0], np.uint8)
 
 
-def _build_graph(bundle: SegmenterBundle) -> Any:
-    import keras
+def load_unet(bundle: SegmenterBundle) -> Any:
+    """Build the network of a segmenter and give it its weights.
 
+    Raises
+    ------
+    BundleError
+        If they do not fit.
+    """
     network = build_unet(bundle.manifest.network.widths)
     try:
         load_weights(network, bundle.weights(bundle.manifest.network))
@@ -73,7 +80,14 @@ def _build_graph(bundle: SegmenterBundle) -> Any:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BundleError(f"bundle {bundle.label}: {reason}; get the bundle again") from error
     network.trainable = False
-    light = keras.Input((None, None, 3), dtype="uint8", name="light")
+    return network
+
+
+def maps_graph(bundle: SegmenterBundle, network: Callable[[Any], Any], side: int | None = None) -> Any:
+    """Complete the network of a segmenter: uint8 light in, uint8 maps out; None leaves height and width open."""
+    import keras
+
+    light = keras.Input((side, side, 3), dtype="uint8", name="light")
     logits = network(keras.ops.cast(light, "float32") / float(EMPTY_FIELD))
     maps = keras.ops.cast(keras.ops.round(255 * keras.ops.sigmoid(logits)), "uint8")
     return keras.Model(light, maps, name=bundle.manifest.name)

@@ -26,6 +26,7 @@ def segment_cells(
     *,
     pixel_size_um: float | None = ...,
     device: str = ...,
+    engine: str = ...,
     nuclei: Literal[False] = ...,
 ) -> Labels: ...
 
@@ -37,6 +38,7 @@ def segment_cells(
     *,
     pixel_size_um: float | None = ...,
     device: str = ...,
+    engine: str = ...,
     nuclei: Literal[True],
 ) -> tuple[Labels, Labels | None]: ...
 
@@ -47,6 +49,7 @@ def segment_cells(
     *,
     pixel_size_um: float | None = None,
     device: str = "auto",
+    engine: str = "auto",
     nuclei: bool = False,
 ) -> Labels | tuple[Labels, Labels | None]:
     """Label the white cells of a stained smear: nucleus and cytoplasm, one label each.
@@ -61,6 +64,8 @@ def segment_cells(
         Micrometres per pixel: where no diameter is given, cells are expected to be 12 um wide.
     device : {"auto", "cpu", "gpu"}
         Where a network runs.
+    engine : {"auto", "keras", "openvino"}
+        What runs it.
     nuclei : bool
         Whether to return the nuclei too.
 
@@ -90,7 +95,7 @@ def segment_cells(
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
         raise InputError(f"segmentation got {rgb.dtype} of shape {rgb.shape}; expected uint8 of shape (H, W, 3)")
     params = params or SegmentationParams()
-    method = open_method(params.method, device)
+    method = open_method(params.method, device, engine)
     diameter = params.cell_diameter_px or _diameter_by_pixel_size(rgb, pixel_size_um)
     cells = cells_on_black(rgb, diameter)
     if cells is None:

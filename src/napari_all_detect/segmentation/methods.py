@@ -56,7 +56,7 @@ def method_names() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4)
-def open_method(name: str, device: str = "auto") -> Method:
+def open_method(name: str, device: str = "auto", engine: str = "auto") -> Method:
     """Return what finds cells.
 
     Parameters
@@ -65,6 +65,8 @@ def open_method(name: str, device: str = "auto") -> Method:
         `learned`, `classical`, a registered name, or the name or path of a segmenter's bundle.
     device : {"auto", "cpu", "gpu"}
         Where a network runs.
+    engine : {"auto", "keras", "openvino"}
+        What runs it.
 
     Raises
     ------
@@ -78,12 +80,12 @@ def open_method(name: str, device: str = "auto") -> Method:
     if name == "classical":
         return segment_classical
     if name == "learned":
-        return _of_bundle(SHIPPED, device)
+        return _of_bundle(SHIPPED, device, engine)
     for entry in entry_points(group=GROUP):
         if entry.name == name:
             return _registered(entry)
     try:
-        return _of_bundle(name, device)
+        return _of_bundle(name, device, engine)
     except BundleError as error:
         if "no bundle is named" not in str(error):
             raise
@@ -103,10 +105,10 @@ def describe_method(name: str) -> dict[str, str]:
     return {"method": name, "bundle": bundle.label, "digest": bundle.digest}
 
 
-def _of_bundle(name: str, device: str) -> Method:
+def _of_bundle(name: str, device: str, engine: str) -> Method:
     from napari_all_detect.engines import open_mapper
 
-    return partial(segment_learned, mapper=open_mapper(load_segmenter(name), device))
+    return partial(segment_learned, mapper=open_mapper(load_segmenter(name), device, engine))
 
 
 def _registered(entry: EntryPoint) -> Method:

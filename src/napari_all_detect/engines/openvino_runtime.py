@@ -1,0 +1,43 @@
+"""OpenVINO, imported in one place."""
+
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+from napari_all_detect.errors import MissingDependencyError
+
+__all__ = ["engine_name", "has_openvino", "import_openvino", "openvino_version"]
+
+
+def has_openvino() -> bool:
+    """Return whether OpenVINO is installed; doesn't import it."""
+    return find_spec("openvino") is not None
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without what it, and NNCF, would tell their makers of each use.
+
+    Raises
+    ------
+    MissingDependencyError
+        If it isn't installed.
+    """
+    # Both do without where it can't be imported.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"OpenVINO can't be imported ({error}); pip install 'napari-all-detect[openvino]', or take --engine keras"
+        ) from error
+    return openvino
+
+
+def openvino_version() -> str:
+    """Return the number of OpenVINO's version, without its build."""
+    return str(import_openvino().__version__).split("-", 1)[0]
+
+
+def engine_name() -> str:
+    """Return what runs a network, for records."""
+    return f"openvino {openvino_version()}"
