@@ -269,6 +269,20 @@ def test_the_level_that_is_chosen_is_scored(viewer, controller, done, drawn):
     np.testing.assert_allclose(layer.data_to_world((-0.5, -0.5)), image.data_to_world((-0.5, -0.5)))
 
 
+def test_labels_that_were_found_in_another_image_are_a_warning(viewer, controller, done, drawn, notices):
+    first, second = viewer.add_image(drawn.rgb, name="first"), viewer.add_image(drawn.rgb[::-1], name="second")
+    controller.segment(Task(first, None, TWO_BY_TWO))
+    done()
+    labels = viewer.layers[-1]
+    controller.segment(Task(first, labels, TWO_BY_TWO))
+    done()
+    assert not notices
+    controller.segment(Task(second, labels, TWO_BY_TWO))
+    done()
+    assert len(notices) == 1
+    assert "were found in 'first' and are used on 'second' now" in notices[0]
+
+
 @pytest.mark.parametrize(
     ("make_layers", "params", "expected"),
     [

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_error, show_info, show_warning
 from psygnal import Signal
 
 from napari_all_detect._napari.axes import Layout, cells_shape, layout_of, placed_like
@@ -35,6 +35,8 @@ OUTLINE = 0.06
 STOP_AFTER_S = 0.7
 """So long does the process have to stop by itself, which keeps its networks loaded, before it is ended."""
 LOOK_EVERY_S = 0.1
+FOUND_IN_KEY = "all_detect_found_in"
+"""In a labels layer's metadata: the image layer that the cells were found in, its identity and name."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ class Controller:
         except AllDetectError as error:
             show_error(str(error))
             return False
+        _warn_of_others(task)
         self._cancelled.clear()
         self._number = self.process.number()
         self._tell(RunState(True, "Starting"))
@@ -316,7 +319,10 @@ class Controller:
 
     def _add_labels(self, job: _Job, labels: Any, nuclei: Any | None) -> Labels:
         layer = Labels(labels, name=f"{job.task.image.name} cells", **placed_like(job.task.image, job.layout))
-        layer.metadata = {} if nuclei is None else {NUCLEI_KEY: nuclei}
+        image = job.task.image
+        layer.metadata = {FOUND_IN_KEY: (image.unique_id, image.name)}
+        if nuclei is not None:
+            layer.metadata[NUCLEI_KEY] = nuclei
         layer.contour = _outline_px(labels)
         self.viewer.add_layer(layer)
         return layer
@@ -342,6 +348,16 @@ class _Count:
     def text(self) -> str:
         """Return how far it is and how long the rest takes."""
         return self._clock.text(self.done, self.total)
+
+
+def _warn_of_others(task: Task) -> None:
+    """Say so if labels of the right shape were found in another image: on a second stain of the same field they fit."""
+    found_in = None if task.labels is None else task.labels.metadata.get(FOUND_IN_KEY)
+    if task.labels is not None and found_in is not None and found_in[0] != task.image.unique_id:
+        show_warning(
+            f"labels {task.labels.name!r} were found in {found_in[1]!r} and are used on {task.image.name!r} now. If "
+            "that is a mistake, press Cancel and choose 'Find cells', or labels of this image"
+        )
 
 
 def _outline_px(labels: Any) -> int:
