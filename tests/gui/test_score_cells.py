@@ -1,6 +1,7 @@
 """The widget *Score cells* in a real viewer; the networks run in the scoring process."""
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_all_detect._napari.layer_link import attach, results_of
+from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.shared_process import _process
 from napari_all_detect.samples import draw_smear
 
@@ -107,8 +109,25 @@ def test_filters_and_copy(scored):
     copied = QApplication.clipboard().text().splitlines()
     assert len(copied) == n + 1
     assert copied[0].split("\t")[:3] == ["image", "plane", "label"]
+    # A selected cell that the filter hides is not copied in place of those that are seen.
+    results.select([int((results.table["call"] == "Hem").argmax())])
+    widget.table.copy()
+    assert len(QApplication.clipboard().text().splitlines()) == n + 1
     widget.threshold.setValue(100)
     assert widget.table.model.rowCount() == 0
+
+
+def test_calls_by_an_error_rate_say_so_until_the_threshold_is_moved(scored):
+    _, widget, layer, results = scored
+    assert not widget.called_by.isVisibleTo(widget.tabs)
+    attach(layer, CellResults(results.rows, replace(results.run, called_by=(0.4, 0.7))))
+    assert widget.called_by.text() == "By the error rate: Hem below 0.40, ALL above 0.70, uncertain between them"
+    widget.tabs.setCurrentIndex(1)
+    assert widget.called_by.isVisible()
+    widget.threshold.setValue(60)
+    assert not widget.called_by.isVisible()
+    widget.restore_button.click()
+    assert widget.called_by.isVisible()
 
 
 def test_colours_and_threshold_are_live(scored):

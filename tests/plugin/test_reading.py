@@ -163,8 +163,13 @@ def test_an_error_rate_that_was_asked_for_holds_after_opening_again():
     loose = run_by_record(run).bounds
     assert strict[0] < loose[0]
     assert strict[1] > loose[1]
+    # The bundle's own rate called the cells, too, but ends where the threshold is moved.
     run["parameters"]["error_rate"] = None
-    assert run_by_record(run).bounds is None
+    own = run_by_record(run)
+    assert own.bounds is None
+    assert strict[0] < own.called_by[0] < loose[0]
+    run["parameters"]["threshold"] = 0.7
+    assert run_by_record(run).called_by is None
 
 
 def test_errors_of_readers_and_writers_are_one_notification(tmp_path, notices, monkeypatch):

@@ -30,8 +30,9 @@ __all__ = ["CallSoon", "Controller", "Task"]
 CallSoon = Callable[[Callable[[], None]], None]
 """Has a function called in the viewer's thread, soon."""
 
-OUTLINE = 0.06
-"""Cells are outlined, so that they can be seen: width of the line over their diameter."""
+OUTLINE = 0.08
+LEAST_OUTLINE_PX = 2
+"""Cells are outlined, so that they can be seen: width of the line over their diameter, and at least."""
 STOP_AFTER_S = 0.7
 """So long does the process have to stop by itself, which keeps its networks loaded, before it is ended."""
 LOOK_EVERY_S = 0.1
@@ -363,7 +364,7 @@ def _warn_of_others(task: Task) -> None:
 def _outline_px(labels: Any) -> int:
     areas = np.bincount(labels.ravel())[1:]
     areas = areas[areas > 0]
-    return max(1, round(OUTLINE * float(np.median(areas)) ** 0.5)) if len(areas) else 1
+    return max(LEAST_OUTLINE_PX, round(OUTLINE * float(np.median(areas)) ** 0.5)) if len(areas) else LEAST_OUTLINE_PX
 
 
 def _computed(plane: LayerPlane) -> PlaneInput | AllDetectError:

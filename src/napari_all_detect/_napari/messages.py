@@ -53,6 +53,9 @@ class Opened:
     engine, device : str
     bounds : (float, float) or None
         `least_all` and `most_hem`, if an error rate was asked for: another threshold leaves them as they are.
+    called_by : (float, float) or None
+        The same two, by which scoring called the cells, the bundle's own if none were asked for; None if the threshold
+        alone called them.
     """
 
     source: str
@@ -64,6 +67,7 @@ class Opened:
     engine: str
     device: str
     bounds: tuple[float, float] | None = None
+    called_by: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -127,6 +127,11 @@ class CellResults:
         self.changed.emit()
 
     @property
+    def called_by(self) -> tuple[float, float] | None:
+        """From which p_all a cell can be ALL, and up to which Hem; None if the threshold alone decides."""
+        return self.run.called_by if self._table is self.rows.table else self.run.bounds
+
+    @property
     def colouring(self) -> str:
         """What colours mean: one of `colours.COLOURINGS`."""
         return self._colouring

@@ -77,6 +77,7 @@ def run_by_record(run: Mapping[str, Any]) -> Opened:
     bundle, parameters = run["bundle"], run["parameters"]
     weights = bundle["member_weights"]
     source = str(parameters["bundle"])
+    bounds = _bounds(source, bundle["digest"], parameters)
     return Opened(
         source=source,
         bundle=f"{bundle['name']}-{bundle['version']}",
@@ -86,7 +87,8 @@ def run_by_record(run: Mapping[str, Any]) -> Opened:
         threshold=float(bundle["threshold"]),
         engine=str(run["engine"]),
         device=str(run["device"]),
-        bounds=_bounds(source, bundle["digest"], parameters),
+        bounds=None if parameters.get("error_rate") is None else bounds,
+        called_by=bounds,
     )
 
 
@@ -186,14 +188,12 @@ def _scale(cells: pd.DataFrame, run: Opened, pixel_size_um: float) -> float:
 
 
 def _bounds(source: str, digest: str, parameters: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return the bounds of an error rate that was asked for, which hold at any threshold."""
-    rate = parameters.get("error_rate")
-    if rate is None:
-        return None
+    """Return the bounds by which cells were called; None if there were none, or the bundle is another one by now."""
     bundle = _same_bundle(source, digest)
     if bundle is None:
         return None
-    bounds = uncertain_bounds(bundle, ScoreParams(source, parameters.get("weighting"), error_rate=rate))
+    asked: dict[str, Any] = {name: parameters.get(name) for name in ("weighting", "threshold", "error_rate")}
+    bounds = uncertain_bounds(bundle, ScoreParams(source, **asked))
     return None if bounds is None else (bounds.least_all, bounds.most_hem)
 
 

@@ -14,10 +14,12 @@ from napari_all_detect._napari.messages import Opened
 from napari_all_detect._napari.saved import members_of, run_by_bundle, typed_again
 from napari_all_detect.export.ome_zarr import NAME
 
-__all__ = ["RUN_KEY", "label_images", "read_label_image", "saved_scores"]
+__all__ = ["BOUNDS", "RUN_KEY", "label_images", "read_label_image", "saved_scores"]
 
 RUN_KEY = "all_detect"
 """Where a store that napari saved says what scored it."""
+BOUNDS = ("bounds", "called_by")
+"""What it says if there is something to say: fields of `Opened`."""
 
 
 def label_images(path: Path) -> list[str]:
@@ -66,13 +68,8 @@ def saved_scores(
     saved: Any = zarr.open_group(path, mode="r").attrs.asdict().get(RUN_KEY)
     run = run_by_bundle(cells)
     if saved is not None and run.bundle == saved["bundle"]:
-        bounds = saved.get("bounds")
-        run = replace(
-            run,
-            weights=tuple(saved["weights"]),
-            threshold=saved["threshold"],
-            bounds=None if bounds is None else (bounds[0], bounds[1]),
-        )
+        bounds: Any = {name: tuple(saved[name]) for name in BOUNDS if name in saved}
+        run = replace(run, weights=tuple(saved["weights"]), threshold=saved["threshold"], **bounds)
     boxes, n_leading = find_objects(labels), labels.ndim - 2
     index = np.array([[side.start for side in boxes[number - 1][:n_leading]] for number in numbers], np.int64)
     return cells, run, numbers, index.reshape(len(numbers), n_leading)

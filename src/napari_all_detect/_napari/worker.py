@@ -49,7 +49,7 @@ class Networks:
     def open(self, params: ScoreParams, finds_cells: bool) -> Opened:
         """Load what scoring with these parameters needs; at once if it is loaded already."""
         scorer = self._scorer(params)
-        bounds = scorer.bounds
+        bounds = None if scorer.bounds is None else (scorer.bounds.least_all, scorer.bounds.most_hem)
         if finds_cells:
             open_method(params.segmentation.method, params.device, params.engine)
         return Opened(
@@ -61,7 +61,8 @@ class Networks:
             threshold=scorer.threshold,
             engine=scorer.engine.name,
             device=scorer.engine.device,
-            bounds=(bounds.least_all, bounds.most_hem) if bounds and params.error_rate is not None else None,
+            bounds=None if params.error_rate is None else bounds,
+            called_by=bounds,
         )
 
     def score(self, params: ScoreParams, given: PlaneInput) -> ScoredPart:

@@ -15,7 +15,7 @@ from napari_all_detect._napari.layer_link import LAYOUT_KEY, RESULTS_KEY
 from napari_all_detect._napari.notified import notified
 from napari_all_detect._napari.planes import layer_planes
 from napari_all_detect._napari.results import CellResults
-from napari_all_detect._napari.store_labels import RUN_KEY
+from napari_all_detect._napari.store_labels import BOUNDS, RUN_KEY
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.export.csv import write_csv
 from napari_all_detect.export.ome_zarr import LabelledPlane, add_labels, check_ome_zarr, write_ome_zarr
@@ -127,6 +127,6 @@ def _note_run(path: Path, results: CellResults) -> None:
     group = zarr.open_group(path, mode="r+")
     run = results.run
     facts: Any = {"bundle": run.bundle, "weights": list(run.weights), "threshold": results.threshold}
-    if run.bounds is not None:
-        facts["bounds"] = list(run.bounds)
+    bounds = dict(zip(BOUNDS, (run.bounds, results.called_by), strict=True))
+    facts |= {name: list(pair) for name, pair in bounds.items() if pair is not None}
     group.attrs.put(group.attrs.asdict() | {RUN_KEY: facts})

@@ -138,7 +138,8 @@ class CellTable(QWidget):
         """Copy the selected rows, or all that are shown."""
         results = self._followed.results
         if results is not None:
-            rows = results.selected if len(results.selected) else self.model.order
+            seen = self.model.order[np.isin(self.model.order, results.selected)]
+            rows = seen if len(seen) else self.model.order
             QApplication.clipboard().setText(copied_text(results.export_table().iloc[rows]))
 
     def export(self, path: Path) -> None:

@@ -98,6 +98,8 @@ class ScoreCells(QWidget):
         self.threshold.setRange(0, 100)
         self.threshold.setToolTip("Called ALL from this probability on; the calls follow at once")
         self.threshold_text = QLabel()
+        self.called_by = QLabel()
+        self.called_by.setWordWrap(True)
         self.restore_button = button(
             "Reset", "The calls that scoring gave, at the bundle's threshold", self.restore_calls
         )
@@ -132,6 +134,7 @@ class ScoreCells(QWidget):
         colours.addRow("Colours", self.colouring)
         colours.addRow(self.colour_bar)
         colours.addRow("Threshold", row(self.threshold, self.threshold_text, self.restore_button))
+        colours.addRow(self.called_by)
         self.tabs.addTab(setting, "Score")
         self.tabs.addTab(column(self._colour_box, self.table), "Cells")
         self.tabs.addTab(self.summary, "Summary")
@@ -263,6 +266,9 @@ class ScoreCells(QWidget):
         self.threshold.setValue(round(100 * results.threshold))
         self.threshold.blockSignals(False)
         self.threshold_text.setText(f"{results.threshold:.2f}")
+        self.called_by.setVisible(results.called_by is not None)
+        if results.called_by is not None:
+            self.called_by.setText(_rule(*results.called_by))
 
     def _colour(self, colouring: str) -> None:
         if self.followed.results is not None:
@@ -285,6 +291,13 @@ class ScoreCells(QWidget):
             beside = {"Control", "Shift"} & set(event.modifiers)
             kept = [int(k) for k in results.selected if k != clicked] if beside else []
             results.select([*kept, clicked])
+
+
+def _rule(least_all: float, most_hem: float) -> str:
+    """Say which calls the bounds of an error rate give."""
+    if least_all > most_hem:
+        return f"By the error rate: Hem up to {most_hem:.2f}, ALL from {least_all:.2f}; the threshold only between them"
+    return f"By the error rate: Hem below {least_all:.2f}, ALL above {most_hem:.2f}, uncertain between them"
 
 
 class _Closing:
