@@ -91,9 +91,12 @@ def test_table_canvas_and_selection_stay_together_when_sorted(scored, qtbot):
     assert [int(model.order[index.row()]) for index in view.selectionModel().selectedRows()] == [0]
     click(viewer, layer, results.position(2), "Control")
     assert results.selected.tolist() == [0, 2]
-    model.sort(model.columns.index("label"), Qt.SortOrder.AscendingOrder)
+    view.sortByColumn(model.columns.index("spread"), Qt.SortOrder.AscendingOrder)
     widget.table._show_selection()
     assert sorted(int(model.order[index.row()]) for index in view.selectionModel().selectedRows()) == [0, 2]
+    # Another column before it doesn't move the mark to another one.
+    results.judge(0, "Hem")
+    assert model.columns[view.horizontalHeader().sortIndicatorSection()] == "spread"
     # The background selects nothing anew.
     click(viewer, layer, (0, 0) if not layer.data[0, 0] else (223, 0))
     assert results.selected.tolist() == [0, 2]

@@ -130,7 +130,9 @@ def restored(
         are looked at. Empty if the pixels are gone.
     """
     verdicts = cells[VERDICT].tolist() if VERDICT in cells else None
+    # Before fast calls there were no bounds in tables: all members ran, and p_all is both.
     cells = cells.drop(columns=VERDICT, errors="ignore")
+    cells = cells.assign(**{name: cells[name].fillna(cells["p_all"]) for name in ("least_p_all", "most_p_all")})
     if summary is None:
         summary = _summaries(cells, run)
     where = numbers.astype(np.int64), index.astype(np.int64)

@@ -178,10 +178,20 @@ class CellTable(QWidget):
             columns.insert(0, "plane")
         self._showing = True
         self.model.show_table(table, columns)
+        self._mark_sorted()
         self._showing = False
         self.export_button.setEnabled(results is not None)
         self.count.setText(f"{len(self.model.order)} of {len(table)} cells" if results is not None else "No scores yet")
         self._show_selection()
+
+    def _mark_sorted(self) -> None:
+        """Mark the column that the rows are sorted by, wherever it stands by now."""
+        by, descending = self.model.sorted_by or ("", False)
+        header = self.view.horizontalHeader()
+        header.blockSignals(True)
+        place = self.model.columns.index(by) if by in self.model.columns else -1
+        header.setSortIndicator(place, Qt.SortOrder.DescendingOrder if descending else Qt.SortOrder.AscendingOrder)
+        header.blockSignals(False)
 
     def _show_selection(self) -> None:
         """Select in the view what is selected in the results, and bring the last into sight."""
