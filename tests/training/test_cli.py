@@ -14,8 +14,8 @@ from PIL import Image
 from all_detect_training import cli, runs
 from all_detect_training.commands import fit as fit_command
 from all_detect_training.dataset import Cells
-from all_detect_training.fit import predict_p_all
 from all_detect_training.metrics import auc
+from all_detect_training.predicting import predict_p_all
 from all_detect_training.presets import FitParams
 from all_detect_training.splits import split_contiguous
 from all_detect_training.training_set import folder_set

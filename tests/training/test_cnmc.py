@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from all_detect_training.cli import main
-from all_detect_training.cnmc import PRELIMINARY, PUBLISHED, check_cnmc, list_cnmc, subject_of
+from all_detect_training.cnmc import PRELIMINARY, PUBLISHED, CnmcCheck, check_cnmc, describe, list_cnmc, subject_of
 from all_detect_training.splits import PAPER_IMAGES, PAPER_SUBJECTS
 from all_detect_training.training_set import cnmc_set
 from napari_all_detect.errors import InputError
@@ -154,3 +154,28 @@ def test_a_label_that_contradicts_the_name_is_refused(tmp_path: Path) -> None:
     (root / LABELS).write_text("Patient_ID,new_names,labels\nUID_90_1_1_all.bmp,1.bmp,0\n")
     with pytest.raises(InputError, match="has label 0"):
         list_cnmc(root)
+
+
+def test_check_covers_the_final_set_whose_labels_nobody_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = small(tmp_path / "C-NMC_Leukemia")
+    assert "final: 0 images; 2586 were published" in check_cnmc(tmp_path).faults
+    final = root / "testing_data/C-NMC_test_final_phase_data"
+    final.mkdir(parents=True)
+    sound = np.zeros((450, 450, 3), np.uint8)
+    Image.fromarray(sound).save(final / "1.bmp")
+    (final / "2.bmp").write_bytes(b"BM")
+    check = check_cnmc(tmp_path)
+    assert check.final == 1
+    faults = "\n".join(check.faults)
+    assert f"damaged: {final / '2.bmp'}" in faults
+    assert f"missing: {final / '2586.bmp'}" in faults
+    assert "final: 1 images; 2586 were published" in faults
+    assert main(["check", str(tmp_path)]) == 1
+    assert "final                    1       2586  unlabelled" in capsys.readouterr().out
+
+
+def test_without_the_final_set_all_that_training_needs_may_be_there() -> None:
+    check = CnmcCheck([], dict(PUBLISHED), ["final: 0 images; 2586 were published"])
+    assert not check.is_whole
+    assert describe(check)[-1] == "not whole; all that training and testing need is there"
+    assert CnmcCheck([], dict(PUBLISHED), [], 2586).is_whole

@@ -1,3 +1,4 @@
+import ast
 import errno
 import json
 import logging
@@ -213,3 +214,22 @@ def test_stain_options_reach_the_network(tmp_path: Path, monkeypatch: pytest.Mon
     assert asked[0] == ("normalisation", "reinhard")
     assert set(asked[1:]) == {("jitter", 0.2)}
     assert json.loads((tmp_path / "params.json").read_text())["stain_normalisation"] == "reinhard"
+
+
+def test_training_stays_within_what_every_backend_of_keras_has() -> None:
+    """No module that trains names a backend's own library."""
+    root = Path(fit.__file__).parent
+    named = {
+        (path.name, name.partition(".")[0])
+        for path in root.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert ("fit.py", "keras") in named
+    assert not {name for _, name in named} & {"tensorflow", "tf_keras", "jax", "torch"}

@@ -32,7 +32,11 @@ PUBLISHED = {
     (PRELIMINARY, "ALL"): 1219,
     (PRELIMINARY, "Hem"): 648,
 }
-"""Images of each part and class. The final test set, 2,586 images, came without labels."""
+"""Images of each part and class."""
+
+FINAL = "testing_data/C-NMC_test_final_phase_data"
+PUBLISHED_FINAL = 2586
+"""Images of the final test set, named 1.bmp to 2586.bmp, whose labels were never published."""
 
 NAME = re.compile(r"UID_([A-Za-z0-9]+)_(\d+)_(\d+)_(all|hem)\.bmp")
 LABELS = "validation_data/C-NMC_test_prelim_phase_data_labels.csv"
@@ -49,6 +53,9 @@ class CnmcCheck:
         Those that are there and can be read.
     counts : dict
         (part, class) to the number of images there.
+    final : int
+        Images of the final test set that are there and can be read. Nobody outside has their labels: no training or
+        testing needs them.
     faults : list of str
         A line for each file that is missing, damaged or strangely named, and each part that is not whole.
     """
@@ -56,11 +63,17 @@ class CnmcCheck:
     images: list[LabelledImage]
     counts: dict[tuple[str, str], int]
     faults: list[str]
+    final: int = 0
 
     @property
     def is_whole(self) -> bool:
         """Whether every published image is there."""
-        return not self.faults and self.counts == PUBLISHED
+        return not self.faults and self.counts == PUBLISHED and self.final == PUBLISHED_FINAL
+
+    @property
+    def can_train(self) -> bool:
+        """Whether every labelled image is there and sound."""
+        return self.counts == PUBLISHED
 
 
 def subject_of(name: str) -> tuple[str, bool]:
@@ -133,7 +146,19 @@ def check_cnmc(folder: Path) -> CnmcCheck:
         for (part, name), n in PUBLISHED.items()
         if there[part, name] != n
     ]
-    return CnmcCheck(whole, there, faults)
+    final, faults_of_final = _check_final(_root(folder) / FINAL)
+    return CnmcCheck(whole, there, [*faults, *faults_of_final], final)
+
+
+def _check_final(folder: Path) -> tuple[int, list[str]]:
+    """Count the sound images of the final test set, and name the others; of a set that is not there at all one line."""
+    paths = [folder / f"{number}.bmp" for number in range(1, PUBLISHED_FINAL + 1)]
+    there = [path for path in paths if path.is_file()]
+    faults = [f"missing: {path}" for path in paths if there and not path.is_file()]
+    damaged = [fault for fault in map(_fault_of, there) if fault]
+    sound = len(there) - len(damaged)
+    counted = [] if sound == PUBLISHED_FINAL else [f"final: {sound} images; {PUBLISHED_FINAL} were published"]
+    return sound, [*faults, *damaged, *counted]
 
 
 def _all_named(folder: Path) -> list[LabelledImage]:
@@ -195,4 +220,6 @@ def describe(check: CnmcCheck) -> Sequence[str]:
     for (part, name), n in PUBLISHED.items():
         own = {i.subject for i in check.images if i.group == part and i.is_all == (name == "ALL")}
         lines.append(f"{part:<12} {name:<6} {check.counts[part, name]:>6} {n:>10}  {len(own)}")
-    return [*lines, *check.faults, "whole as published" if check.is_whole else "not whole"]
+    lines.append(f"{'final':<12} {'':<6} {check.final:>6} {PUBLISHED_FINAL:>10}  unlabelled")
+    trains = "; all that training and testing need is there" if check.can_train else ""
+    return [*lines, *check.faults, "whole as published" if check.is_whole else f"not whole{trains}"]

@@ -4,6 +4,8 @@ import csv
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,23 +16,20 @@ from numpy.typing import NDArray
 
 from all_detect_training.augment import augment, jitter_stain, random_transforms
 from all_detect_training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from all_detect_training.compiling import compile_network
 from all_detect_training.dataset import Cells
 from all_detect_training.metrics import member_figures
+from all_detect_training.predicting import predict_p_all, ran_out_of_memory
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.sampling import oversample
-from all_detect_training.schedule import triangular2_schedule
+from all_detect_training.starting import Trunks, compiled_network, trunk_weights
 from all_detect_training.weights import round_to_half, save_half_precision
+from napari_all_detect.errors import OutputError
 from napari_all_detect.networks import ARCHITECTURES, build_network, preprocess
 from napari_all_detect.stain import normalise_stain
 
-__all__ = ["fit_ensemble", "fit_member", "predict_p_all"]
+__all__ = ["fit_ensemble", "fit_member"]
 
 log = logging.getLogger(__name__)
-Trunks = Path | str | None
-
-PREDICTED_PX = 256 * 96**2
-"""Pixels predicted at once: VGG-16 takes 256 bytes for each in its first layers."""
 
 
 def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: Path, trunks: Trunks = None) -> None:
@@ -48,9 +47,17 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
         `<architecture>.npy` ((N,) float32, p_all of every cell).
     trunks : path, "imagenet" or None
         Folder with `<architecture>_notop.weights.h5`; an architecture without a file there starts from scratch.
+
+    Raises
+    ------
+    InputError
+        If a trunk's weights are damaged or of another network, or Keras's own can't be fetched.
+    OutputError
+        If the disk is full or can't be written; the same call goes on from there.
     """
-    (run / "members").mkdir(parents=True, exist_ok=True)
     cells = replace(cells, crops=normalise_stain(cells.crops, params.stain_normalisation))
+    with _writable(run):
+        (run / "members").mkdir(parents=True, exist_ok=True)
     for spec in params.members:
         predictions = run / f"{spec.architecture}.npy"
         if predictions.exists():
@@ -58,12 +65,29 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
             continue
         checkpoint = run / f"{spec.architecture}.checkpoint.npz"
         network, history = _fit_in_memory(cells, split, spec, params, trunk_weights(trunks, spec), checkpoint)
-        save_half_precision(network, run / "members" / f"{spec.architecture}.weights.h5")
-        write_history(run / f"{spec.architecture}.csv", history)
-        # Written last: it says that the member is complete.
-        np.save(predictions, predict_p_all(network, cells.crops, spec))
-        checkpoint.unlink(missing_ok=True)
-    (run / "params.json").write_text(json.dumps(asdict(params), indent=2) + "\n")
+        p_all = predict_p_all(network, cells.crops, spec)
+        with _writable(run):
+            save_half_precision(network, run / "members" / f"{spec.architecture}.weights.h5")
+            write_history(run / f"{spec.architecture}.csv", history)
+            # Last, and whole or not at all: it says that the member is complete.
+            partial = run / f"{spec.architecture}.partial.npy"
+            np.save(partial, p_all)
+            partial.replace(predictions)
+            checkpoint.unlink(missing_ok=True)
+    with _writable(run):
+        (run / "params.json").write_text(json.dumps(asdict(params), indent=2) + "\n")
+
+
+@contextmanager
+def _writable(run: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into an OutputError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise OutputError(
+            f"{run}: can't be written ({reason}); make room, then go on with the same `all-detect-train fit`"
+        ) from error
 
 
 def _fit_in_memory(
@@ -79,17 +103,11 @@ def _fit_in_memory(
         try:
             return fit_member(cells, split, spec, params, weights, checkpoint)
         except Exception as error:
-            if not _ran_out_of_memory(error) or params.batch_size == 1:
+            if not ran_out_of_memory(error) or params.batch_size == 1:
                 raise
         params = replace(params, batch_size=params.batch_size // 2)
         log.warning("%s: out of memory; begins again with batches of %d", spec.architecture, params.batch_size)
         checkpoint.unlink(missing_ok=True)
-
-
-def _ran_out_of_memory(error: Exception) -> bool:
-    """Return whether an error is a backend's way of saying so; each has a class of its own."""
-    text = str(error)
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
 
 
 def fit_member(
@@ -111,7 +129,7 @@ def fit_member(
     rng = np.random.default_rng(params.seed)
     train, validation = np.flatnonzero(split == "train"), cells[split == "validation"]
     updates = -(-len(_epoch(cells, train, params, rng)) // params.batch_size)
-    network = _compiled(spec, params, weights, updates)
+    network = compiled_network(spec, params, weights, updates)
     progress = Progress(network.get_weights(), [])
     if checkpoint is not None and checkpoint.exists():
         progress = load_checkpoint(checkpoint, network, rng)
@@ -135,22 +153,6 @@ def fit_member(
     return final, progress.history
 
 
-def _compiled(spec: MemberSpec, params: FitParams, weights: str | Path | None, updates: int) -> Any:
-    """Return a network with its optimiser, ready to train `updates` times an epoch."""
-    import keras
-
-    network = _build(spec, params, weights)
-    step = params.step_epochs * spec.stretch * updates
-    rate = triangular2_schedule(params.lowest_rate, spec.rate * params.highest_rate, step)
-    compile_network(
-        network,
-        keras.optimizers.Adamax(rate, beta_1=0.9, beta_2=0.999),
-        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=params.label_smoothing),
-    )
-    network.optimizer.build(network.trainable_variables)
-    return network
-
-
 def _has_stopped(history: list[dict[str, float]], patience: int | None) -> bool:
     """Return whether so many epochs in a row brought no better validation AUC."""
     if patience is None or len(history) <= patience:
@@ -159,51 +161,12 @@ def _has_stopped(history: list[dict[str, float]], patience: int | None) -> bool:
     return len(history) - 1 - best >= patience
 
 
-def predict_p_all(
-    network: Any, crops: NDArray[np.uint8], spec: MemberSpec, batch_size: int | None = None
-) -> NDArray[np.float32]:
-    """Return P(ALL) of (N, s, s, 3) uint8 crops, (N,) float32, by default as many at once as memory holds."""
-    import keras
-
-    batch_size = batch_size or max(1, min(256, PREDICTED_PX // spec.input_size**2))
-    mode = ARCHITECTURES[spec.architecture].preprocessing
-    p_all = []
-    for start in range(0, len(crops), batch_size):
-        pixels = preprocess(crops[start : start + batch_size], spec.input_size, mode)
-        logits = network.predict_on_batch(pixels)
-        p_all.append(keras.ops.convert_to_numpy(keras.ops.softmax(logits))[:, 1])
-    return np.concatenate(p_all).astype(np.float32)
-
-
-def trunk_weights(trunks: Trunks, spec: MemberSpec) -> str | Path | None:
-    """Return what a member's trunk starts from."""
-    if trunks is None or trunks == "imagenet":
-        return trunks
-    path = Path(trunks) / f"{spec.architecture}_notop.weights.h5"
-    if path.exists():
-        return path
-    log.warning("%s: no %s; starts from scratch", spec.architecture, path.name)
-    return None
-
-
 def write_history(path: Path, history: list[dict[str, float]]) -> None:
     """Write a row per epoch."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, history[0])
         writer.writeheader()
         writer.writerows(history)
-
-
-def _build(spec: MemberSpec, params: FitParams, weights: str | Path | None) -> Any:
-    """Build a network, in mixed precision if asked; its weights stay float32 either way."""
-    import keras
-
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16" if params.mixed_precision else "float32")
-    try:
-        return build_network(spec.architecture, spec.input_size, spec.cut, weights, params.dropout)
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _epoch(cells: Cells, train: NDArray[np.intp], params: FitParams, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 import all_detect_training
 import napari_all_detect
 from all_detect_training.dataset import Cells, read_cells
-from all_detect_training.fit import Trunks, trunk_weights
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.splits import SPLITS, refuse_leakage, split_contiguous
+from all_detect_training.starting import Trunks, trunk_weights
 from all_detect_training.training_set import TrainingSet
 from napari_all_detect.bundle.verified import file_digest
 from napari_all_detect.errors import InputError, OutputError
@@ -193,6 +193,7 @@ def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: 
         mask_corner_px=plan["data"]["mask_corner_px"],
         workers=workers,
     )
+    _refuse_lost_side(given, plan, cells)
     try:
         run.mkdir(parents=True, exist_ok=True)
         _write_images(run, given, cells)
@@ -204,6 +205,22 @@ def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: 
     except OSError as error:
         raise OutputError(f"{run}: can't be written ({error.strerror}); name another folder") from error
     return cells
+
+
+def _refuse_lost_side(given: TrainingSet, plan: Mapping[str, Any], cells: Cells) -> None:
+    """Raise InputError if, for want of readable images, a side has no cell of a class."""
+    if given.sides is None:
+        split = split_contiguous(cells.image, plan["params"]["train_share"], plan["params"]["validation_share"])
+    else:
+        side_of = {i.image: side for i, side in zip(given.images, given.sides, strict=True)}
+        split = np.array([side_of[image] for image in cells.image.tolist()])
+    for side in SPLITS:
+        for name, there in (("ALL", cells.is_all), ("Hem", ~cells.is_all)):
+            if not (there & (split == side)).any():
+                raise InputError(
+                    f"{given.source}: no {name} cell for {side} could be read; see above which images were left out, "
+                    "and replace them or take another split"
+                )
 
 
 def _refuse_other(run: Path, plan: Mapping[str, Any]) -> None:

@@ -33,6 +33,8 @@ def _fit_command(training: Mapping[str, Any]) -> str:
         words += [f"--epochs {params['epochs']}"]
     if preset is None or members != [m.architecture for m in preset.members]:
         words += [f"--members {','.join(members)}"]
+    if preset is None or params["batch_size"] != preset.batch_size:
+        words += [f"--batch-size {params['batch_size']}"]
     if params.get("stain_jitter"):
         words += [f"--stain-jitter {params['stain_jitter']:g}"]
     if params.get("stain_normalisation"):

@@ -61,6 +61,9 @@ def _add_params(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--members", type=lambda text: text.split(","), metavar="A,B", help="train these of the preset's members only"
     )
+    parser.add_argument(
+        "--batch-size", type=at_least(1), metavar="N", help="instead of the preset's: cells that an update sees"
+    )
     parser.add_argument("--seed", type=at_least(0), metavar="N", help="instead of the preset's")
     parser.add_argument(
         "--stain-jitter",
@@ -113,7 +116,7 @@ def _params(args: argparse.Namespace) -> FitParams:
     if args.epochs is not None:
         step = params.step_epochs * args.epochs / params.epochs
         params = replace(params, epochs=args.epochs, step_epochs=step)
-    given = {name: getattr(args, name) for name in ("seed", "stain_jitter", "stain_normalisation")}
+    given = {name: getattr(args, name) for name in ("batch_size", "seed", "stain_jitter", "stain_normalisation")}
     return replace(params, **{name: value for name, value in given.items() if value is not None})
 
 

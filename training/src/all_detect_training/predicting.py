@@ -1,0 +1,47 @@
+"""What a network says of cells, in as large batches as memory holds."""
+
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from all_detect_training.presets import MemberSpec
+from napari_all_detect.networks import ARCHITECTURES, preprocess
+
+__all__ = ["predict_p_all", "ran_out_of_memory"]
+
+log = logging.getLogger(__name__)
+
+PREDICTED_PX = 256 * 96**2
+"""Pixels predicted at once: VGG-16 takes 256 bytes for each in its first layers."""
+
+
+def predict_p_all(
+    network: Any, crops: NDArray[np.uint8], spec: MemberSpec, batch_size: int | None = None
+) -> NDArray[np.float32]:
+    """Return P(ALL) of (N, s, s, 3) uint8 crops, (N,) float32, by default as many at once as memory holds."""
+    import keras
+
+    batch_size = batch_size or max(1, min(256, PREDICTED_PX // spec.input_size**2))
+    mode = ARCHITECTURES[spec.architecture].preprocessing
+    p_all = [np.zeros(0, np.float32)]
+    done = 0
+    while done < len(crops):
+        try:
+            logits = network.predict_on_batch(preprocess(crops[done : done + batch_size], spec.input_size, mode))
+        except Exception as error:
+            if not ran_out_of_memory(error) or batch_size == 1:
+                raise
+            batch_size //= 2
+            log.warning("%s: out of memory; predicts %d cells at once from now on", spec.architecture, batch_size)
+            continue
+        p_all.append(keras.ops.convert_to_numpy(keras.ops.softmax(logits))[:, 1])
+        done += batch_size
+    return np.concatenate(p_all).astype(np.float32)
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Return whether an error is a backend's way of saying so; each has a class of its own."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()

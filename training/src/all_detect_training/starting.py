@@ -1,0 +1,70 @@
+"""A member as its training begins: its network, with a trunk's weights if there are any, and its optimiser."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from all_detect_training.compiling import compile_network
+from all_detect_training.presets import FitParams, MemberSpec
+from all_detect_training.schedule import triangular2_schedule
+from napari_all_detect.errors import InputError
+from napari_all_detect.networks import build_network
+
+__all__ = ["Trunks", "compiled_network", "trunk_weights"]
+
+log = logging.getLogger(__name__)
+Trunks = Path | str | None
+"""A folder of trunk files, `imagenet`, or none."""
+
+
+def trunk_weights(trunks: Trunks, spec: MemberSpec) -> str | Path | None:
+    """Return what a member's trunk starts from."""
+    if trunks is None or trunks == "imagenet":
+        return trunks
+    path = Path(trunks) / f"{spec.architecture}_notop.weights.h5"
+    if path.exists():
+        return path
+    log.warning("%s: no %s; starts from scratch", spec.architecture, path.name)
+    return None
+
+
+def compiled_network(spec: MemberSpec, params: FitParams, weights: str | Path | None, updates: int) -> Any:
+    """Return a network with its optimiser, ready to train `updates` times an epoch."""
+    import keras
+
+    network = _build(spec, params, weights)
+    step = params.step_epochs * spec.stretch * updates
+    rate = triangular2_schedule(params.lowest_rate, spec.rate * params.highest_rate, step)
+    compile_network(
+        network,
+        keras.optimizers.Adamax(rate, beta_1=0.9, beta_2=0.999),
+        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=params.label_smoothing),
+    )
+    network.optimizer.build(network.trainable_variables)
+    return network
+
+
+def _build(spec: MemberSpec, params: FitParams, weights: str | Path | None) -> Any:
+    """Build a network, in mixed precision if asked; its weights stay float32 either way."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if params.mixed_precision else "float32")
+    try:
+        with warnings.catch_warnings():
+            # Keras warns of parts that it skips; they would stay random.
+            warnings.filterwarnings("error", "Skipping nested container", UserWarning)
+            return build_network(spec.architecture, spec.input_size, spec.cut, weights, params.dropout)
+    except Exception as error:
+        # What Keras can't fetch it reports as a bare Exception.
+        is_of_weights = isinstance(error, ValueError | OSError | KeyError | UserWarning) or "fetch" in str(error)
+        if weights is None or not is_of_weights:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{weights}: no trunk of {spec.architecture} ({reason}); get its ImageNet weights without the top, or "
+            "leave --trunks out"
+        ) from error
+    finally:
+        keras.config.set_dtype_policy(before)
