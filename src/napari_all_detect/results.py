@@ -33,6 +33,7 @@ TABLES = (
     "cells.h5ad",
     "images.csv",
     "samples.csv",
+    "subjects.csv",
     "failures.csv",
     "run.json",
     "report.html",

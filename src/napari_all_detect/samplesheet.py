@@ -1,6 +1,7 @@
-"""The sample sheet, and sums by sample."""
+"""The sample sheet, and sums by sample and by subject."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,7 +11,7 @@ from napari_all_detect import table
 from napari_all_detect.errors import InputError
 from napari_all_detect.interval import fraction_interval
 
-__all__ = ["SAMPLE_COLUMNS", "read_sample_sheet", "sum_samples"]
+__all__ = ["SAMPLE_COLUMNS", "SUBJECT_COLUMNS", "read_sample_sheet", "sum_samples", "sum_subjects"]
 
 SAMPLE_COLUMNS = (
     table.Column("sample", "str", "", "Sample, as the sheet names it"),
@@ -21,6 +22,11 @@ SAMPLE_COLUMNS = (
     table.Column("fraction_all_low", "float32", "", "Lower end of its 95 % interval over images; empty with one image"),
     table.Column("fraction_all_high", "float32", "", "Upper end; empty likewise"),
     table.Column("mean_p_all", "float32", "", "Mean of p_all over the cells"),
+)
+SUBJECT_COLUMNS = (
+    table.Column("subject", "str", "", "Subject, as the sheet names it"),
+    table.Column("samples", "int64", "", "Samples of the subject with planes that were scored"),
+    *SAMPLE_COLUMNS[2:],
 )
 
 
@@ -73,20 +79,32 @@ def sum_samples(images: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
     sheet : DataFrame
         From `read_sample_sheet`; its samples keep their order.
     """
+    return _summed(images, sheet, ["sample", "subject"], SAMPLE_COLUMNS)
+
+
+def sum_subjects(images: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
+    """Sum the rows of `images.csv` by subject, over all its samples; images of no known subject are left out."""
+    return _summed(images, sheet[sheet["subject"] != ""], ["subject"], SUBJECT_COLUMNS)
+
+
+def _summed(
+    images: pd.DataFrame, sheet: pd.DataFrame, keys: list[str], columns: Sequence[table.Column]
+) -> pd.DataFrame:
+    """Sum images by what the sheet says of them."""
     listed = frozenset(sheet["image"])
     lines: list[Any] = [_line(image, listed) for image in images["image"]]
     images = images.rename(columns={"image": "file"}).assign(image=lines)
     joined = sheet[["image", "sample", "subject"]].merge(images, on="image", how="inner")
     joined["sum_p_all"] = joined["mean_p_all"].fillna(0).astype("float64") * joined["cells"]
     rows = []
-    for (sample, subject), group in joined.groupby(["sample", "subject"], sort=False):
+    for named, group in joined.groupby(keys, sort=False):
         counts = {name: int(group[name].sum()) for name in ("cells", "all", "hem", "uncertain")}
         called = counts["all"] + counts["hem"]
         of_files = group.groupby("file", sort=False)[["all", "hem"]].sum()  # planes of one image are no two images
         low, high = fraction_interval(of_files["all"], of_files["all"] + of_files["hem"]) or (None, None)
         values = {
-            "sample": sample,
-            "subject": subject,
+            **dict(zip(keys, named, strict=True)),
+            "samples": group["sample"].nunique(),
             "images": len(group),
             **counts,
             "fraction_all": counts["all"] / called if called else None,
@@ -94,8 +112,8 @@ def sum_samples(images: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
             "fraction_all_high": high,
             "mean_p_all": group["sum_p_all"].sum() / counts["cells"] if counts["cells"] else None,
         }
-        rows.append(table.typed(SAMPLE_COLUMNS, values, 1))
-    return pd.concat(rows, ignore_index=True) if rows else table.typed(SAMPLE_COLUMNS, {}, 0)
+        rows.append(table.typed(columns, values, 1))
+    return pd.concat(rows, ignore_index=True) if rows else table.typed(columns, {}, 0)
 
 
 def _line(image: str, listed: frozenset[str]) -> str | None:

@@ -448,6 +448,9 @@ def test_samples_sum_up_their_images(good: Path, tmp_path: Path, params: ScorePa
     score_batch([good], tmp_path / "out", params, OutputParams(samples=str(sheet)))
     cells, samples = table(tmp_path / "out/cells.csv"), table(tmp_path / "out/samples.csv")
     assert samples[["sample", "subject", "images"]].to_numpy().tolist() == [["S1", "P1", 3], ["S2", "P1", 1]]
+    subjects = table(tmp_path / "out/subjects.csv")
+    assert subjects[["subject", "samples", "images"]].to_numpy().tolist() == [["P1", 2, 4]]
+    assert subjects["cells"][0] == samples["cells"].sum()
     for row, images in zip(samples.itertuples(), [{"stack.tif", "a.png"}, {"b.jpg"}], strict=True):
         own = cells[cells["image"].isin(images)]
         n_all = (own["call"] == "ALL").sum()

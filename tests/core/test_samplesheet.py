@@ -6,7 +6,7 @@ import pytest
 
 from napari_all_detect.errors import InputError
 from napari_all_detect.interval import fraction_interval
-from napari_all_detect.samplesheet import SAMPLE_COLUMNS, read_sample_sheet, sum_samples
+from napari_all_detect.samplesheet import SAMPLE_COLUMNS, SUBJECT_COLUMNS, read_sample_sheet, sum_samples, sum_subjects
 from napari_all_detect.table import IMAGE_COLUMNS, typed
 
 
@@ -84,6 +84,22 @@ def test_sums_by_hand(tmp_path: Path) -> None:
     assert table["fraction_all"].isna().tolist() == [True, False]
     assert table["fraction_all"][1] == pytest.approx(3 / 5)
     assert table["mean_p_all"].tolist() == pytest.approx([0.5, (4 * 0.75 + 0.25) / 5])
+
+
+def test_a_subject_has_the_cells_of_all_its_samples(tmp_path: Path) -> None:
+    text = "image,sample,subject\nc.png,s2,P1\na.png,s1,P1\nb.tif,s1,\n"
+    table = sum_subjects(images(), read_sample_sheet(sheet_of(tmp_path, text)))
+    assert list(table.columns) == [column.name for column in SUBJECT_COLUMNS]
+    of_samples = sums(text, tmp_path).set_index(["sample", "subject"])
+    both = of_samples.loc[[("s2", "P1"), ("s1", "P1")]]
+    row = table.iloc[0]
+    assert (row["subject"], row["samples"]) == ("P1", 2)
+    for name in ("images", "cells", "all", "hem", "uncertain"):
+        assert row[name] == both[name].sum()
+    expected = (both["mean_p_all"] * both["cells"]).sum() / both["cells"].sum()
+    assert row["mean_p_all"] == pytest.approx(expected)
+    assert len(table) == 1
+    assert len(sum_subjects(images(), read_sample_sheet(sheet_of(tmp_path, "image,sample\na.png,s1\n")))) == 0
 
 
 def test_images_outside_the_sheet_are_left_out_and_unknown_ones_make_no_row(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from napari_all_detect.export.h5ad import write_h5ad
 from napari_all_detect.export.parquet import write_parquet_parts
 from napari_all_detect.export.report import report_html
 from napari_all_detect.results import Failure, ResultTables, write_atomically
-from napari_all_detect.samplesheet import sum_samples
+from napari_all_detect.samplesheet import sum_samples, sum_subjects
 
 __all__ = ["Collector", "write_at_the_end"]
 
@@ -130,6 +130,9 @@ def write_at_the_end(
         images = _joined([result.summary for _, result in store.read_all(units)], store.no_images)
         samples = sum_samples(images, sheet)
         write_csv(samples, folder / "samples.csv")
+        subjects = sum_subjects(images, sheet)
+        if len(subjects):
+            write_csv(subjects, folder / "subjects.csv")
     report = gather_report(store.read_all(units), units, tables, run, samples)
     write_atomically(folder / "report.html", report_html(report).encode(errors="backslashreplace"))
 
