@@ -131,6 +131,12 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
     verify = actions.add_parser("verify", help="check a bundle's schema and digests")
     verify.add_argument("bundle", metavar="PATH")
     verify.set_defaults(run=_verify_bundle)
+    tune = actions.add_parser(
+        "tune", help="find out on your images how few bits are enough for the same calls; later runs take them"
+    )
+    tune.add_argument("bundle", metavar="BUNDLE", help="name or path")
+    tune.add_argument("inputs", metavar="INPUT", nargs="+", help="images with 1,000 cells or more, as for score")
+    tune.set_defaults(run=_tune_bundle)
     install = actions.add_parser("install", help="install a bundle from a zip, a folder or a URL")
     install.add_argument("bundle", metavar="FILE_OR_URL")
     install.set_defaults(run=_install_bundle)
@@ -358,6 +364,21 @@ def _verify_bundle(arguments: argparse.Namespace) -> int:
 
     bundle = load_any_bundle(Path(arguments.bundle))
     print(f"{bundle.label}: schema and {len(bundle.manifest.weights_files)} digests are right")
+    return 0
+
+
+def _tune_bundle(arguments: argparse.Namespace) -> int:
+    from napari_all_detect.batch.tuning import tune_bundle
+    from napari_all_detect.engines.precision import fastest_that_agrees
+
+    tuning = tune_bundle(arguments.bundle, arguments.inputs, lambda text: print(text, file=sys.stderr))
+    print("precision                     ms of a core a cell  same call  kappa  mean and largest change of P(ALL)")
+    for row in tuning.measured:
+        print(
+            f"{row.precision:<30}{row.ms_per_cell:>19.1f}{row.agreement:>11.2%}{row.kappa:>7.3f}"
+            f"{row.mean_change:>9.4f} {row.largest_change:.4f}"
+        )
+    print(f"--precision auto takes {fastest_that_agrees(tuning).precision} from now on")
     return 0
 
 

@@ -20,6 +20,8 @@ WEIGHTINGS = ("kappa", "accuracy", "auc", "f1", "equal")
 FORMATS = ("csv", "parquet", "h5ad", "geojson", "ome-zarr")
 """Each is a module of `export`; what it writes is said there."""
 
+PRECISIONS = ("fp32", "bf16", "int8")
+
 LARGEST_LABEL = 2**22 - 1
 """Measuring takes memory for each number up to the largest: about 200 MB at this one."""
 
@@ -157,6 +159,12 @@ class ScoreParams(Params):
         "Keras",
         choices=("auto", "keras", "openvino"),
     )
+    precision: str = option(
+        "auto",
+        "What the networks compute in. `auto` is fp32 until `all-detect bundles tune` has shown on cells of yours what "
+        "is faster and calls at least 999 of 1,000 the same; one for each member, joined by commas, is taken too",
+        metavar="auto|fp32|bf16|int8",
+    )
     device: str = option("auto", "Where the networks run", choices=("auto", "cpu", "gpu"))
     batch_size: int = option(32, "Cells that the networks see at once", min=1, max=4096, step=1, metavar="N")
     fast_calls: bool = option(
@@ -166,6 +174,12 @@ class ScoreParams(Params):
     )
     segmentation: SegmentationParams = field(default_factory=SegmentationParams)
     reading: ReadParams = field(default_factory=ReadParams)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = self.precision.split(",")
+        if self.precision != "auto" and not set(given) <= set(PRECISIONS):
+            raise ParameterError(f"precision is {self.precision!r}; expected one of: auto, {', '.join(PRECISIONS)}")
 
 
 @dataclass(frozen=True)

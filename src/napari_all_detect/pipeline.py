@@ -18,7 +18,7 @@ from napari_all_detect.bundle import Bundle, Crop, load_bundle
 from napari_all_detect.cascade import p_all_bounds
 from napari_all_detect.costs import member_gflop
 from napari_all_detect.crops import center_crop, crop_scale
-from napari_all_detect.engines import Engine, Progress, open_engine
+from napari_all_detect.engines import Choice, Engine, Progress, choose, open_engine
 from napari_all_detect.ensemble import combine, member_weights
 from napari_all_detect.errors import BundleError, InputError
 from napari_all_detect.fast_calls import FastCalls
@@ -140,6 +140,8 @@ class Scorer:
     params: ScoreParams
     bundle: Bundle
     engine: Engine
+    choice: Choice | None = None
+    """Why this engine and its precision, if `open_scorer` chose them."""
 
     @property
     def members(self) -> list[str]:
@@ -187,7 +189,10 @@ def open_scorer(params: ScoreParams) -> Scorer:
     bundle = load_bundle(params.bundle)
     _weights(bundle, params)
     uncertain_bounds(bundle, params)
-    return make_scorer(params, bundle, open_engine(bundle, params))
+    choice = choose(bundle, params)
+    # Settled here, once: for every process that takes part, and for the record.
+    params = replace(params, engine=choice.engine, precision=choice.precision)
+    return replace(make_scorer(params, bundle, open_engine(bundle, params)), choice=choice)
 
 
 def make_scorer(params: ScoreParams, bundle: Bundle, engine: Engine) -> Scorer:
@@ -335,15 +340,15 @@ def score_image(
     True
     """
     params = ScoreParams(bundle=str(bundle), **options)
-    loaded, engine = _loaded(params.bundle, params.engine, params.device, params.batch_size)
+    loaded, engine = _loaded(params.bundle, params.engine, params.precision, params.device, params.batch_size)
     _weights(loaded, params)
     return score_plane(make_scorer(params, loaded, engine), PlaneInput(as_rgb(image), labels=labels))
 
 
 @lru_cache(maxsize=2)
-def _loaded(bundle: str, engine: str, device: str, batch_size: int) -> tuple[Bundle, Engine]:
+def _loaded(bundle: str, engine: str, precision: str, device: str, batch_size: int) -> tuple[Bundle, Engine]:
     """Keep the networks: only these parameters need other ones."""
-    params = ScoreParams(bundle=bundle, engine=engine, device=device, batch_size=batch_size)
+    params = ScoreParams(bundle=bundle, engine=engine, precision=precision, device=device, batch_size=batch_size)
     loaded = load_bundle(bundle)
     return loaded, open_engine(loaded, params)
 

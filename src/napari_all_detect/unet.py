@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["CHANNELS", "EMPTY_FIELD", "STRIDE", "build_unet"]
+__all__ = ["CHANNELS", "EMPTY_FIELD", "STRIDE", "build_unet", "multiple_of"]
 
 CHANNELS = ("cell", "nucleus", "core")
 """What the logits are of: being part of a white cell; being part of its nucleus; and the distance to the cell's
@@ -49,6 +49,11 @@ def build_unet(widths: Sequence[int], shape: tuple[int | None, int | None] = (No
         x = _block(layers.Concatenate()([x, passed[level]]), width, f"up{level}")
     logits = layers.Conv2D(len(CHANNELS), 3, padding="same", name="logits", dtype="float32")(x)
     return keras.Model(light, logits, name="unet")
+
+
+def multiple_of(widths: Sequence[int]) -> int:
+    """Return what height and width of the image must be multiples of."""
+    return int(2 ** len(widths))
 
 
 def _block(x: Any, width: int, name: str) -> Any:

@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from napari_all_detect.bundle import Bundle, load_bundle, load_segmenter
-from napari_all_detect.engines import base, open_engine, open_mapper, openvino_cache
+from napari_all_detect.engines import choice, open_engine, open_mapper, openvino_cache
 from napari_all_detect.engines.openvino_cache import made_once, networks_of, read_networks
 from napari_all_detect.errors import AllDetectError, BundleError, MissingDependencyError, ParameterError
 from napari_all_detect.params import ScoreParams
@@ -163,7 +163,7 @@ def test_openvino_takes_no_gpu(duo: Bundle) -> None:
 
 
 def test_without_openvino_keras_runs(duo: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "has_openvino", lambda: False)
+    monkeypatch.setattr(choice, "has_openvino", lambda: False)
     assert open_engine(duo, ScoreParams(device="cpu")).name.startswith("keras ")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'napari-all-detect\[openvino\]'") as caught:
@@ -173,7 +173,7 @@ def test_without_openvino_keras_runs(duo: Bundle, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(("gpu", "expected"), [(True, "keras"), (False, "openvino")])
 def test_a_gpu_comes_first(duo: Bundle, monkeypatch: pytest.MonkeyPatch, gpu: bool, expected: str) -> None:
-    monkeypatch.setattr(base, "_has_gpu", lambda: gpu)
+    monkeypatch.setattr(choice, "_has_gpu", lambda: gpu)
     assert open_engine(duo, ScoreParams()).name.startswith(expected)
 
 
@@ -182,9 +182,9 @@ def test_no_driver_means_no_gpu_and_no_keras(monkeypatch: pytest.MonkeyPatch, tm
 
     asked: list[Any] = []
     monkeypatch.setattr(keras, "choose_device", lambda device: asked.append(device) or "gpu")
-    monkeypatch.setattr(base, "DRIVERS", (str(tmp_path / "none"),))
+    monkeypatch.setattr(choice, "DRIVERS", (str(tmp_path / "none"),))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not base._has_gpu()
+    assert not choice._has_gpu()
     assert not asked
-    monkeypatch.setattr(base, "DRIVERS", (str(tmp_path),))
-    assert base._has_gpu()
+    monkeypatch.setattr(choice, "DRIVERS", (str(tmp_path),))
+    assert choice._has_gpu()

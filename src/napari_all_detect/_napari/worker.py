@@ -86,7 +86,7 @@ class Networks:
     def _scorer(self, params: ScoreParams) -> Scorer:
         # By digest: a bundle that was trained anew under the same name is another one.
         bundle = load_bundle(params.bundle)
-        key = (bundle.digest, params.engine, params.device, params.batch_size)
+        key = (bundle.digest, params.engine, params.precision, params.device, params.batch_size)
         if self._engine is None or key != self._key:
             self._engine, self._key = open_engine(bundle, params), key
         return make_scorer(params, bundle, self._engine)

@@ -26,6 +26,7 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
+    "ALL_DETECT_THREADS": "1",
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
 }
 """Of the processes, unless the user's says otherwise: each takes one core, and no more of a GPU than it needs."""

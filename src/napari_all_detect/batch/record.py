@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from napari_all_detect.batch.planning import Unit
+from napari_all_detect.engines import in_each
 from napari_all_detect.params import OutputParams, ScoreParams
 from napari_all_detect.pipeline import Scorer
 from napari_all_detect.segmentation import describe_method
@@ -18,11 +19,11 @@ from napari_all_detect.sources.identity import stamp
 __all__ = ["absolute", "differences", "run_record"]
 
 VERSIONS_OF = ("napari-all-detect", "keras", "numpy", "scikit-image", "pandas")
-SETTINGS = ("parameters", "bundle", "segmentation", "engine", "device", "versions")
+SETTINGS = ("parameters", "bundle", "segmentation", "engine", "device", "precision", "versions")
 """What must be the same for a run to go on."""
 
-HOW = ("overwrite", "resume")
-"""Parameters that change nothing in the results."""
+HOW = ("overwrite", "resume", "why")
+"""Entries that change nothing in the results."""
 
 SHOWN = 3
 
@@ -49,9 +50,20 @@ def run_record(
         "segmentation": None if output.labels else describe_method(scorer.params.segmentation.method),
         "engine": scorer.engine.name,
         "device": scorer.engine.device,
+        "precision": _precision(scorer),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS_OF},
         "images": _images(units),
     }
+
+
+def _precision(scorer: Scorer) -> dict[str, Any]:
+    """Return each member's precision, why, and what int8 networks were calibrated on."""
+    choice = scorer.choice
+    if choice is None:
+        return {}
+    precisions = in_each(choice.precision, len(scorer.members))
+    members = dict(zip(scorer.members, precisions, strict=True))
+    return {"members": members, "why": choice.why, "calibration": choice.calibration}
 
 
 def _images(units: Sequence[Unit]) -> list[dict[str, Any]]:

@@ -96,7 +96,7 @@ def score_batch(
         files = listed_images(sheet["image"], Path(str(output.samples)).parent)
     scorer = open_scorer(params)
     if output.labels is None:
-        open_method(params.segmentation.method, params.device, params.engine)
+        open_method(params.segmentation.method, params.device, scorer.params.engine)
     with locked_folder(folder):
         run = _begin(folder, scorer, output, inputs, files, repeated)
         if run is None:

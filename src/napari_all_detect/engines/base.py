@@ -1,22 +1,16 @@
 """What every engine does, and which one is taken."""
 
-import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.bundle import Bundle, SegmenterBundle
-from napari_all_detect.engines.openvino_runtime import has_openvino
-from napari_all_detect.errors import ParameterError
+from napari_all_detect.engines.choice import choose, takes_openvino
 from napari_all_detect.params import ScoreParams
 
-__all__ = ["Engine", "Mapper", "Progress", "multiple_of", "open_engine", "open_mapper"]
-
-DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-"""Of GPUs: NVIDIA's, AMD's, and Windows's as its Linux sees it."""
+__all__ = ["Engine", "Mapper", "Progress", "open_engine", "open_mapper"]
 
 Progress = Callable[[int], None]
 """Is told how many more cells are done."""
@@ -73,14 +67,15 @@ def open_engine(bundle: Bundle, params: ScoreParams) -> Engine:
     MissingDependencyError
         If a GPU or OpenVINO is asked for and can't be used.
     ParameterError
-        If a GPU is asked of OpenVINO.
+        If engine, device and precision don't go together.
     BundleError
-        If the members' weights do not fit their architecture.
+        If the members' weights do not fit their architecture, or int8 is asked for and the bundle was not tuned.
     """
-    if _takes_openvino(params.engine, params.device):
+    choice = choose(bundle, params)
+    if choice.engine == "openvino":
         from napari_all_detect.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(bundle)
+        return OpenVinoEngine(bundle, choice.precision)
     from napari_all_detect.engines.keras import KerasEngine
 
     return KerasEngine(bundle, params.device, params.batch_size)
@@ -98,33 +93,10 @@ def open_mapper(bundle: SegmenterBundle, device: str = "auto", engine: str = "au
     BundleError
         If the weights do not fit the network.
     """
-    if _takes_openvino(engine, device):
+    if takes_openvino(engine, device):
         from napari_all_detect.engines.openvino_unet import OpenVinoMapper
 
         return OpenVinoMapper(bundle)
     from napari_all_detect.engines.keras_unet import KerasMapper
 
     return KerasMapper(bundle, device)
-
-
-def multiple_of(bundle: SegmenterBundle) -> int:
-    """Return what both sides of a segmenter's image must be multiples of."""
-    return int(2 ** len(bundle.manifest.network.widths))
-
-
-def _takes_openvino(engine: str, device: str) -> bool:
-    """Return whether OpenVINO runs the networks: on a processor, where it is installed, unless Keras is asked for."""
-    if engine == "openvino" and device == "gpu":
-        raise ParameterError("engine is 'openvino' and device 'gpu'; expected device cpu, or engine keras for a GPU")
-    if engine != "auto":
-        return engine == "openvino"
-    return device != "gpu" and has_openvino() and (device == "cpu" or not _has_gpu())
-
-
-def _has_gpu() -> bool:
-    """Return whether Keras sees a GPU. It isn't even imported where there is no driver of one, to start at once."""
-    if not any(Path(name).exists() for name in DRIVERS) and shutil.which("nvidia-smi") is None:
-        return False
-    from napari_all_detect.engines.keras import choose_device
-
-    return choose_device("auto") == "gpu"

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.bundle import SegmenterBundle
-from napari_all_detect.engines.base import multiple_of
 from napari_all_detect.engines.keras import choose_device, load_weights
 from napari_all_detect.errors import BundleError
-from napari_all_detect.unet import EMPTY_FIELD, build_unet
+from napari_all_detect.unet import EMPTY_FIELD, build_unet, multiple_of
 
 __all__ = ["KerasMapper", "load_unet", "maps_graph"]
 
@@ -38,7 +37,7 @@ class KerasMapper:
 
         self.name = f"keras {keras.__version__} on {keras.backend.backend()}"
         self.device = choose_device(device)
-        self.multiple = multiple_of(bundle)
+        self.multiple = multiple_of(bundle.manifest.network.widths)
         self.cell_diameter_px = bundle.manifest.network.cell_diameter_px
         self._lock = Lock()
         with keras.device(f"{self.device}:0"):

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from napari_all_detect.bundle import Bundle
 from napari_all_detect.engines.base import Progress
 from napari_all_detect.engines.openvino_cache import read_networks
-from napari_all_detect.engines.openvino_runtime import engine_name, import_openvino
+from napari_all_detect.engines.openvino_int8 import read_quantised
+from napari_all_detect.engines.openvino_runtime import computes_in_bf16, engine_name, import_openvino
+from napari_all_detect.engines.precision import in_each
 
 __all__ = ["OpenVinoEngine", "n_threads"]
 
@@ -30,24 +32,30 @@ class OpenVinoEngine:
     Parameters
     ----------
     bundle : Bundle
+    precision : str
+        `fp32`, `bf16` or `int8`, or one for each member, joined by commas. What int8 networks leave in floats is bf16
+        where the processor knows that.
 
     Raises
     ------
     BundleError
-        If weights do not fit the architecture that the manifest names.
+        If weights do not fit the architecture that the manifest names, or there are no int8 networks.
     MissingDependencyError
         If OpenVINO is not installed.
     """
 
     device = "cpu"
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, precision: str = "fp32") -> None:
         self.name = engine_name()
-        names = [member.name for member in bundle.manifest.members]
-        threads = n_threads()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="openvino")
-        networks = read_networks("members", bundle, names)
-        self._members = list(self._pool.map(lambda network: _Member(network, threads), networks))
+        precisions = in_each(precision, len(bundle.manifest.members))
+        lesser = "bf16" if computes_in_bf16() else "f32"
+        floats = ["f32" if one == "fp32" else lesser for one in precisions]
+        self._threads = n_threads()
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="openvino")
+        networks, threads = _networks(bundle, precisions), self._threads
+        compiled = self._pool.map(lambda network, hint: _Member(network, hint, threads), networks, floats)
+        self._members = list(compiled)
 
     def predict(
         self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
@@ -60,7 +68,7 @@ class OpenVinoEngine:
             cell, k = task
             probabilities[cell, k] = asked[k].predict(crops[cell])
 
-        ahead = CELLS_AHEAD * self._pool._max_workers
+        ahead = CELLS_AHEAD * self._threads
         for start in range(0, len(crops), ahead):
             cells = range(start, min(start + ahead, len(crops)))
             for done, _ in enumerate(self._pool.map(run, product(cells, range(len(asked)))), 1):
@@ -69,24 +77,24 @@ class OpenVinoEngine:
         return probabilities
 
 
+def _networks(bundle: Bundle, precisions: Sequence[str]) -> list[Any]:
+    """Read each member's network in its precision."""
+    names = [member.name for member in bundle.manifest.members]
+    in_int8 = [name for name, precision in zip(names, precisions, strict=True) if precision == "int8"]
+    in_floats = [name for name in names if name not in in_int8]
+    found = dict(zip(in_int8, read_quantised(bundle, in_int8), strict=True))
+    if in_floats:
+        found |= zip(in_floats, read_networks("members", bundle, in_floats), strict=True)
+    return [found[name] for name in names]
+
+
 class _Member:
     """A compiled network, with a place for each thread to work in."""
 
-    def __init__(self, network: Any, threads: int) -> None:
+    def __init__(self, network: Any, floats: str, threads: int) -> None:
         network.reshape([1, *list(network.input(0).partial_shape)[1:]])
-        compiled = (
-            import_openvino()
-            .Core()
-            .compile_model(
-                network,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": "f32",
-                    "INFERENCE_NUM_THREADS": threads,
-                    "NUM_STREAMS": threads,
-                },
-            )
-        )
+        settings = {"INFERENCE_PRECISION_HINT": floats, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
+        compiled = import_openvino().Core().compile_model(network, "CPU", settings)
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(threads):
             self._idle.put(compiled.create_infer_request())

@@ -22,7 +22,7 @@ from napari_all_detect.engines.openvino_export import DAMAGED, GRAPH_VERSION
 from napari_all_detect.engines.openvino_runtime import import_openvino, openvino_version
 from napari_all_detect.errors import AllDetectError, BundleError
 
-__all__ = ["made_once", "networks_of", "read_networks"]
+__all__ = ["made_once", "networks_of", "read_files", "read_networks"]
 
 Kind = Literal["members", "segmenter"]
 
@@ -65,11 +65,11 @@ def read_networks(kind: Kind, bundle: Bundle | SegmenterBundle, names: Iterable[
     folder, names = networks_of(bundle.digest), list(names)
     made_once(folder, lambda out: _export(kind, bundle, out))
     try:
-        return _read(folder, names)
+        return read_files(folder, names)
     except RuntimeError:
         shutil.rmtree(folder, ignore_errors=True)
         made_once(folder, lambda out: _export(kind, bundle, out))
-        return _read(folder, names)
+        return read_files(folder, names)
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> None:
@@ -90,7 +90,14 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> None:
             publish(new, folder)
 
 
-def _read(folder: Path, names: list[str]) -> list[Any]:
+def read_files(folder: Path, names: Iterable[str]) -> list[Any]:
+    """Read networks as they are on disk.
+
+    Raises
+    ------
+    RuntimeError
+        If one is missing or damaged.
+    """
     core = import_openvino().Core()
     return [core.read_model(folder / f"{name}.xml") for name in names]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_all_detect.bundle import Bundle, SegmenterBundle, load_bundle, load_segmenter
-from napari_all_detect.engines.base import multiple_of
 from napari_all_detect.engines.openvino_runtime import import_openvino
 from napari_all_detect.errors import BundleError
+from napari_all_detect.unet import multiple_of
 
 __all__ = ["DAMAGED", "GRAPH_VERSION", "export_members", "export_segmenter", "main"]
 
@@ -44,7 +44,7 @@ def export_segmenter(bundle: SegmenterBundle, out: Path) -> None:
     from napari_all_detect.engines.keras_unet import load_unet, maps_graph
 
     # Keras exports no open sides.
-    side = 2 * multiple_of(bundle)
+    side = 2 * multiple_of(bundle.manifest.network.widths)
     graph = maps_graph(bundle, _channels_first(load_unet(bundle)), side)
     _write(graph, out / f"{bundle.manifest.name}.xml", open_sides=True)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from napari_all_detect.errors import MissingDependencyError
 
-__all__ = ["engine_name", "has_openvino", "import_openvino", "openvino_version"]
+__all__ = ["computes_in_bf16", "engine_name", "has_openvino", "import_openvino", "openvino_version", "processor"]
 
 
 def has_openvino() -> bool:
@@ -41,3 +41,13 @@ def openvino_version() -> str:
 def engine_name() -> str:
     """Return what runs a network, for records."""
     return f"openvino {openvino_version()}"
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    return str(import_openvino().Core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
+
+
+def computes_in_bf16() -> bool:
+    """Return whether the processor has instructions for bf16."""
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.bundle import SegmenterBundle
-from napari_all_detect.engines.base import multiple_of
 from napari_all_detect.engines.openvino import n_threads
 from napari_all_detect.engines.openvino_cache import read_networks
 from napari_all_detect.engines.openvino_runtime import engine_name, import_openvino
+from napari_all_detect.unet import multiple_of
 
 __all__ = ["OpenVinoMapper"]
 
@@ -33,7 +33,7 @@ class OpenVinoMapper:
 
     def __init__(self, bundle: SegmenterBundle) -> None:
         self.name = engine_name()
-        self.multiple = multiple_of(bundle)
+        self.multiple = multiple_of(bundle.manifest.network.widths)
         self.cell_diameter_px = bundle.manifest.network.cell_diameter_px
         self._lock = Lock()
         (network,) = read_networks("segmenter", bundle, [bundle.manifest.name])

@@ -1,0 +1,136 @@
+"""Find the fastest precisions in which an ensemble calls cells as in fp32: on images of the user's own."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_all_detect import trust
+from napari_all_detect.bundle import load_bundle
+from napari_all_detect.engines import Engine
+from napari_all_detect.engines.openvino import OpenVinoEngine
+from napari_all_detect.engines.openvino_int8 import quantise
+from napari_all_detect.engines.openvino_runtime import computes_in_bf16, processor
+from napari_all_detect.engines.precision import CELLS, LEAST_AGREEMENT, Measured, Tuning, write_tuning
+from napari_all_detect.ensemble import combine
+from napari_all_detect.errors import InputError
+from napari_all_detect.params import PRECISIONS, ScoreParams
+from napari_all_detect.pipeline import PlaneInput, Scorer, cut_cells, open_scorer
+from napari_all_detect.sources import find_images, open_planes
+from napari_all_detect.stain import normalise_stain
+
+__all__ = ["tune_bundle"]
+
+Tell = Callable[[str], None]
+Votes = dict[str, NDArray[np.float32]]
+"""Precision -> (N, M, 2) probabilities."""
+Times = dict[str, NDArray[np.float64]]
+"""Precision -> (M,) milliseconds."""
+
+
+def tune_bundle(bundle: str, inputs: Sequence[str | Path], tell: Tell = lambda text: None) -> Tuning:
+    """Measure a bundle's members in each precision, choose one for each, and keep that for `auto`.
+
+    Cells are taken from images in a random order, the same every time, until there are `CELLS`: so a folder's first
+    class is not all that is seen. A member may stay in fp32 while others compute in int8: some take rounding badly.
+
+    Parameters
+    ----------
+    bundle : str
+        Name or path.
+    inputs : sequence of str or Path
+        As for `score_batch`.
+    tell : callable, optional
+        Is told what is being done.
+
+    Returns
+    -------
+    tuning : Tuning
+        fp32, each other precision for all members, and the fastest mixture that agrees with fp32.
+
+    Raises
+    ------
+    InputError
+        If the images hold fewer cells, or can't be read.
+    BundleError, MissingDependencyError
+        If the bundle can't be used, or OpenVINO or NNCF is not installed.
+    """
+    loaded = load_bundle(bundle)
+    scorer = open_scorer(ScoreParams(bundle=bundle, engine="openvino", precision="fp32"))
+    crops = _cells(scorer, inputs, tell)
+    tell("calibrating int8 networks ...")
+    quantise(loaded, crops)
+    votes, ms = Votes(), Times()
+    for precision in PRECISIONS:
+        if precision == "fp32" or precision == "int8" or computes_in_bf16():
+            tell(f"scoring {len(crops)} cells in {precision} ...")
+            engine = scorer.engine if precision == "fp32" else OpenVinoEngine(loaded, precision)
+            votes[precision], ms[precision] = _timed(engine, crops, len(scorer.members))
+    measured = [_measured(scorer, votes, ms, (precision,) * len(scorer.members)) for precision in votes]
+    mixtures = sorted(product(votes, repeat=len(scorer.members)), key=lambda mixture: _total(ms, mixture))
+    rows = (_measured(scorer, votes, ms, mixture) for mixture in mixtures)
+    measured.append(next(row for row in rows if row.agreement >= LEAST_AGREEMENT))
+    digest = hashlib.sha256(crops.tobytes()).hexdigest()
+    tuning = Tuning(processor(), len(crops), digest, tuple(measured))
+    write_tuning(loaded, tuning)
+    return tuning
+
+
+def _cells(scorer: Scorer, inputs: Sequence[str | Path], tell: Tell) -> NDArray[np.uint8]:
+    """Return enough cells, as the networks see them."""
+    files, crop = find_images(inputs), scorer.bundle.manifest.crop
+    found, n = list[NDArray[np.uint8]](), 0
+    for k in np.random.default_rng(0).permutation(len(files)):
+        for plane in open_planes(files[k]):
+            cut = cut_cells(PlaneInput(plane.read(), pixel_size_um=plane.pixel_size_um), scorer.params, crop)
+            found.append(normalise_stain(cut.crops, crop.stain_normalisation))
+            n += len(cut.crops)
+            tell(f"{n} cells of {CELLS}")
+            if n >= CELLS:
+                return np.concatenate(found)
+    raise InputError(f"{n} cells in {len(files)} images; expected {CELLS} at least: give more images")
+
+
+def _timed(engine: Engine, crops: NDArray[np.uint8], n: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return the members' probabilities, and how many milliseconds of one core each took for a cell."""
+    votes, ms = [], []
+    for k in range(n):
+        began = time.process_time()
+        votes.append(engine.predict(crops, members=[k])[:, 0])
+        ms.append(1000 * (time.process_time() - began) / len(crops))
+    return np.stack(votes, axis=1), np.array(ms)
+
+
+def _measured(scorer: Scorer, votes: Votes, ms: Times, mixture: Sequence[str]) -> Measured:
+    """Return how an ensemble with a precision for each member compares with fp32."""
+    full = _p_all(scorer, votes["fp32"])
+    p_all = _p_all(scorer, np.stack([votes[precision][:, k] for k, precision in enumerate(mixture)], axis=1))
+    calls, full_calls = (trust.calls(p, scorer.threshold, scorer.bounds) for p in (p_all, full))
+    change = np.abs(p_all - full)
+    return Measured(
+        precision=mixture[0] if len(set(mixture)) == 1 else ",".join(mixture),
+        ms_per_cell=_total(ms, mixture),
+        agreement=float((calls == full_calls).mean()),
+        kappa=_kappa(calls, full_calls),
+        largest_change=float(change.max()),
+        mean_change=float(change.mean()),
+    )
+
+
+def _total(ms: Times, mixture: Sequence[str]) -> float:
+    return float(sum(ms[precision][k] for k, precision in enumerate(mixture)))
+
+
+def _p_all(scorer: Scorer, votes: NDArray[np.float32]) -> NDArray[np.float32]:
+    return trust.calibrate(combine(votes, scorer.weights)[:, 1], scorer.temperature)
+
+
+def _kappa(a: NDArray[np.str_], b: NDArray[np.str_]) -> float:
+    """Return Cohen's kappa between two callings: 1 if they are the same, even of one call alone."""
+    agreed = float((a == b).mean())
+    by_chance = sum(float((a == call).mean() * (b == call).mean()) for call in set(a.tolist()))
+    return 1.0 if agreed == 1 else (agreed - by_chance) / (1 - by_chance)

@@ -1,0 +1,115 @@
+"""Which engine runs the networks, and in which precision."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_all_detect.bundle import Bundle
+from napari_all_detect.engines.openvino_runtime import computes_in_bf16, has_openvino, processor
+from napari_all_detect.engines.precision import fastest_that_agrees, in_each, read_tuning
+from napari_all_detect.errors import BundleError, ParameterError
+from napari_all_detect.params import ScoreParams
+
+__all__ = ["Choice", "choose", "takes_openvino"]
+
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Of GPUs: NVIDIA's, AMD's, and Windows's as its Linux sees it."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs the networks, in which precision, and why in that one.
+
+    Attributes
+    ----------
+    engine : {"keras", "openvino"}
+    precision : str
+        One of `napari_all_detect.params.PRECISIONS`, or one for each member, joined by commas.
+    why : str
+    calibration : str
+        Digest of the cells that int8 networks were calibrated on; empty without int8.
+    """
+
+    engine: str
+    precision: str
+    why: str
+    calibration: str = ""
+
+
+def choose(bundle: Bundle, params: ScoreParams) -> Choice:
+    """Settle what the parameters leave open.
+
+    Raises
+    ------
+    BundleError
+        If int8 is asked for and the bundle was not tuned.
+    ParameterError
+        If the engine, the device and the precision asked for don't go together.
+    """
+    engine = "openvino" if takes_openvino(params.engine, params.device) else "keras"
+    if params.precision != "auto":
+        _check(bundle, engine, params.precision)
+        precision, why = params.precision, "asked for"
+    elif engine == "openvino":
+        precision, why = _tuned(bundle, params)
+    else:
+        precision, why = "fp32", "Keras computes in fp32 unless bf16 is asked for"
+    tuning = read_tuning(bundle) if "int8" in precision else None
+    return Choice(engine, precision, why, tuning.calibration if tuning else "")
+
+
+def takes_openvino(engine: str, device: str) -> bool:
+    """Return whether OpenVINO runs the networks: on a processor, where it is installed, unless Keras is asked for.
+
+    Raises
+    ------
+    ParameterError
+        If a GPU is asked of OpenVINO.
+    """
+    if engine == "openvino" and device == "gpu":
+        raise ParameterError("engine is 'openvino' and device 'gpu'; expected device cpu, or engine keras for a GPU")
+    if engine != "auto":
+        return engine == "openvino"
+    return device != "gpu" and has_openvino() and (device == "cpu" or not _has_gpu())
+
+
+def _has_gpu() -> bool:
+    """Return whether Keras sees a GPU. It isn't even imported where there is no driver of one, to start at once."""
+    if not any(Path(name).exists() for name in DRIVERS) and shutil.which("nvidia-smi") is None:
+        return False
+    from napari_all_detect.engines.keras import choose_device
+
+    return choose_device("auto") == "gpu"
+
+
+def _check(bundle: Bundle, engine: str, precision: str) -> None:
+    """Refuse a precision that can't be had."""
+    given, n_members = in_each(precision, len(bundle.manifest.members)), len(bundle.manifest.members)
+    if len(given) != n_members:
+        raise ParameterError(f"precision is {precision!r}; expected one, or one for each of {n_members} members")
+    if engine == "keras" and precision not in ("fp32", "bf16"):
+        raise ParameterError(f"precision is {precision!r} and the engine Keras; expected fp32, bf16, or openvino")
+    if "int8" in given and read_tuning(bundle) is None:
+        raise BundleError(
+            f"bundle {bundle.label} has no int8 networks yet; make them from images of yours: "
+            f"all-detect bundles tune {bundle.manifest.name} IMAGES"
+        )
+    if "bf16" in given and engine == "openvino" and not computes_in_bf16():
+        raise ParameterError(
+            f"precision is {precision!r}, but {processor()} does not compute in bf16; expected auto or fp32"
+        )
+
+
+def _tuned(bundle: Bundle, params: ScoreParams) -> tuple[str, str]:
+    """Return the precision that tuning found best, or fp32, and why."""
+    tuning = read_tuning(bundle)
+    if tuning is None:
+        return "fp32", "not tuned; `all-detect bundles tune` finds out whether less is enough"
+    if tuning.processor != processor():
+        return "fp32", f"tuned on another processor: {tuning.processor}"
+    if (params.weighting, params.threshold, params.error_rate) != (None, None, None):
+        return "fp32", "tuned for the bundle's own weighting, threshold and error rate alone"
+    best = fastest_that_agrees(tuning)
+    return best.precision, (
+        f"the fastest that calls 999 of 1,000 cells as fp32 does: {best.agreement:.2%} of {tuning.cells} when tuned"
+    )

@@ -1,0 +1,125 @@
+"""In how many bits a bundle's members compute: what tuning measured, and what of it is taken.
+
+Less than fp32 is never taken on trust. `all-detect bundles tune` measures on cells of the user's own how fast each
+member is in each precision, and how many cells the ensemble then calls as in fp32; what it found lies beside the
+networks, for this bundle, this OpenVINO and this processor. So nothing is decided while a run is under way.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from napari_all_detect.bundle import Bundle
+from napari_all_detect.engines.openvino_cache import networks_of
+from napari_all_detect.errors import BundleError
+
+__all__ = [
+    "CELLS",
+    "LEAST_AGREEMENT",
+    "Measured",
+    "Tuning",
+    "fastest_that_agrees",
+    "in_each",
+    "read_tuning",
+    "write_tuning",
+]
+
+CELLS = 1000
+"""Fewer cells can't show that 999 of 1,000 get the same call."""
+
+LEAST_AGREEMENT = 0.999
+"""Share of the cells that have to get the same call."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An ensemble in less than fp32 beside the same in fp32, on the same cells.
+
+    Attributes
+    ----------
+    precision : str
+        One of `napari_all_detect.params.PRECISIONS`, or one for each member, joined by commas.
+    ms_per_cell : float
+        Time of one processor core.
+    agreement : float
+        Share of the cells that get the call they get in fp32.
+    kappa : float
+        Cohen's, between the calls of both.
+    largest_change, mean_change : float
+        Of p_all.
+    """
+
+    precision: str
+    ms_per_cell: float
+    agreement: float
+    kappa: float
+    largest_change: float
+    mean_change: float
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What tuning found.
+
+    Attributes
+    ----------
+    processor : str
+        On which it ran.
+    cells : int
+    calibration : str
+        Digest of the cells, in hex: int8 networks that were calibrated on others are others.
+    measured : tuple of Measured
+    """
+
+    processor: str
+    cells: int
+    calibration: str
+    measured: tuple[Measured, ...]
+
+
+def write_tuning(bundle: Bundle, tuning: Tuning) -> None:
+    """Keep what tuning found, in the place of what it found before."""
+    path = _path(bundle)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_text(json.dumps(asdict(tuning), indent=2), encoding="utf-8")
+    new.replace(path)
+
+
+def read_tuning(bundle: Bundle) -> Tuning | None:
+    """Return what tuning found; None if the bundle was not tuned with this version.
+
+    Raises
+    ------
+    BundleError
+        If the file is damaged.
+    """
+    path = _path(bundle)
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return Tuning(**facts | {"measured": tuple(Measured(**row) for row in facts["measured"])})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise BundleError(f"{path}: can't be read ({error}); tune {bundle.label} again") from error
+
+
+def fastest_that_agrees(tuning: Tuning) -> Measured:
+    """Return the fastest of what calls at least 999 of 1,000 cells as fp32 does."""
+    return min((row for row in tuning.measured if row.agreement >= LEAST_AGREEMENT), key=lambda row: row.ms_per_cell)
+
+
+def in_each(precision: str, n_members: int) -> tuple[str, ...]:
+    """Return each member's precision: of one for all, or one for each joined by commas.
+
+    >>> in_each("bf16", 2), in_each("int8,fp32", 2)
+    (('bf16', 'bf16'), ('int8', 'fp32'))
+    """
+    given = tuple(precision.split(","))
+    return given * n_members if len(given) == 1 else given
+
+
+def _path(bundle: Bundle) -> Path:
+    folder = networks_of(bundle.digest)
+    return folder.with_name(f"{folder.name}-tuning.json")

@@ -1,0 +1,164 @@
+"""Tuning, and what `auto` makes of it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+from PIL import Image
+
+from napari_all_detect.batch import tuning as batch_tuning
+from napari_all_detect.batch.tuning import tune_bundle
+from napari_all_detect.bundle import Bundle, load_bundle
+from napari_all_detect.engines import choice, choose, open_engine
+from napari_all_detect.engines.openvino_cache import networks_of
+from napari_all_detect.engines.openvino_runtime import computes_in_bf16, processor
+from napari_all_detect.engines.precision import Measured, Tuning, fastest_that_agrees, read_tuning, write_tuning
+from napari_all_detect.errors import BundleError, InputError, ParameterError
+from napari_all_detect.params import ScoreParams
+from napari_all_detect.pipeline import open_scorer
+
+Crops = NDArray[np.uint8]
+ON_CPU = ScoreParams(device="cpu")
+
+
+@pytest.fixture
+def duo(duo_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bundle:
+    """A bundle of two members that was not tuned."""
+    bundle = load_bundle(duo_bundle)
+    for file in networks_of(bundle.digest).parent.glob("*-tuning.json"):
+        file.unlink()
+    return bundle
+
+
+@pytest.fixture
+def crops(smear: Callable[..., Crops]) -> Crops:
+    rgb = smear(7)
+    return np.stack([rgb[y : y + 40, x : x + 40] for y in range(0, 100, 20) for x in range(0, 120, 20)])
+
+
+def measured(precision: str, ms: float, agreement: float) -> Measured:
+    return Measured(precision, ms, agreement, 0.99, 0.1, 0.01)
+
+
+TUNED = Tuning(
+    "a processor",
+    1200,
+    "c0ffee",
+    (
+        measured("fp32", 10.0, 1.0),
+        measured("bf16", 5.0, 0.9989),
+        measured("int8", 2.0, 0.98),
+        measured("int8,fp32", 6.0, 0.999),
+    ),
+)
+
+
+def test_the_fastest_that_agrees_is_taken() -> None:
+    assert fastest_that_agrees(TUNED).precision == "int8,fp32"
+    assert fastest_that_agrees(replace(TUNED, measured=TUNED.measured[:3])).precision == "fp32"
+
+
+def test_what_was_measured_is_read_back(duo: Bundle) -> None:
+    assert read_tuning(duo) is None
+    write_tuning(duo, TUNED)
+    assert read_tuning(duo) == TUNED
+    write_tuning(duo, replace(TUNED, cells=2000))
+    assert read_tuning(duo) == replace(TUNED, cells=2000)
+
+
+def test_auto_is_fp32_unless_tuned_here_and_for_these_calls(duo: Bundle) -> None:
+    assert choose(duo, ON_CPU).precision == "fp32"
+    assert "bundles tune" in choose(duo, ON_CPU).why
+    write_tuning(duo, TUNED)
+    assert choose(duo, ON_CPU).precision == "fp32"
+    assert "another processor: a processor" in choose(duo, ON_CPU).why
+    write_tuning(duo, replace(TUNED, processor=processor()))
+    chosen = choose(duo, ON_CPU)
+    assert (chosen.engine, chosen.precision, chosen.calibration) == ("openvino", "int8,fp32", "c0ffee")
+    assert "99.90% of 1200" in chosen.why
+    for other in ({"threshold": 0.3}, {"weighting": "equal"}, {"error_rate": "none"}):
+        assert choose(duo, replace(ON_CPU, **other)).precision == "fp32"
+    assert choose(duo, replace(ON_CPU, engine="keras")).precision == "fp32"
+    assert choose(duo, replace(ON_CPU, precision="fp32")).why == "asked for"
+
+
+def test_what_cannot_be_had_is_refused_in_one_line(duo: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = {
+        "int8": (BundleError, "all-detect bundles tune duo IMAGES"),
+        "fp32,fp32,fp32": (ParameterError, "one for each of 2 members"),
+        "bf16": (ParameterError, "does not compute in bf16"),
+    }
+    monkeypatch.setattr(choice, "computes_in_bf16", lambda: False)
+    for precision, (kind, message) in refused.items():
+        with pytest.raises(kind, match=message) as caught:
+            open_engine(duo, replace(ON_CPU, precision=precision))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ParameterError, match="the engine Keras"):
+        open_engine(duo, replace(ON_CPU, precision="int8", engine="keras"))
+    with pytest.raises(ParameterError, match="expected one of: auto, fp32, bf16, int8"):
+        ScoreParams(precision="fp16")
+
+
+def test_a_damaged_file_of_tuning_is_one_line(duo: Bundle) -> None:
+    write_tuning(duo, TUNED)
+    (file,) = networks_of(duo.digest).parent.glob("*-tuning.json")
+    for text in ("", "[]", '{"cells": 3}', '{"measured": 3}'):
+        file.write_text(text)
+        with pytest.raises(BundleError, match=r"tune duo-0\.1 again"):
+            open_engine(duo, ON_CPU)
+    file.unlink()
+
+
+@pytest.fixture
+def images(tmp_path: Path, smear: Callable[..., Crops]) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for seed in range(8):
+        Image.fromarray(smear(seed)).save(folder / f"{seed}.png")
+    return folder
+
+
+def test_tuning_measures_and_later_runs_take_it(
+    duo: Bundle, images: Path, crops: Crops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_tuning, "CELLS", 30)
+    told: list[str] = []
+    tuning = tune_bundle(str(duo.folder), [images], told.append)
+    assert read_tuning(duo) == tuning
+    assert (tuning.processor, tuning.cells >= 30) == (processor(), True)
+    assert any(text.endswith("of 30") for text in told)
+    rows = {row.precision: row for row in tuning.measured}
+    assert set(rows) >= ({"fp32", "bf16", "int8"} if computes_in_bf16() else {"fp32", "int8"})
+    assert (rows["fp32"].agreement, rows["fp32"].kappa, rows["fp32"].largest_change) == (1, 1, 0)
+    assert 0 < rows["int8"].mean_change <= rows["int8"].largest_change < 0.5
+    best = fastest_that_agrees(tuning)
+    assert best.ms_per_cell == min(row.ms_per_cell for row in tuning.measured if row.agreement >= 0.999)
+
+    scorer = open_scorer(replace(ON_CPU, bundle=str(duo.folder)))
+    assert scorer.choice is not None
+    assert (scorer.params.precision, scorer.params.engine) == (best.precision, "openvino")
+    assert scorer.choice.calibration == (tuning.calibration if "int8" in best.precision else "")
+
+    # Each member computes in its own precision, and a cell's bits depend on nothing else.
+    fp32, int8, mixed = (open_engine(duo, replace(ON_CPU, precision=p)) for p in ("fp32", "int8", "fp32,int8"))
+    found = mixed.predict(crops)
+    assert_array_equal(found[:, 0], fp32.predict(crops)[:, 0])
+    assert_array_equal(found[:, 1], int8.predict(crops, members=[1])[:, 0])
+    assert (found[:, 1] != fp32.predict(crops)[:, 1]).any()
+    assert_array_equal(np.concatenate([int8.predict(crop[None]) for crop in crops]), int8.predict(crops))
+
+    file = networks_of(duo.digest, "int8") / "mobilenet.xml"
+    file.write_text("<net>")
+    with pytest.raises(BundleError, match="bundles tune makes them anew") as caught:
+        open_engine(duo, replace(ON_CPU, precision="int8"))
+    assert "\n" not in str(caught.value)
+
+
+def test_too_few_cells_are_refused(duo: Bundle, images: Path) -> None:
+    with pytest.raises(InputError, match=r"cells in 8 images; expected 1000 at least: give more images"):
+        tune_bundle(str(duo.folder), [images])
+    assert read_tuning(duo) is None
