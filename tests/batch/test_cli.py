@@ -16,10 +16,10 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_all_detect import __version__, cli
+from napari_all_detect import __version__
 from napari_all_detect.bundle import load_segmenter
 from napari_all_detect.bundle.places import builtin_root
-from napari_all_detect.cli import main
+from napari_all_detect.cli import main, scoring
 from napari_all_detect.params import SegmentationParams
 from napari_all_detect.segmentation import segment_cells
 
@@ -302,7 +302,7 @@ def test_interrupting(
     def stop(self: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli._Bar, "plane", stop)
+    monkeypatch.setattr(scoring._Bar, "plane", stop)
     shutil.copy(image, tmp_path / "second.png")
     ran = run("score", image, tmp_path / "second.png", "--out", out, "--bundle", duo_bundle)
     assert_refused(ran, 130, "interrupted; what was done so far is in the output folder")

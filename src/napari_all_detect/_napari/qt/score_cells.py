@@ -42,8 +42,8 @@ from napari_all_detect._napari.qt.summary_plot import SummaryPlot
 from napari_all_detect._napari.settings import plugin_settings
 from napari_all_detect._napari.shared_process import borrow, give_back
 from napari_all_detect._napari.viewers import unwrapped
-from napari_all_detect.cli import RESEARCH_USE
 from napari_all_detect.errors import AllDetectError
+from napari_all_detect.export.report import RESEARCH_USE
 from napari_all_detect.params import ScoreParams, SegmentationParams
 
 __all__ = ["ScoreCells"]

@@ -1,0 +1,58 @@
+"""`all-detect explain`."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from napari_all_detect.cli.options import params_of
+from napari_all_detect.errors import InputError, ParameterError
+from napari_all_detect.export.report import RESEARCH_USE
+from napari_all_detect.params import ExplainParams, ScoreParams, SegmentationParams
+from napari_all_detect.sources import Plane, find_images, open_planes
+
+__all__ = ["explain"]
+
+
+def explain(arguments: argparse.Namespace) -> int:
+    """Draw where the networks look in one cell."""
+    from napari_all_detect.explain import grad_cam
+    from napari_all_detect.export.heatmaps import write_heatmaps
+    from napari_all_detect.pipeline import PlaneInput, open_scorer, score_plane
+    from napari_all_detect.sources.labels import find_labels, read_labels
+
+    params = params_of(ScoreParams, arguments, segmentation=params_of(SegmentationParams, arguments))
+    which = params_of(ExplainParams, arguments)
+    plane = _one_plane(arguments.image, which.plane)
+    labels = read_labels(find_labels(Path(which.labels), plane)) if which.labels else None
+    # A heat map of the ensemble is one of all members.
+    scorer = open_scorer(replace(params, fast_calls=False))
+    scored = score_plane(scorer, PlaneInput(plane.read(), plane.image, plane.plane, labels, plane.pixel_size_um))
+    rows = scored.table[scored.table["label"] == which.label]
+    if rows.empty:
+        there = scored.table["label"]
+        raise InputError(
+            f"{arguments.image}: no cell {which.label}; "
+            + (f"{len(there)} cells are there, numbered from {there.min()} to {there.max()}" if len(there) else "none")
+        )
+    cell, crops = rows.iloc[0], scored.crops[rows.index]
+    maps = grad_cam(scorer.bundle, crops, scorer.weights, device=params.device)
+    titles = [f"{name} {cell[f'p_all_{name}']:.2f}" for name in scorer.members]
+    summary = f"cell {which.label}: {cell['call']}, P(ALL) {cell['p_all']:.2f}"
+    heat = np.concatenate([maps.members[0], maps.ensemble])
+    write_heatmaps(arguments.out, crops[0], summary, heat, [*titles, f"ensemble {cell['p_all']:.2f}"])
+    print(f"{summary}; {arguments.out}")
+    print(RESEARCH_USE)
+    return 0
+
+
+def _one_plane(image: str, name: str | None) -> Plane:
+    """Return the plane of that name, or the only one of an image."""
+    planes = [plane for file in find_images([image]) for plane in open_planes(file)]
+    chosen = [plane for plane in planes if name is None or plane.plane == name]
+    if len(chosen) != 1:
+        names = ", ".join(plane.plane for plane in planes[:8]) + (" ..." if len(planes) > 8 else "")
+        given = "--plane is not given" if name is None else f"--plane is {name}"
+        raise ParameterError(f"{image}: {given}; expected one image, and one of its planes: {names}")
+    return chosen[0]

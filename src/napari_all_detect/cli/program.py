@@ -1,0 +1,155 @@
+"""The program `all-detect`: its commands, and what its exit status says."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_all_detect import __version__
+from napari_all_detect.cli import bundles, explaining, scoring
+from napari_all_detect.cli.options import add_inputs, add_params
+from napari_all_detect.errors import AllDetectError, ParameterError
+from napari_all_detect.export.report import RESEARCH_USE
+from napari_all_detect.params import (
+    ClusterParams,
+    ExplainParams,
+    OutputParams,
+    ReadParams,
+    ScoreParams,
+    SegmentationParams,
+)
+from napari_all_detect.results import read_run
+
+__all__ = ["main", "run"]
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `all-detect`; return its exit status.
+
+    0: everything was done. 3: some inputs failed, the rest is complete. 1: nothing could be done. 2: bad usage.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        if getattr(arguments, "from_run", None) is not None:
+            # Once more: what the record says instead of the defaults, and over that what is typed.
+            arguments = _parser(_recorded(read_run(arguments.from_run))).parse_args(argv)
+        status: int = arguments.run(arguments)
+    except ParameterError as error:
+        _say(f"all-detect: {error}")
+        return 2
+    except (AllDetectError, OSError) as error:
+        _say(f"all-detect: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("all-detect: interrupted; what was done so far is in the output folder, go on with --resume")
+        return INTERRUPTED
+    return status
+
+
+def run() -> None:
+    """Run `all-detect` as a program: a SIGTERM, as clusters send it, ends it as Ctrl-C does, at once."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status == INTERRUPTED:
+        os._exit(status)  # not when the threads are done with their planes: nothing that they do is written any more
+    sys.exit(status)
+
+
+def _say(message: str) -> None:
+    """Print one line on standard error, whatever the names of files in it hold."""
+    print(" ".join(message.splitlines()), file=sys.stderr)
+
+
+def _recorded(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a record of a run says of each option; `repeated` is the record."""
+    parameters = run["parameters"]
+    given = parameters | parameters.get("segmentation", {}) | parameters.get("reading", {})
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    for name in ("segmentation", "reading", "overwrite", "resume"):
+        options.pop(name, None)
+    return options | {"inputs": run["inputs"], "repeated": run}
+
+
+def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="all-detect",
+        description="Find white blood cells in stained smears and score each as ALL or Hem.",
+        epilog=RESEARCH_USE,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    score = commands.add_parser("score", help="score the cells of images", epilog=RESEARCH_USE)
+    add_inputs(score)
+    for params in (ScoreParams, SegmentationParams, ReadParams, OutputParams, ClusterParams):
+        add_params(score, params)
+    score.add_argument(
+        "--from-run",
+        type=Path,
+        metavar="JSON",
+        help="Repeat the run of this run.json; inputs and options that are given beside it replace those in it",
+    )
+    score.set_defaults(**{"run": scoring.score, "repeated": None, "error": score.error} | dict(defaults or {}))
+
+    segment = commands.add_parser("segment", help="find cells and write label images")
+    add_inputs(segment)
+    for params in (SegmentationParams, ReadParams):
+        add_params(segment, params)
+    segment.add_argument("--nuclei", action="store_true", help="Write <image>_nuclei.tif too")
+    segment.add_argument("--overwrite", action="store_true", help="Replace label images that are there")
+    segment.set_defaults(run=scoring.segment, error=segment.error)
+
+    explain = commands.add_parser("explain", help="draw where the networks see signs of ALL in a cell")
+    explain.add_argument("image", metavar="IMAGE", help="an image that `score` takes")
+    explain.add_argument("--out", required=True, type=Path, metavar="PNG", help="Image to write")
+    add_params(explain, ExplainParams)
+    add_params(explain, ScoreParams)
+    add_params(explain, SegmentationParams)
+    explain.set_defaults(run=explaining.explain)
+
+    _add_bundle_commands(commands)
+
+    sample = commands.add_parser("sample", help="write sample smears, drawn, with their truth")
+    sample.add_argument("folder", metavar="DIR", type=Path)
+    sample.set_defaults(run=_write_samples)
+    return parser
+
+
+def _add_bundle_commands(commands: Any) -> None:
+    parser = commands.add_parser("bundles", help="list, show, verify or install model bundles")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    actions.add_parser("list", help="list the installed ones").set_defaults(run=bundles.list_all)
+    show = actions.add_parser("show", help="print a bundle's card and contents")
+    show.add_argument("bundle", metavar="NAME")
+    show.set_defaults(run=bundles.show)
+    verify = actions.add_parser("verify", help="check a bundle's schema and digests")
+    verify.add_argument("bundle", metavar="PATH")
+    verify.set_defaults(run=bundles.verify)
+    tune = actions.add_parser(
+        "tune", help="find out on your images how few bits are enough for the same calls; later runs take them"
+    )
+    tune.add_argument("bundle", metavar="BUNDLE", help="name or path")
+    tune.add_argument("inputs", metavar="INPUT", nargs="+", help="images with 1,000 cells or more, as for score")
+    tune.set_defaults(run=bundles.tune)
+    install = actions.add_parser("install", help="install a bundle from a zip, a folder or a URL")
+    install.add_argument("bundle", metavar="FILE_OR_URL")
+    install.set_defaults(run=bundles.install)
+
+
+def _write_samples(arguments: argparse.Namespace) -> int:
+    from napari_all_detect.samples import write_samples
+
+    paths = write_samples(arguments.folder)
+    print(f"{len(paths)} files; score them: all-detect score {arguments.folder / 'smears'} --out results")
+    return 0
+
+
+if __name__ == "__main__":
+    run()

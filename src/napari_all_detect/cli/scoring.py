@@ -1,0 +1,91 @@
+"""`all-detect score` and `segment`."""
+
+import argparse
+import sys
+
+from tqdm import tqdm
+
+from napari_all_detect.batch import BatchProgress, BatchSummary, Failure, score_batch, segment_batch
+from napari_all_detect.cli.options import params_of
+from napari_all_detect.export.report import RESEARCH_USE
+from napari_all_detect.params import ClusterParams, OutputParams, ReadParams, ScoreParams, SegmentationParams
+
+__all__ = ["score", "segment"]
+
+
+class _Bar(BatchProgress):
+    """A progress bar on standard error: planes, time left, cells and cells a second."""
+
+    def start(self, planes: int) -> None:
+        self.n_cells = 0
+        self.bar = tqdm(total=planes, unit="image", file=sys.stderr, dynamic_ncols=True)
+
+    def cells(self, n: int) -> None:
+        self.n_cells += n
+        elapsed = self.bar.format_dict["elapsed"]
+        rate = self.n_cells / elapsed if elapsed > 0 else 0.0
+        self.bar.set_postfix_str(f"{self.n_cells} cells, {rate:.0f} cells/s", refresh=False)
+
+    def plane(self) -> None:
+        self.bar.update()
+
+    def failed(self, failure: Failure) -> None:
+        text = f"{failure.input} failed ({failure.stage}): {failure.reason}"
+        self.bar.write(" ".join(text.splitlines()), file=sys.stderr)
+
+    def close(self) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+def _require_inputs(arguments: argparse.Namespace) -> None:
+    if not arguments.inputs and getattr(arguments, "samples", None) is None:
+        arguments.error("the following arguments are required: INPUT")
+
+
+def score(arguments: argparse.Namespace) -> int:
+    """Score images; print what was found."""
+    _require_inputs(arguments)
+    repeated = arguments.repeated
+    if repeated is not None and arguments.inputs != repeated["inputs"]:
+        repeated = None  # its settings, but other images
+    nested = {"segmentation": params_of(SegmentationParams, arguments), "reading": params_of(ReadParams, arguments)}
+    params = params_of(ScoreParams, arguments, **nested)
+    bar = _Bar()
+    print(f"loading the networks of {params.bundle} ...", file=sys.stderr)
+    try:
+        output = params_of(OutputParams, arguments)
+        cluster = params_of(ClusterParams, arguments)
+        summary = score_batch(arguments.inputs, arguments.out, params, output, bar, repeated, cluster)
+    finally:
+        bar.close()
+    uncertain = f", {summary.uncertain} uncertain" if summary.uncertain else ""
+    print(
+        f"{summary.cells} cells in {summary.planes} images: "
+        f"{summary.called_all} ALL, {summary.called_hem} Hem{uncertain}"
+    )
+    _print_end(summary)
+    print(RESEARCH_USE)
+    return summary.exit_status
+
+
+def segment(arguments: argparse.Namespace) -> int:
+    """Find the cells of images; print how many."""
+    _require_inputs(arguments)
+    bar = _Bar()
+    params, reading = params_of(SegmentationParams, arguments), params_of(ReadParams, arguments)
+    try:
+        summary = segment_batch(
+            arguments.inputs, arguments.out, params, arguments.overwrite, bar, arguments.nuclei, reading
+        )
+    finally:
+        bar.close()
+    print(f"{summary.cells} cells in {summary.planes} images")
+    _print_end(summary)
+    return summary.exit_status
+
+
+def _print_end(summary: BatchSummary) -> None:
+    if summary.failures:
+        print(f"{len(summary.failures)} inputs failed")
+    print(f"results: {summary.folder}")
