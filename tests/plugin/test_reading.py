@@ -99,6 +99,7 @@ def test_scores_of_a_coarser_level_lie_where_its_pixels_are(tmp_path, drawn, res
     # The centre of a coarse pixel is that of the two by two that it covers.
     np.testing.assert_allclose(layer.translate, [0.125, 0.125])
     assert results_of(layer).table["p_all"].tolist() == found.table["p_all"].tolist()
+    assert layer.contour == 2
 
 
 def test_grey_stores_and_plates_are_left_to_others(tmp_path):

@@ -14,7 +14,7 @@ from psygnal import Signal
 
 from napari_all_detect._napari.axes import Layout, cells_shape, layout_of, placed_like
 from napari_all_detect._napari.keeping import Kept
-from napari_all_detect._napari.layer_link import LAYOUT_KEY, attach
+from napari_all_detect._napari.layer_link import LAYOUT_KEY, attach, outline_px
 from napari_all_detect._napari.messages import Found, Opened, Predicted, ScoredPart
 from napari_all_detect._napari.planes import NUCLEI_KEY, LayerPlane, layer_planes
 from napari_all_detect._napari.process import CANCELLED, ProcessEndedError, ScoringProcess
@@ -30,9 +30,6 @@ __all__ = ["CallSoon", "Controller", "Task"]
 CallSoon = Callable[[Callable[[], None]], None]
 """Has a function called in the viewer's thread, soon."""
 
-OUTLINE = 0.08
-LEAST_OUTLINE_PX = 2
-"""Cells are outlined, so that they can be seen: width of the line over their diameter, and at least."""
 STOP_AFTER_S = 0.7
 """So long does the process have to stop by itself, which keeps its networks loaded, before it is ended."""
 LOOK_EVERY_S = 0.1
@@ -324,7 +321,7 @@ class Controller:
         layer.metadata = {FOUND_IN_KEY: (image.unique_id, image.name)}
         if nuclei is not None:
             layer.metadata[NUCLEI_KEY] = nuclei
-        layer.contour = _outline_px(labels)
+        layer.contour = outline_px(labels)
         self.viewer.add_layer(layer)
         return layer
 
@@ -359,12 +356,6 @@ def _warn_of_others(task: Task) -> None:
             f"labels {task.labels.name!r} were found in {found_in[1]!r} and are used on {task.image.name!r} now. If "
             "that is a mistake, press Cancel and choose 'Find cells', or labels of this image"
         )
-
-
-def _outline_px(labels: Any) -> int:
-    areas = np.bincount(labels.ravel())[1:]
-    areas = areas[areas > 0]
-    return max(LEAST_OUTLINE_PX, round(OUTLINE * float(np.median(areas)) ** 0.5)) if len(areas) else LEAST_OUTLINE_PX
 
 
 def _computed(plane: LayerPlane) -> PlaneInput | AllDetectError:

@@ -3,17 +3,26 @@
 from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
+import numpy as np
+from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_all_detect._napari.colours import ScoreColormap, colour_levels, palette, shares
 from napari_all_detect._napari.results import CellResults
 
-__all__ = ["ATTACHED", "LAYOUT_KEY", "RESULTS_KEY", "attach", "layer_looks", "results_of", "show_cell"]
+__all__ = ["ATTACHED", "LAYOUT_KEY", "RESULTS_KEY", "attach", "layer_looks", "outline_px", "results_of", "show_cell"]
 
 RESULTS_KEY = "all_detect"
 """Where the results stand in a layer's metadata."""
+OUTLINE_KEY = "all_detect_outline_px"
+"""Where a layer that is yet to be made says how it will be outlined: napari's readers can't."""
 LAYOUT_KEY = "all_detect_layout"
 """Where it says how the image was read that the results are of."""
+
+
+OUTLINE = 0.08
+"""Width of a cell's outline over its diameter."""
+LEAST_OUTLINE_PX = 2
 
 
 class _Attached:
@@ -31,9 +40,10 @@ def attach(layer: Any, results: CellResults) -> None:
     ATTACHED.layer.emit(layer)
 
 
-def layer_looks(results: CellResults) -> dict[str, Any]:
+def layer_looks(results: CellResults, labels: NDArray[np.integer]) -> dict[str, Any]:
     """Return the attributes of a labels layer that is yet to be made, so that it has these results."""
-    return {"metadata": {RESULTS_KEY: results}, "features": results.features(), "colormap": _colormap(results)}
+    metadata = {RESULTS_KEY: results, OUTLINE_KEY: outline_px(labels)}
+    return {"metadata": metadata, "features": results.features(), "colormap": _colormap(results)}
 
 
 def results_of(layer: Any) -> CellResults | None:
@@ -65,12 +75,20 @@ def _shape(layer: Any) -> tuple[int, ...]:
     return tuple((layer.data[0] if layer.multiscale else layer.data).shape)
 
 
+def outline_px(labels: NDArray[np.integer]) -> int:
+    """Return how wide the outlines of cells are drawn, so that they can be seen and leave the cells to be seen."""
+    areas = np.bincount(labels.ravel())[1:]
+    areas = areas[areas > 0]
+    return max(LEAST_OUTLINE_PX, round(OUTLINE * float(np.median(areas)) ** 0.5)) if len(areas) else LEAST_OUTLINE_PX
+
+
 class _Link:
     """Brings what changes in the results into the layer."""
 
     def __init__(self, layer: Any, results: CellResults) -> None:
         self._layer: ReferenceType[Any] = ref(layer)
         self._results = results
+        layer.contour = layer.contour or layer.metadata.get(OUTLINE_KEY, 0)
         # psygnal holds bound methods weakly: the link goes when its layer does.
         results.changed.connect(self._show_values)
         results.colours_changed.connect(self._show_colours)

@@ -175,7 +175,7 @@ def _layers(
     if smear is not None and level is not None:
         with_cells = set(map(tuple, index.tolist()))
         planes = {place: (smear.arrays[level][place], labels[place]) for place in with_cells}
-    looks = layer_looks(restored(cells, run, numbers, index, summary, planes))
+    looks = layer_looks(restored(cells, run, numbers, index, summary, planes), labels)
     if level is not None:
         looks["metadata"][LAYOUT_KEY] = Layout(level)
     return [*layers, (labels, {"name": title, **placed, **looks}, "labels")]
