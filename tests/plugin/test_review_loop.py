@@ -3,6 +3,7 @@
 import pytest
 
 from all_detect_training import cli
+from all_detect_training.commands import fit as fit_command
 from all_detect_training.presets import FitParams, MemberSpec
 from napari_all_detect import ScoreParams, draw_smear
 from napari_all_detect._napari.controller import Task
@@ -32,7 +33,7 @@ def test_the_ensemble_learns_from_the_users_own_cells(viewer, controller, loop, 
 
     size = results.run.crop_size
     own = FitParams((MemberSpec("vgg16", 32, "block1_pool"),), crop_size=size, epochs=2, step_epochs=1.0, batch_size=8)
-    monkeypatch.setattr(cli, "PRESETS", {"own": own})
+    monkeypatch.setattr(fit_command, "PRESETS", {"own": own})
     run, bundle = str(tmp_path / "run"), str(tmp_path / "mine")
     assert (
         cli.main(["fit", "--preset", "own", "--cells", str(tmp_path / "reviewed"), "--out", run, "--workers", "1"]) == 0
