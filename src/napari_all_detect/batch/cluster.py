@@ -1,11 +1,15 @@
 """Units on a Dask cluster, an existing one or one started here."""
 
+import asyncio
 import logging
 import os
-from collections.abc import Iterable, Iterator
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
+from multiprocessing import resource_tracker
 from threading import Lock
 from typing import Any
 
@@ -24,6 +28,8 @@ AHEAD = 2
 
 CONNECT_S = 10
 CLOSE_S = 1
+END_S = 0.2
+"""For a worker to end by itself, before it is killed."""
 _loading = Lock()
 
 
@@ -46,7 +52,7 @@ def connected(cluster: ClusterParams) -> Iterator[Any]:
     """
     from distributed import Client
 
-    local = _local(cluster.workers) if cluster.scheduler is None else None
+    local = _shielded(partial(_local, cluster.workers)) if cluster.scheduler is None else None
     try:
         client = Client(cluster.scheduler if local is None else local, timeout=CONNECT_S)
     except (OSError, ValueError) as error:
@@ -55,10 +61,33 @@ def connected(cluster: ClusterParams) -> Iterator[Any]:
         yield client
     finally:
         # An interrupted run ends now: what is not closed by then ends with this process.
-        for part in (client, local):
-            if part is not None:
-                with suppress(OSError):
-                    part.close(timeout=CLOSE_S)
+        with suppress(OSError):
+            client.close(timeout=CLOSE_S)
+        if local is not None:
+            with suppress(OSError):
+                local.sync(_end_workers, local, callback_timeout=CLOSE_S)
+                local.close(timeout=CLOSE_S)
+
+
+async def _end_workers(local: Any) -> None:
+    """End worker processes whatever they are doing; closing the cluster would let them finish that first."""
+    await asyncio.gather(*(nanny.close(timeout=END_S) for nanny in local.workers.values()))
+
+
+def _shielded(start: Callable[[], Any]) -> Any:
+    """Start processes that no Ctrl-C reaches, which a terminal sends to all: it is for the run, which ends them.
+
+    Processes and threads inherit which signals are blocked, so these are started in a thread that blocks it.
+    """
+
+    def shielded() -> Any:
+        if hasattr(signal, "pthread_sigmask"):
+            resource_tracker.ensure_running()  # its start lifts the block
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        return start()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(shielded).result()
 
 
 def _local(workers: int) -> Any:
