@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -381,6 +381,45 @@ def test_a_full_disk_fails_its_planes_and_the_rest_goes_on(
     # The networks are built anew here: not those of the fixture, but the same ones.
     assert score_batch([images], out, params, RESUME).exit_status == 0
     assert content(out) == whole
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real disk of 96 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=96k", "none", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no `mount`, which makes a small disk")
+    if done.returncode != 0:
+        pytest.skip(f"a small disk can't be made: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full(
+    images: Path, small_disk: Path, tmp_path: Path, params: ScoreParams, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(24):
+        shutil.copy(images / f"{i % 4}.png", images / f"more_{i:02}.png")
+    score_batch([images], tmp_path / "whole", params)
+    out = small_disk / "out"
+    command = ["score", str(images), "--out", str(out), "--bundle", params.bundle, "--segmentation", "classical"]
+    status = main(command)
+    said = capsys.readouterr().err
+    assert status == 1
+    assert "No space left on device" in said.splitlines()[-1]
+    assert said.splitlines()[-1].endswith("mend that, then go on with --resume")
+    done = {path.name for path in out.glob("units/*/*.json")}
+    assert len(done) > 5
+    subprocess.run(["mount", "-o", "remount,size=10m", str(small_disk)], check=True)
+    progress = StopAfter(1000)
+    summary = score_batch([images], out, params, RESUME, progress)
+    assert (summary.planes, summary.exit_status) == (30, 0)
+    assert progress.planned == 30 - len(done)  # nothing that was done is lost
+    assert content(out) == content(tmp_path / "whole")
 
 
 def test_tables_that_cannot_be_written_end_the_run_which_can_go_on(
