@@ -56,6 +56,9 @@ class OpenVinoEngine:
         networks, threads = _networks(bundle, precisions), self._threads
         compiled = self._pool.map(lambda network, hint: _Member(network, hint, threads), networks, floats)
         self._members = list(compiled)
+        # OpenVINO's Python part deadlocks (seen in 2026.4) if two threads make their first inference at once.
+        size = bundle.manifest.crop.size
+        self._members[0].predict(np.zeros((size, size, 3), np.uint8))
 
     def predict(
         self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
