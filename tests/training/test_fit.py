@@ -233,3 +233,18 @@ def test_training_stays_within_what_every_backend_of_keras_has() -> None:
     }
     assert ("fit.py", "keras") in named
     assert not {name for _, name in named} & {"tensorflow", "tf_keras", "jax", "torch"}
+
+
+def test_the_log_has_a_row_more_after_each_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, split = coloured()
+    train_epoch, rows = fit._train_epoch, []
+
+    def watched(*arguments: Any) -> float:
+        log_file = tmp_path / "mobilenet.csv"
+        rows.append(len(log_file.read_text().splitlines()) - 1 if log_file.exists() else None)
+        return train_epoch(*arguments)
+
+    monkeypatch.setattr(fit, "_train_epoch", watched)
+    fit_ensemble(cells, split, replace(PARAMS, epochs=3), tmp_path)
+    assert rows == [None, 1, 2]
+    assert len((tmp_path / "mobilenet.csv").read_text().splitlines()) == 1 + 3

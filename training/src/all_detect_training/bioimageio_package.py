@@ -53,7 +53,6 @@ the network: use napari-all-detect for them.
 
 The package holds {n} drawn cells and what the bundle itself says of them. How well the ensemble does on images that it
 was not trained on stands in the model card below.
-
 """
 
 
@@ -151,7 +150,7 @@ def _write_parts(bundle: Bundle, folder: Path) -> None:
         threshold=manifest.ensemble.threshold,
         n=len(case.crops),
     )
-    (folder / "README.md").write_text(scope + bundle.card.replace("\n#", "\n##"), encoding="utf-8")
+    (folder / "README.md").write_text(scope + f"\n{bundle.card}".replace("\n#", "\n##"), encoding="utf-8")
     (folder / "LICENSE.txt").write_text(manifest.license + "\n", encoding="utf-8")
     cover = np.concatenate([case.crops[0], case.crops[-1]], axis=1)
     Image.fromarray(cover).resize((400, 200), Image.Resampling.LANCZOS).save(folder / "cover.png")

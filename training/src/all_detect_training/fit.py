@@ -64,11 +64,12 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
             log.info("%s: trained already", spec.architecture)
             continue
         checkpoint = run / f"{spec.architecture}.checkpoint.npz"
-        network, history = _fit_in_memory(cells, split, spec, params, trunk_weights(trunks, spec), checkpoint)
+        log_file = run / f"{spec.architecture}.csv"
+        network, history = _fit_in_memory(cells, split, spec, params, trunk_weights(trunks, spec), checkpoint, log_file)
         p_all = predict_p_all(network, cells.crops, spec)
         with _writable(run):
             save_half_precision(network, run / "members" / f"{spec.architecture}.weights.h5")
-            write_history(run / f"{spec.architecture}.csv", history)
+            write_history(log_file, history)
             # Last, and whole or not at all: it says that the member is complete.
             partial = run / f"{spec.architecture}.partial.npy"
             np.save(partial, p_all)
@@ -97,11 +98,12 @@ def _fit_in_memory(
     params: FitParams,
     weights: str | Path | None,
     checkpoint: Path,
+    log_file: Path,
 ) -> tuple[Any, list[dict[str, float]]]:
     """Train one member; where memory runs out, begin it again with half the batch."""
     while True:
         try:
-            return fit_member(cells, split, spec, params, weights, checkpoint)
+            return fit_member(cells, split, spec, params, weights, checkpoint, log_file)
         except Exception as error:
             if not ran_out_of_memory(error) or params.batch_size == 1:
                 raise
@@ -117,11 +119,12 @@ def fit_member(
     params: FitParams,
     weights: str | Path | None,
     checkpoint: Path | None = None,
+    log_file: Path | None = None,
 ) -> tuple[Any, list[dict[str, float]]]:
     """Train one member and return it with the weights of its best epoch by validation AUC, and its history.
 
     Where there is a checkpoint, training goes on after its last epoch, with the same figures as if it had never
-    stopped; after each epoch there is a new one.
+    stopped; after each epoch there is a new one, and the log file, a CSV, has a row more.
     """
     import keras
 
@@ -144,6 +147,9 @@ def fit_member(
         progress = Progress(network.get_weights() if is_best else progress.best, [*progress.history, row])
         if checkpoint is not None:
             save_checkpoint(checkpoint, network, rng, progress)
+        if log_file is not None:
+            with _writable(log_file.parent):
+                write_history(log_file, progress.history)
         done = len(progress.history)
         left = timedelta(seconds=round((time.monotonic() - began) / (done - first) * (epochs - done)))
         log.info("%s: %s, %s left", spec.architecture, {k: round(v, 4) for k, v in row.items()}, left)
