@@ -1,0 +1,39 @@
+"""The benchmarks run, at sizes that measure nothing, so that they never rot."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+TITLES = {
+    "around": ["Around the ensemble: lite", "Around the ensemble: whole"],
+    "cascade": ["Fast calls: lite", "Fast calls: whole networks"],
+    "engines": ["Engines: five whole networks"],
+    "scaling": ["Number of cells", "Number of planes", "Batch size"],
+    "segmentation": ["Finding cells"],
+}
+
+
+def test_all_parts_run_and_are_put_on_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "speed.md"
+    page.parent.mkdir()
+    page.write_text("# Speed\n\nBy hand.\n\n<!-- Below: written by make bench. -->\nof yesterday\n", encoding="utf-8")
+    command = [sys.executable, "-m", "benchmarks.run", *TITLES, "--smoke", "--out", str(tmp_path), "--page", str(page)]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("# Speed\n\nBy hand.\n")
+    assert "of yesterday" not in text
+    for part, titles in TITLES.items():
+        tables = results[part]["tables"]
+        for title in titles:
+            rows = next(rows for name, rows in tables.items() if name.startswith(title))
+            assert len(rows) > 1
+            assert all(row["value"] >= 0 and row["what"] for row in rows)
+        assert all(f"### {title}" in text for title in tables)
+    pictures = [line.split("(images/")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")]
+    assert len(pictures) >= 5
+    assert all((page.parent / "images" / name).stat().st_size > 1000 for name in pictures)
