@@ -91,7 +91,7 @@ def reuse_engines(monkeypatch: pytest.MonkeyPatch, engines: dict[Any, Any]) -> N
     from napari_all_detect.engines import open_engine
 
     def reuse(bundle: Any, params: Any) -> Any:
-        key = bundle.digest, params.engine, params.device, params.batch_size
+        key = bundle.digest, params.engine, params.precision, params.device, params.batch_size
         if key not in engines:
             engines[key] = open_engine(bundle, params)
         return engines[key]

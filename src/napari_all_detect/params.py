@@ -166,7 +166,14 @@ class ScoreParams(Params):
         metavar="auto|fp32|bf16|int8",
     )
     device: str = option("auto", "Where the networks run", choices=("auto", "cpu", "gpu"))
-    batch_size: int = option(32, "Cells that the networks see at once", min=1, max=4096, step=1, metavar="N")
+    batch_size: int | None = option(
+        None,
+        "Cells that Keras's networks see at once; found if not given. OpenVINO takes one for each core",
+        min=1,
+        max=4096,
+        step=1,
+        metavar="N",
+    )
     fast_calls: bool = option(
         False,
         "Runs networks on a cell, cheapest first, only until those left can't change its call: the same calls in less "

@@ -346,7 +346,7 @@ def score_image(
 
 
 @lru_cache(maxsize=2)
-def _loaded(bundle: str, engine: str, precision: str, device: str, batch_size: int) -> tuple[Bundle, Engine]:
+def _loaded(bundle: str, engine: str, precision: str, device: str, batch_size: int | None) -> tuple[Bundle, Engine]:
     """Keep the networks: only these parameters need other ones."""
     params = ScoreParams(bundle=bundle, engine=engine, precision=precision, device=device, batch_size=batch_size)
     loaded = load_bundle(bundle)

@@ -185,7 +185,7 @@ def test_resuming_where_nothing_began_begins(
     [
         ({"threshold": 0.7}, r"parameters.threshold was None, now 0.7, bundle.threshold was 0.5, now 0.7"),
         ({"segmentation": SegmentationParams("classical", 40.0)}, "segmentation.cell_diameter_px was None, now 40.0"),
-        ({"batch_size": 4}, "parameters.batch_size was 32, now 4"),
+        ({"batch_size": 4}, "parameters.batch_size was None, now 4"),
     ],
 )
 def test_changed_settings_are_refused(

@@ -33,6 +33,9 @@ from napari_all_detect.segmentation import open_method
 
 __all__ = ["Networks", "serve"]
 
+AT_ONCE = 32
+"""Cells between two looks at whether to stop, at first and unless a batch size is asked for."""
+
 TELL_AFTER_S = 0.5
 """So long at most may cells be scored before their results are told, unless one batch takes longer."""
 
@@ -101,7 +104,7 @@ class _TellingEngine:
     def __init__(self, scorer: Scorer, tell: Callable[[Any], None], cancelled: Callable[[], bool]) -> None:
         self.name, self.device = scorer.engine.name, scorer.engine.device
         self._engine, self._n_members = scorer.engine, len(scorer.members)
-        self._at_once = scorer.params.batch_size
+        self._at_once = scorer.params.batch_size or AT_ONCE
         self._tell, self._cancelled = tell, cancelled
 
     def predict(

@@ -18,6 +18,9 @@ from napari_all_detect.results import Failure
 
 __all__ = ["overlapped"]
 
+GATHERED = 128
+"""Cells that are waited for, unless a batch size is asked for, while planes are under way that may bring more."""
+
 WAITING = 8
 """Planes under way beside those whose cells are being found: that many share a batch, if they have few cells each."""
 
@@ -38,7 +41,7 @@ def overlapped(
         That read planes and find cells; 0 does it in this one.
     """
     stop = Event()
-    engine = GatheringEngine(scorer.engine, scorer.params.batch_size)
+    engine = GatheringEngine(scorer.engine, scorer.params.batch_size or GATHERED)
     gathered, told = replace(scorer, engine=engine), stoppable(progress, stop)
     with cutters(processes) as free:
 

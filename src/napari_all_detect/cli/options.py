@@ -53,6 +53,7 @@ def _reader(annotation: Any) -> Any:
     readers = {
         int: int,
         float: float,
+        int | None: int,
         float | None: float,
         str | float: _word_or_number,
         str | int: _word_or_whole,

@@ -78,7 +78,7 @@ def open_engine(bundle: Bundle, params: ScoreParams) -> Engine:
         return OpenVinoEngine(bundle, choice.precision)
     from napari_all_detect.engines.keras import KerasEngine
 
-    return KerasEngine(bundle, params.device, params.batch_size)
+    return KerasEngine(bundle, params.device, params.batch_size, choice.precision)
 
 
 def open_mapper(bundle: SegmenterBundle, device: str = "auto", engine: str = "auto") -> Mapper:

@@ -1,7 +1,9 @@
 """Keras: for each member one graph from uint8 crops to its probabilities."""
 
+import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -11,10 +13,26 @@ from numpy.typing import NDArray
 
 from napari_all_detect.bundle import Bundle, Member
 from napari_all_detect.engines.base import Progress
-from napari_all_detect.errors import BundleError, MissingDependencyError
+from napari_all_detect.engines.keras_program import (
+    Program,
+    compiled,
+    computing_in,
+    copied_to_device,
+    ran_out_of_memory,
+)
+from napari_all_detect.errors import AllDetectError, BundleError, MissingDependencyError
 from napari_all_detect.networks import build_network, preprocess
 
-__all__ = ["KerasEngine", "choose_device", "load_member", "load_weights", "member_graph"]
+__all__ = ["KerasEngine", "cells_at_once", "choose_device", "load_member", "load_weights", "member_graph"]
+
+log = logging.getLogger(__name__)
+
+LEAST_BATCH = 2
+"""A single cell is multiplied in another order, which shows in the last bits."""
+
+CPU_BATCH_PX, GPU_BATCH_PX = 2**20, 2**24
+"""Pixels of a batch: VGG-16's first maps take 0.5 kB for each, in fp32 and twice, and a processor gains nothing from
+more than a few cells."""
 
 
 class KerasEngine:
@@ -25,10 +43,13 @@ class KerasEngine:
     bundle : Bundle
     device : {"auto", "cpu", "gpu"}
         `auto` takes a GPU if Keras's backend sees one.
-    batch_size : int
-        Cells at once. A plane's last batch is filled up to a power of two, so that few shapes are compiled, and to two
+    batch_size : int, optional
+        Cells at once; if not given, what fits: see `cells_at_once`. Where memory runs out it's halved, for good. A
+        plane's last batch is filled up to a power of two, so that few shapes are compiled, and to two
         at least: a single one is multiplied in another order, which shows in the last bits. Of what a cell comes
         with, and of where in the batch it comes, its probabilities do not depend.
+    precision : {"fp32", "bf16"}
+        What the networks compute in; their weights and logits stay in fp32.
 
     Raises
     ------
@@ -38,36 +59,88 @@ class KerasEngine:
         If `device` is `gpu` and there is none.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "auto", batch_size: int = 32) -> None:
+    def __init__(
+        self, bundle: Bundle, device: str = "auto", batch_size: int | None = None, precision: str = "fp32"
+    ) -> None:
         import keras
 
-        self.batch_size = batch_size
         self.name = f"keras {keras.__version__} on {keras.backend.backend()}"
         self.device = choose_device(device)
+        self.batch_size = batch_size or cells_at_once(bundle, self.device)
         # Planes may come from several threads; one batch at a time fills the machine.
         self._lock = Lock()
-        with keras.device(f"{self.device}:0"):
-            self._graphs = [
-                member_graph(bundle, member, load_member(bundle, member)) for member in bundle.manifest.members
+        with keras.device(f"{self.device}:0"), computing_in(precision):
+            self._programs = [
+                compiled(member_graph(bundle, member, load_member(bundle, member)))
+                for member in bundle.manifest.members
             ]
 
     def predict(
         self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
     ) -> NDArray[np.float32]:
-        """Return the members' probabilities: see `Engine`."""
+        """Return the members' probabilities: see `Engine`.
+
+        Raises
+        ------
+        AllDetectError
+            If there is not even memory for two cells.
+        """
         import keras
 
-        graphs = self._graphs if members is None else [self._graphs[k] for k in members]
-        probabilities = np.empty((len(crops), len(graphs), 2), np.float32)
+        programs = self._programs if members is None else [self._programs[k] for k in members]
+        probabilities, done = np.empty((len(crops), len(programs), 2), np.float32), 0
         with self._lock, keras.device(f"{self.device}:0"):
-            for start in range(0, len(crops), self.batch_size):
-                batch = crops[start : start + self.batch_size]
-                filled = _filled(batch, self.batch_size)
-                for k, graph in enumerate(graphs):
-                    probabilities[start : start + len(batch), k] = graph.predict_on_batch(filled)[: len(batch)]
-                if progress is not None:
-                    progress(len(batch))
+            while done < len(crops):
+                try:
+                    for stop in self._batches(programs, crops, done, probabilities):
+                        if progress is not None:
+                            progress(stop - done)
+                        done = stop
+                except Exception as error:
+                    if not ran_out_of_memory(error):
+                        raise
+                    self._take_less(error)
         return probabilities
+
+    def _batches(
+        self, programs: Sequence[Program], crops: NDArray[np.uint8], start: int, out: NDArray[np.float32]
+    ) -> Iterator[int]:
+        """Score from cell `start` on; yield after each batch up to where it is done.
+
+        A batch is copied to the device, and begun there, before the results of the one before it are waited for.
+        """
+        running = deque[tuple[int, int, list[Any]]]()
+        for first in range(start, len(crops), self.batch_size):
+            batch = crops[first : first + self.batch_size]
+            filled = copied_to_device(_filled(batch, self.batch_size))
+            running.append((first, first + len(batch), [program(filled) for program in programs]))
+            if len(running) > 1:
+                yield _fetched(*running.popleft(), out)
+        for waiting in running:
+            yield _fetched(*waiting, out)
+
+    def _take_less(self, error: Exception) -> None:
+        if self.batch_size <= LEAST_BATCH:
+            raise AllDetectError(
+                f"the {self.device} has no memory for {self.batch_size} cells at once; take --device cpu, or a bundle "
+                "of smaller networks"
+            ) from error
+        self.batch_size = max(LEAST_BATCH, self.batch_size // 2)
+        log.warning("out of memory; goes on with %d cells at once", self.batch_size)
+
+
+def _fetched(first: int, stop: int, votes: Sequence[Any], out: NDArray[np.float32]) -> int:
+    """Wait for a batch's results, and write them down."""
+    for k, vote in enumerate(votes):
+        out[first:stop, k] = np.asarray(vote)[: stop - first]
+    return stop
+
+
+def cells_at_once(bundle: Bundle, device: str) -> int:
+    """Return how many cells a batch takes: a power of two, so that the largest member's maps fit into memory."""
+    largest = max(member.input_size for member in bundle.manifest.members)
+    most, pixels = (512, GPU_BATCH_PX) if device == "gpu" else (32, CPU_BATCH_PX)
+    return max(LEAST_BATCH, min(most, 1 << (pixels // largest**2).bit_length() - 1))
 
 
 def member_graph(bundle: Bundle, member: Member, network: Callable[[Any], Any]) -> Any:
@@ -141,5 +214,5 @@ def _has_gpu() -> bool:
 
 def _filled(batch: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
     """Fill a batch up with black to the next power of two."""
-    n = max(2, min(batch_size, 1 << (len(batch) - 1).bit_length()))
+    n = max(LEAST_BATCH, min(batch_size, 1 << (len(batch) - 1).bit_length()))
     return np.pad(batch, ((0, n - len(batch)), (0, 0), (0, 0), (0, 0))) if n > len(batch) else batch

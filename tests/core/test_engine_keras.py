@@ -1,0 +1,131 @@
+"""What is the Keras engine's own: batches that fit, and JAX, which has a process of its own here."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+from napari_all_detect.bundle import Bundle, load_bundle
+from napari_all_detect.engines.keras import KerasEngine, cells_at_once
+from napari_all_detect.engines.keras_program import ran_out_of_memory
+from napari_all_detect.errors import AllDetectError
+
+Crops = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def duo(duo_bundle: Path) -> Bundle:
+    return load_bundle(duo_bundle)
+
+
+@pytest.fixture(scope="module")
+def engine(duo: Bundle) -> KerasEngine:
+    return KerasEngine(duo, "cpu")
+
+
+@pytest.fixture
+def crops() -> Crops:
+    return np.random.default_rng(0).integers(0, 256, (21, 40, 40, 3), np.uint8)
+
+
+class Small:
+    """A device that holds so many cells: as a backend does, it fails while it runs, or not until it is waited for."""
+
+    def __init__(self, program: Any, most: int, late: bool, message: str) -> None:
+        self.program, self.most, self.late, self.message = program, most, late, message
+
+    def __call__(self, crops: Any) -> Any:
+        if len(crops) <= self.most:
+            return self.program(crops)
+        if self.late:
+            return self
+        raise RuntimeError(self.message)
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError(self.message)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("message", ["RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes", "CUDA out of memory."])
+def test_less_memory_makes_smaller_batches_of_the_same_results(
+    engine: KerasEngine, crops: Crops, monkeypatch: pytest.MonkeyPatch, late: bool, message: str
+) -> None:
+    expected = engine.predict(crops)
+    programs = [engine._programs[0], Small(engine._programs[1], 5, late, message)]
+    monkeypatch.setattr(engine, "_programs", programs)
+    monkeypatch.setattr(engine, "batch_size", 16)
+    told: list[int] = []
+    assert_array_equal(engine.predict(crops, told.append), expected)
+    assert engine.batch_size == 4
+    assert sum(told) == len(crops)
+
+
+def test_no_memory_at_all_is_one_line(engine: KerasEngine, crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_programs", [Small(None, 0, False, "RESOURCE_EXHAUSTED")])
+    monkeypatch.setattr(engine, "batch_size", 16)
+    with pytest.raises(AllDetectError, match="the cpu has no memory for 2 cells at once; take --device cpu") as caught:
+        engine.predict(crops)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(
+    engine: KerasEngine, crops: Crops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_programs", [Small(None, 0, False, "INVALID_ARGUMENT: what is that?")])
+    with pytest.raises(RuntimeError, match="what is that"):
+        engine.predict(crops)
+    assert ran_out_of_memory(MemoryError())
+
+
+def test_a_batch_is_as_large_as_its_maps_allow(duo: Bundle) -> None:
+    def with_input(size: int) -> Bundle:
+        members = tuple(member.model_copy(update={"input_size": size}) for member in duo.manifest.members)
+        return Bundle(duo.manifest.model_copy(update={"members": members}), duo.folder, duo.digest)
+
+    assert [cells_at_once(with_input(size), "cpu") for size in (32, 96, 300, 1024)] == [32, 32, 8, 2]
+    assert [cells_at_once(with_input(size), "gpu") for size in (32, 96, 300, 1024)] == [512, 512, 128, 16]
+
+
+def test_bf16_is_near_fp32_and_leaves_no_trace(engine: KerasEngine, duo: Bundle, crops: Crops) -> None:
+    import keras
+
+    before = keras.config.dtype_policy().name
+    lesser = KerasEngine(duo, "cpu", precision="bf16")
+    assert keras.config.dtype_policy().name == before
+    change = np.abs(lesser.predict(crops) - engine.predict(crops))
+    assert 0 < change.max() < 0.05
+    assert_array_equal(lesser.predict(crops[3:4]), lesser.predict(crops)[3:4])
+
+
+def test_jax_scores_as_tensorflow_does(engine: KerasEngine, duo: Bundle, crops: Crops, tmp_path: Path) -> None:
+    code = f"""
+import sys
+import numpy as np
+from napari_all_detect.bundle import load_bundle
+from napari_all_detect.engines.keras import KerasEngine
+crops = np.random.default_rng(0).integers(0, 256, (21, 40, 40, 3), np.uint8)
+for precision in ("fp32", "bf16"):
+    engine = KerasEngine(load_bundle({str(duo.folder)!r}), "cpu", 8, precision)
+    assert "jax" in engine.name
+    told = []
+    votes = engine.predict(crops, told.append)
+    assert told == [8, 8, 5], told
+    np.save(rf"{tmp_path}/{{precision}}.npy", votes)
+    # A cell's bits depend neither on its batch nor on who else is asked.
+    assert (engine.predict(crops[5:7]) == votes[5:7]).all()
+    assert (engine.predict(crops[20:]) == votes[20:]).all()
+    assert (engine.predict(crops, members=[1])[:, 0] == votes[:, 1]).all()
+"""
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = engine.predict(crops)
+    np.testing.assert_allclose(np.load(tmp_path / "fp32.npy"), expected, atol=1e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "bf16.npy"), expected, atol=0.05)
+    assert (np.load(tmp_path / "bf16.npy") != np.load(tmp_path / "fp32.npy")).any()
