@@ -5,6 +5,7 @@ Command line, plugin and Python API are built from these dataclasses. A field's 
 `flag` and `metavar` for the command line.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 from napari_all_detect.errors import ParameterError
 
 __all__ = ["ExplainParams", "OutputParams", "ReadParams", "Rescale", "ScoreParams", "SegmentationParams"]
+
+TILED_FROM_PX, TILE_PX = 2**26, 2048
+"""Planes of more pixels than that (8192 x 8192) are taken in tiles this wide."""
 
 Rescale = str | float
 """`auto`, `none` or a factor."""
@@ -84,8 +88,8 @@ class ReadParams(Params):
 
     level: str | int = option(
         0,
-        "Resolution level of an OME-Zarr image, 0 being the finest; `auto` takes the coarsest one that is as fine as "
-        "the bundle's training images, if the pixel sizes of both are known",
+        "Resolution level of an OME-Zarr image or a pyramidal TIFF, 0 being the finest; `auto` takes the coarsest one "
+        "that is as fine as the bundle's training images, if the pixel sizes of both are known",
         min=0,
         max=64,
         step=1,
@@ -98,6 +102,22 @@ class ReadParams(Params):
         "an OME-Zarr image, else the only three",
         metavar="R,G,B",
     )
+    tile_size_px: int | None = option(
+        None,
+        "Reads, segments and scores every plane in tiles this wide, whatever its size; results are those of the whole "
+        f"plane. Default: tiles of {TILE_PX} for planes of more than {TILED_FROM_PX / 1e6:.0f} megapixels, else none",
+        min=256,
+        max=65536,
+        step=1,
+        flag="tile-size",
+        metavar="PX",
+    )
+
+    def tile_px(self, shape: Sequence[int]) -> int | None:
+        """Return how wide the tiles are in which a plane of this height and width is taken; None: as a whole."""
+        if self.tile_size_px is not None:
+            return self.tile_size_px
+        return TILE_PX if shape[0] * shape[1] > TILED_FROM_PX else None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,6 +28,7 @@ RANGES = [
     (ScoreParams, "batch_size", 1, 4096),
     (ExplainParams, "label", 1, LARGEST_LABEL),
     (ReadParams, "level", 0, 64),
+    (ReadParams, "tile_size_px", 256, 65536),
     (ClusterParams, "workers", 0, 1024),
 ]
 CHOICES = [("weighting", WEIGHTINGS), ("engine", ("auto", "keras", "openvino")), ("device", ("auto", "cpu", "gpu"))]

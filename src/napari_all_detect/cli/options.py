@@ -52,6 +52,7 @@ def _reader(annotation: Any) -> Any:
     """Return what turns an argument's text into a field's type."""
     readers = {
         int: int,
+        int | None: int,
         float: float,
         int | None: int,
         float | None: float,

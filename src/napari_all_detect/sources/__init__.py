@@ -17,9 +17,10 @@ from napari_all_detect.sources.plane import EXPECTED, ImageFile, Plane, readable
 from napari_all_detect.sources.raster import RASTER_SIGNATURES, open_raster
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb
 from napari_all_detect.sources.tiff import TIFF_SIGNATURES, open_tiff
+from napari_all_detect.sources.tiled import TiledPlane
 from napari_all_detect.sources.zarr_store import is_zarr_node, looks_like_zarr, open_zarr
 
-__all__ = ["ImageFile", "Plane", "RgbPlane", "as_rgb", "find_images", "open_planes"]
+__all__ = ["ImageFile", "Plane", "RgbPlane", "TiledPlane", "as_rgb", "find_images", "open_planes"]
 
 
 def open_planes(file: ImageFile, reading: ReadParams | None = None, wanted_um: float | None = None) -> list[Plane]:
@@ -32,7 +33,7 @@ def open_planes(file: ImageFile, reading: ReadParams | None = None, wanted_um: f
     file : ImageFile
         A path and the name that stands for it in the tables, from :func:`find_images`.
     reading : ReadParams, optional
-        Which resolution level and channels.
+        Which resolution level and channels, and whether planes are taken in tiles.
     wanted_um : float, optional
         Pixel size in micrometres by which the level ``auto`` is chosen.
 
@@ -72,9 +73,9 @@ def open_planes(file: ImageFile, reading: ReadParams | None = None, wanted_um: f
     if not start:
         raise InputError(f"{file.path}: the file is empty; expected {EXPECTED}")
     if start.startswith(TIFF_SIGNATURES):
-        return open_tiff(file, reading)
+        return open_tiff(file, reading, wanted_um)
     if start.startswith(RASTER_SIGNATURES):
-        return open_raster(file)
+        return open_raster(file, reading)
     raise InputError(f"{file.path}: not an image that can be read; expected {EXPECTED}")
 
 

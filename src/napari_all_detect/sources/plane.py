@@ -12,6 +12,7 @@ from pathlib import Path
 from napari_all_detect.errors import InputError, StoreError
 from napari_all_detect.sources.places import network_errors
 from napari_all_detect.sources.rgb import RgbPlane
+from napari_all_detect.sources.tiled import TiledPlane
 
 __all__ = ["EXPECTED", "ImageFile", "OmePlace", "Plane", "readable"]
 
@@ -96,6 +97,8 @@ class Plane:
         Where the image lies on a plate, such as ``"A1"`` and ``"0"``; empty if it lies on none.
     ome : OmePlace or None
         Where the plane lies in an OME-Zarr image; None if it lies in none.
+    opener : callable or None
+        Opens the file for reading by tiles; None if the plane is taken as a whole. Call :meth:`open` instead.
 
     Examples
     --------
@@ -114,6 +117,7 @@ class Plane:
     well: str = ""
     field: str = ""
     ome: OmePlace | None = dataclasses.field(default=None, repr=False)
+    opener: Callable[[], TiledPlane] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def read(self) -> RgbPlane:
         """Open the file now and return the pixels.
@@ -124,6 +128,16 @@ class Plane:
             The file is gone, damaged or cut short, or its values can't be used.
         """
         return self.reader()
+
+    def open(self) -> RgbPlane | TiledPlane:
+        """Return the pixels, or of a plane that is taken in tiles what reads them.
+
+        Raises
+        ------
+        InputError
+            As :meth:`read`, and so may the reading of tiles.
+        """
+        return self.reader() if self.opener is None else self.opener()
 
 
 @contextmanager

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_all_detect.params import ReadParams
 from napari_all_detect.sources.pixel_size import believed_um
 from napari_all_detect.sources.places import is_remote
 from napari_all_detect.sources.plane import ImageFile, Plane, readable
 from napari_all_detect.sources.rgb import GREY_NOTE, RgbPlane, as_rgb
+from napari_all_detect.sources.tiled import TiledPlane, of_plane
 
 if TYPE_CHECKING:
     from PIL import ImageFile as PillowFile
@@ -24,12 +26,22 @@ _PNG, _JPEG, _BMP = RASTER_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", 
 _UM_PER_INCH = 25400.0
 
 
-def open_raster(file: ImageFile) -> list[Plane]:
-    """Return the one plane of a PNG, JPEG or BMP file; only its header is read."""
+def open_raster(file: ImageFile, reading: ReadParams) -> list[Plane]:
+    """Return the one plane of a PNG, JPEG or BMP file; only its header is read.
+
+    These formats are decoded from the top to the bottom: in tiles they are segmented and scored, not read.
+    """
     with readable(file.path, "an image"), _pillow(file.path) as image:
         x_dpi, y_dpi = image.info.get("dpi", (0, 0))
         sizes = (_UM_PER_INCH / float(dpi) if dpi > 0 else 0.0 for dpi in (x_dpi, y_dpi))
-        return [Plane(file.image, "0", file.path, believed_um(*sizes), partial(_read, file.path))]
+        tile_px = reading.tile_px((image.height, image.width))
+    read = partial(_read, file.path)
+    opener = None if tile_px is None else partial(_open, file.path, tile_px)
+    return [Plane(file.image, "0", file.path, believed_um(*sizes), read, opener=opener)]
+
+
+def _open(path: Path, tile_px: int) -> TiledPlane:
+    return of_plane(_read(path), tile_px)
 
 
 def _pillow(path: Path) -> PillowFile.ImageFile:

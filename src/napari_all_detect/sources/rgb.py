@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_all_detect.errors import InputError
 
-__all__ = ["GREY_NOTE", "RgbPlane", "as_rgb"]
+__all__ = ["GREY_NOTE", "Extremes", "RgbPlane", "as_rgb", "extremes", "overall"]
 
 GREY_NOTE = "grey image repeated to three channels: it carries no stain colour"
 
@@ -15,6 +15,9 @@ GREY_NOTE = "grey image repeated to three channels: it carries no stain colour"
 _BIT_DEPTHS = (8, 10, 12, 14, 16)
 # Float32 arithmetic may leave a white pixel this far above 1.
 _ROUNDING = 1e-6
+
+Extremes = tuple[tuple[float, float], ...]
+"""Least and greatest value of the colours, and of alpha where there is one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,7 @@ class RgbPlane:
     notes: tuple[str, ...] = ()
 
 
-def as_rgb(array: ArrayLike, name: str = "array") -> RgbPlane:
+def as_rgb(array: ArrayLike, name: str = "array", known: Extremes | None = None) -> RgbPlane:
     """Convert an image to 8-bit RGB.
 
     Parameters
@@ -44,6 +47,8 @@ def as_rgb(array: ArrayLike, name: str = "array") -> RgbPlane:
         smallest range of 8, 10, 12, 14 or 16 bits that holds the largest value.
     name : str
         What the error messages call the image: the file.
+    known : Extremes, optional
+        Those of the whole plane, if this is a part of it.
 
     Returns
     -------
@@ -65,19 +70,49 @@ def as_rgb(array: ArrayLike, name: str = "array") -> RgbPlane:
     '16-bit values in 0-4095 scaled to 8 bits'
     """
     values = np.asarray(array)
-    _check_shape(values, name)
+    known = known or extremes(values, name)
     if values.ndim == 2:
         values = values[..., np.newaxis]
-    rgb, notes = _to_8_bits(values[..., :3], name)
+    rgb, notes = _to_8_bits(values[..., :3], name, known[0])
     if values.shape[2] == 1:
         rgb = np.repeat(rgb, 3, axis=2)
         notes = (*notes, GREY_NOTE)
     if values.shape[2] == 4:
-        alpha, _ = _to_8_bits(values[..., 3:], name)
-        if alpha.min() < 255:
+        least, _ = _to_8_bits(np.array(known[1][0], values.dtype), name, known[1])
+        if least < 255:
+            alpha, _ = _to_8_bits(values[..., 3:], name, known[1])
             rgb = _over_white(rgb, alpha)
             notes = (*notes, "transparent pixels laid over white")
     return RgbPlane(np.ascontiguousarray(rgb), notes)
+
+
+def extremes(array: ArrayLike, name: str = "array") -> Extremes:
+    """Return the least and greatest values of an image that `as_rgb` takes; of 8-bit colours those that can be.
+
+    Raises
+    ------
+    InputError
+        As `as_rgb`, if it is none.
+    """
+    values = np.asarray(array)
+    _check_shape(values, name)
+    if values.ndim == 3 and values.shape[2] == 4:
+        return *extremes(values[..., :3], name), _extremes_of(values[..., 3], name)
+    return ((0.0, 255.0),) if values.dtype == np.uint8 else (_extremes_of(values, name),)
+
+
+def overall(one: Extremes, other: Extremes) -> Extremes:
+    """Return the extremes of two parts of a plane together."""
+    return tuple((min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(one, other, strict=True))
+
+
+def _extremes_of(values: NDArray[np.generic], name: str) -> tuple[float, float]:
+    if values.dtype.kind not in "buif":
+        raise InputError(f"{name}: values of type {values.dtype}; expected integers, floats or booleans")
+    low, high = float(np.min(values)), float(np.max(values))
+    if not np.isfinite([low, high]).all():
+        raise InputError(f"{name}: holds NaN or infinite values; expected finite ones: replace them first")
+    return low, high
 
 
 def _check_shape(values: NDArray[np.generic], name: str) -> None:
@@ -94,23 +129,24 @@ def _check_shape(values: NDArray[np.generic], name: str) -> None:
         raise InputError(f"{name}: an image of shape {values.shape} without pixels; expected at least one")
 
 
-def _to_8_bits(values: NDArray[np.generic], name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def _to_8_bits(
+    values: NDArray[np.generic], name: str, known: tuple[float, float]
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False), ()
     match values.dtype.kind:
         case "b":
             return values.astype(np.uint8) * np.uint8(255), ("two-valued image taken as 0 and 255",)
         case "u" | "i":
-            return _from_integers(values, name)
-        case "f":
-            return _from_floats(values.astype(np.float64, copy=False), name)
-    raise InputError(f"{name}: values of type {values.dtype}; expected integers, floats or booleans")
+            return _from_integers(values, name, *known)
+    return _from_floats(values.astype(np.float64, copy=False), name, *known)
 
 
-def _from_integers(values: NDArray[np.generic], name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    low, high = int(np.min(values)), int(np.max(values))
+def _from_integers(
+    values: NDArray[np.generic], name: str, low: float, high: float
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     if low < 0 or high > 65535:
-        raise InputError(f"{name}: integers in {low} to {high}; expected 0 to 65535: save as 8- or 16-bit RGB")
+        raise InputError(f"{name}: integers in {low:.0f} to {high:.0f}; expected 0 to 65535: save as 8- or 16-bit RGB")
     full = next(2**bits - 1 for bits in _BIT_DEPTHS if high < 2**bits)
     table = (np.arange(full + 1) * 255 + full // 2) // full
     done = "taken as they are" if full == 255 else "scaled to 8 bits"
@@ -118,10 +154,9 @@ def _from_integers(values: NDArray[np.generic], name: str) -> tuple[NDArray[np.u
     return table.astype(np.uint8)[values.astype(np.intp, copy=False)], (note,)
 
 
-def _from_floats(values: NDArray[np.float64], name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    if not np.isfinite(values).all():
-        raise InputError(f"{name}: holds NaN or infinite values; expected finite ones: replace them first")
-    low, high = float(values.min()), float(values.max())
+def _from_floats(
+    values: NDArray[np.float64], name: str, low: float, high: float
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     if low < -_ROUNDING or high > 255 * (1 + _ROUNDING):
         raise InputError(f"{name}: floats in {low:g} to {high:g}; expected 0 to 1 or 0 to 255: rescale them first")
     if high <= 1 + _ROUNDING:

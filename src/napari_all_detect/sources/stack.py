@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError
 
-__all__ = ["Index", "channels_last", "choose_channels", "indices", "places"]
+__all__ = ["Index", "channels_last", "choose_channels", "indices", "places", "within"]
 
 Index = tuple[int | slice | list[int], ...]
 _PLANE_AXES = ("y", "x", "c")
@@ -51,6 +51,16 @@ def places(axes: Sequence[str], index: Index) -> dict[str, int]:
     {'t': 0, 'z': 3}
     """
     return {axis: i for axis, i in zip(axes, index, strict=True) if isinstance(i, int)}
+
+
+def within(axes: Sequence[str], index: Index, window: tuple[slice, slice]) -> Index:
+    """Return the index of a part of a plane.
+
+    >>> within("tyxc", (3, slice(None), slice(None), slice(None)), (slice(0, 8), slice(4, 6)))
+    (3, slice(0, 8, None), slice(4, 6, None), slice(None, None, None))
+    """
+    parts = dict(zip("yx", window, strict=True))
+    return tuple(parts.get(axis, i) for axis, i in zip(axes, index, strict=True))
 
 
 def channels_last(cut: NDArray[np.generic], axes: Sequence[str]) -> NDArray[np.generic]:

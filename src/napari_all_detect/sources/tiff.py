@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +18,17 @@ from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
+from napari_all_detect.sources import tiff_parts
+from napari_all_detect.sources.ome_zarr import Level, choose_level
 from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
 from napari_all_detect.sources.places import is_remote
 from napari_all_detect.sources.plane import ImageFile, Plane, readable
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb
-from napari_all_detect.sources.stack import Index, channels_last, choose_channels, indices
+from napari_all_detect.sources.stack import Index, channels_last, choose_channels, indices, within
+from napari_all_detect.sources.tiled import TiledPlane, Window, open_tiled
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 __all__ = ["TIFF_SIGNATURES", "open_tiff"]
 
@@ -35,23 +40,45 @@ _JPEG = 7
 _NAMED_KINDS = ("ome", "imagej")
 
 
-def open_tiff(file: ImageFile, reading: ReadParams) -> list[Plane]:
-    """List the planes of a TIFF file; only its headers are read.
+@dataclass(frozen=True)
+class _Place:
+    """Where a plane lies in a file: which series, which of its levels, where in that, and the channels to take."""
 
-    Reduced copies (the levels of a pyramid, thumbnails marked as such) and masks are no planes.
+    series: int
+    level: int
+    index: Index
+    channels: list[int] | None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A plane in the list of a file: the page from which its place in the list comes, its name and what to read."""
+
+    page: int
+    name: str
+    pixel_size_um: float | None
+    shape: tuple[int, int]
+    place: _Place
+
+
+def open_tiff(file: ImageFile, reading: ReadParams, wanted_um: float | None = None) -> list[Plane]:
+    """List the planes of a TIFF file, of one level of each if it is a pyramid; only its headers are read.
+
+    Reduced copies (the levels of a pyramid, thumbnails marked as such) and masks are no planes of their own.
     """
     with readable(file.path, "a TIFF"), _opened(file.path) as tif:
         _check_complete(tif, file.path)
-        found = sorted(_list(tif, file.path, reading), key=lambda entry: entry[0])
+        found = sorted(_list(tif, file.path, reading, wanted_um), key=lambda entry: entry.page)
     planes = [
         Plane(
             file.image,
-            name if len(found) > 1 else "0",
+            entry.name if len(found) > 1 else "0",
             file.path,
-            size,
-            partial(_read, file.path, number, index, channels),
+            entry.pixel_size_um,
+            partial(_read, file.path, entry.place),
+            opener=_opener(file.path, entry, reading),
         )
-        for _, name, size, number, index, channels in found
+        for entry in found
     ]
     if not planes:
         raise InputError(f"{file.path}: a TIFF without a full-size page; expected at least one")
@@ -85,26 +112,33 @@ def _check_complete(tif: TiffFile, path: Path) -> None:
         raise InputError(f"{path}: {len(tif.pages)} of {declared} ImageJ images are there; copy the file again")
 
 
-def _list(
-    tif: TiffFile, path: Path, reading: ReadParams
-) -> Iterator[tuple[int, str, float | None, int, Index, list[int] | None]]:
-    """Yield place in the file, plane name, pixel size, number of the series, index into it and channels."""
-    place = 0
-    for number, series in enumerate(tif.series):
-        if series.keyframe.is_reduced or series.keyframe.is_mask:
+def _list(tif: TiffFile, path: Path, reading: ReadParams, wanted_um: float | None) -> Iterator[_Entry]:
+    page_number = 0
+    for number, whole in enumerate(tif.series):
+        if whole.keyframe.is_reduced or whole.keyframe.is_mask:
             continue
+        pyramid = tiff_parts.pyramid(tif, number)
+        level = choose_level(_levels(pyramid, _pixel_size_um(tif, whole, number)), reading.level, wanted_um, path)
+        series = pyramid[int(level.path)]
         axes = _axes(series, path)
         allowed = (1, 3, 4) if "S" in series.axes else (1, 3)
         channels = choose_channels(axes, series.shape, allowed, reading.channels, str(path))
-        size = _pixel_size_um(tif, series, number)
         for name, index in indices(axes, series.shape):
-            if series.kind not in _NAMED_KINDS and not series.is_truncated:
-                page = series.pages[_page_numbers(series, index).flat[0]]
-                place = page.index if page is not None else place
-                name = f"p{place}"
+            if whole.kind not in _NAMED_KINDS and not whole.is_truncated:
+                page = whole.pages[_page_numbers(whole, index).flat[0]]
+                page_number = page.index if page is not None else page_number
+                name = f"p{page_number}"
             elif len(tif.series) > 1:
                 name = f"s{number}" if name == "0" else f"s{number}_{name}"
-            yield place, name, size, number, index, channels
+            place = _Place(number, int(level.path), index, channels)
+            yield _Entry(page_number, name, level.pixel_size_um, tiff_parts.plane_shape(series), place)
+
+
+def _levels(pyramid: list[TiffPageSeries], finest_um: float | None) -> list[Level]:
+    """Describe the levels of a pyramid by their numbers; the finest alone states a pixel size."""
+    width = tiff_parts.plane_shape(pyramid[0])[1]
+    sizes = [finest_um and finest_um * width / tiff_parts.plane_shape(series)[1] for series in pyramid]
+    return [Level(str(number), (), size) for number, size in enumerate(sizes)]
 
 
 def _axes(series: TiffPageSeries, path: Path) -> tuple[str, ...]:
@@ -136,29 +170,45 @@ def _page_numbers(series: TiffPageSeries, index: Index) -> NDArray[np.intp]:
     return np.asarray(np.arange(len(series.pages)).reshape(stacked)[index[: len(stacked)]])
 
 
-def _read(path: Path, number: int, index: Index, channels: list[int] | None) -> RgbPlane:
+def _opener(path: Path, entry: _Entry, reading: ReadParams) -> Callable[[], TiledPlane] | None:
+    tile_px = reading.tile_px(entry.shape)
+    return None if tile_px is None else partial(_open, path, entry, tile_px)
+
+
+def _open(path: Path, entry: _Entry, tile_px: int) -> TiledPlane:
+    """Open a file for reading parts of a plane; it stays open as long as that is kept."""
+    with ExitStack() as stack:
+        with readable(path, "a TIFF"):
+            tif = stack.enter_context(_opened(path))
+
+        def read(window: Window) -> NDArray[np.generic]:
+            with readable(path, "a TIFF"):
+                return _values(tif, path, entry.place, window)
+
+        plane = open_tiled(read, entry.shape, tile_px, str(path))
+        weakref.finalize(plane, stack.pop_all().close)
+    return plane
+
+
+def _read(path: Path, place: _Place) -> RgbPlane:
     with readable(path, "a TIFF"), _opened(path) as tif:
-        series = tif.series[number]
-        if series.is_truncated:  # one header for a whole contiguous stack, as ImageJ writes beyond 4 GB
-            cut = np.array(series.asarray(out="memmap")[index])
-        else:
-            numbers = _page_numbers(series, index)
-            pages = [_pixels(series.pages[number]) for number in numbers.flat]
-            cut = np.stack(pages).reshape(numbers.shape + series.keyframe.shape)
-        values = _shown(channels_last(cut, _axes(series, path)), series.keyframe)
-        if channels is not None:
-            values = values[..., channels]
+        values = _values(tif, path, place)
     return as_rgb(values, str(path))
 
 
-def _pixels(page: TiffPage | TiffFrame | None) -> NDArray[np.generic]:
-    """Decode one page; the JPEG codecs would fill up data that is cut short."""
-    if page is None:
-        raise ValueError("the file that should hold this plane is missing")
-    ends = (start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True))
-    if max(ends, default=0) > page.parent.filehandle.size:
-        raise ValueError("the data of this page are cut short")
-    return np.asarray(page.asarray())
+def _values(tif: TiffFile, path: Path, place: _Place, window: Window | None = None) -> NDArray[np.generic]:
+    """Return the pixels of a plane, or of a window of it, as they are meant to be seen."""
+    series = tiff_parts.pyramid(tif, place.series)[place.level]
+    axes = _axes(series, path)
+    if series.is_truncated:  # one header for a whole contiguous stack, as ImageJ writes beyond 4 GB
+        index = place.index if window is None else within(axes, place.index, window)
+        cut = np.array(series.asarray(out="memmap")[index])
+    else:
+        numbers = _page_numbers(series, place.index)
+        pages = [tiff_parts.read_page(series.pages[number], window) for number in numbers.flat]
+        cut = np.stack(pages).reshape(numbers.shape + pages[0].shape)
+    values = _shown(channels_last(cut, axes), series.keyframe)
+    return values if place.channels is None else values[..., place.channels]
 
 
 def _shown(values: NDArray[np.generic], keyframe: TiffPage) -> NDArray[np.generic]:

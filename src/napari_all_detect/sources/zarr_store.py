@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
@@ -17,7 +18,8 @@ from napari_all_detect.sources.places import is_remote, zarr_place
 from napari_all_detect.sources.plane import ImageFile, OmePlace, Plane, readable
 from napari_all_detect.sources.plates import FieldOfView, fields_of_plate, fields_of_well
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb
-from napari_all_detect.sources.stack import Index, channels_last, choose_channels, indices, places
+from napari_all_detect.sources.stack import Index, channels_last, choose_channels, indices, places, within
+from napari_all_detect.sources.tiled import TiledPlane, Window, open_tiled
 
 if TYPE_CHECKING:
     import zarr
@@ -88,8 +90,16 @@ def _planes_of_field(
 def _planes_of_array(array: zarr.Array[Any], file: ImageFile, reading: ReadParams) -> list[Plane]:
     axes = _axes_of_array(array, file.path)
     chosen = choose_channels(axes, array.shape, [1, 3, 4], reading.channels, str(file.path))
+    opener = _opener(axes, array.shape, reading)
     return [
-        Plane(file.image, name, file.path, None, partial(_read, file.path, "", axes, index))
+        Plane(
+            file.image,
+            name,
+            file.path,
+            None,
+            partial(_read, file.path, "", axes, index),
+            opener=opener and partial(opener, file.path, "", axes, index),
+        )
         for name, index in indices(axes, array.shape, chosen)
     ]
 
@@ -101,6 +111,7 @@ def _planes_of_image(image: Any, file: ImageFile, reading: ReadParams, wanted_um
     _check_axes(level, array.ndim, file.path)
     told = reading.channels or rgb_channels(attributes)
     chosen = choose_channels(level.axes, array.shape, [1, 3], told, str(file.path))
+    opener = _opener(level.axes, array.shape, reading)
     return [
         Plane(
             file.image,
@@ -109,6 +120,7 @@ def _planes_of_image(image: Any, file: ImageFile, reading: ReadParams, wanted_um
             level.pixel_size_um,
             partial(_read, file.path, level.path, level.axes, index),
             ome=OmePlace(level.path, places(level.axes, index)),
+            opener=opener and partial(opener, file.path, level.path, level.axes, index),
         )
         for name, index in indices(level.axes, array.shape, chosen)
     ]
@@ -126,14 +138,41 @@ def _check_axes(level: Level, n_axes: int, path: Path) -> None:
         raise InputError(f"{path}: {len(level.axes)} axes are named but the array has {n_axes}; mend the metadata")
 
 
+def _opener(axes: Sequence[str], shape: Sequence[int], reading: ReadParams) -> Callable[..., TiledPlane] | None:
+    """Return what opens planes of an array for reading by tiles; None if they are taken as a whole."""
+    size = shape[axes.index("y")], shape[axes.index("x")]
+    tile_px = reading.tile_px(size)
+    return None if tile_px is None else partial(_open, size, tile_px)
+
+
+def _open(
+    size: tuple[int, int], tile_px: int, path: Path, component: str, axes: Sequence[str], index: Index
+) -> TiledPlane:
+    with readable(path, "zarr"):
+        array = _array(path, component)
+
+    def read(window: Window) -> NDArray[np.generic]:
+        with readable(path, "zarr"):
+            return _cut(array, axes, within(axes, index, window))
+
+    return open_tiled(read, size, tile_px, str(path))
+
+
 def _read(path: Path, component: str, axes: Sequence[str], index: Index) -> RgbPlane:
+    with readable(path, "zarr"):
+        values = _cut(_array(path, component), axes, index)
+    return as_rgb(values, str(path))
+
+
+def _array(path: Path, component: str) -> zarr.Array[Any]:
     import zarr
 
-    with readable(path, "zarr"):
-        array = zarr.open_array(zarr_place(path), path=component, mode="r")
-        selected = tuple(np.array(i) if isinstance(i, list) else i for i in index)
-        values = channels_last(np.asarray(array.oindex[selected]), axes)
-    return as_rgb(values, str(path))
+    return zarr.open_array(zarr_place(path), path=component, mode="r")
+
+
+def _cut(array: zarr.Array[Any], axes: Sequence[str], index: Index) -> NDArray[np.generic]:
+    selected = tuple(np.array(i) if isinstance(i, list) else i for i in index)
+    return channels_last(np.asarray(array.oindex[selected]), axes)
 
 
 def _raise(error: InputError) -> NoReturn:

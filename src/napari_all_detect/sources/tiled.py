@@ -1,0 +1,99 @@
+"""A plane too large to be read at once: its shape, and any part of it when that is needed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_all_detect.sources.rgb import RgbPlane, as_rgb, extremes, overall
+
+__all__ = ["TiledPlane", "Window", "of_plane", "open_tiled", "tiles"]
+
+Window = tuple[slice, slice]
+"""Rows and columns; both have a start and a stop within the plane."""
+
+
+@dataclass(frozen=True, eq=False)
+class TiledPlane:
+    """A plane of which parts are read.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Height and width.
+    tile_px : int
+        How wide the tiles are in which it is to be taken.
+    reader : callable
+        Returns a window of it, (h, w, 3) uint8; index the plane instead.
+    notes : tuple of str
+        What was done to the values, as for `RgbPlane`.
+
+    Examples
+    --------
+    >>> plane = open_tiled(np.zeros((300, 500), np.uint16).__getitem__, (300, 500), 256, "drawn")
+    >>> plane[100:200, 250:500].shape, [tile[1].stop for tile in plane.tiles]
+    ((100, 250, 3), [256, 500, 256, 500])
+    """
+
+    shape: tuple[int, int]
+    tile_px: int
+    reader: Callable[[Window], NDArray[np.uint8]]
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, window: Window) -> NDArray[np.uint8]:
+        rows, columns = window
+        return self.reader((slice(*rows.indices(self.shape[0])[:2]), slice(*columns.indices(self.shape[1])[:2])))
+
+    @property
+    def tiles(self) -> list[Window]:
+        """The windows into which it is divided, row by row."""
+        return list(tiles(self.shape, self.tile_px))
+
+
+def tiles(shape: tuple[int, int], tile_px: int) -> Iterator[Window]:
+    """Divide a plane into squares, row by row; those at its right and lower border may be narrower."""
+    for y in range(0, shape[0], tile_px):
+        for x in range(0, shape[1], tile_px):
+            yield slice(y, min(y + tile_px, shape[0])), slice(x, min(x + tile_px, shape[1]))
+
+
+def open_tiled(
+    read: Callable[[Window], NDArray[np.generic]], shape: tuple[int, int], tile_px: int, name: str
+) -> TiledPlane:
+    """Open a plane for reading by parts.
+
+    Values other than 8-bit colours are read once as a whole, tile by tile: how they are brought to 8 bits depends on
+    the least and the greatest of them all.
+
+    Parameters
+    ----------
+    read : callable
+        Returns a window of what `as_rgb` takes.
+    shape : (int, int)
+    tile_px : int
+    name : str
+        What the error messages call the image.
+
+    Raises
+    ------
+    InputError
+        If the values can't be used, as `as_rgb` says.
+    """
+    corner = read((slice(0, 1), slice(0, 1)))
+    known = extremes(corner, name)
+    if corner.dtype != np.uint8 or len(known) > 1:
+        known = reduce(overall, (extremes(read(window), name) for window in tiles(shape, tile_px)))
+
+    def converted(window: Window) -> NDArray[np.uint8]:
+        return as_rgb(read(window), name, known).rgb
+
+    notes = as_rgb(corner, name, known).notes
+    return TiledPlane(shape, tile_px, converted, notes)
+
+
+def of_plane(plane: RgbPlane, tile_px: int) -> TiledPlane:
+    """Take a plane that was read at once in tiles."""
+    shape = plane.rgb.shape[0], plane.rgb.shape[1]
+    return TiledPlane(shape, tile_px, plane.rgb.__getitem__, plane.notes)
