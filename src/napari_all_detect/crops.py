@@ -5,7 +5,9 @@ interpolation. Cells of a smear are shown to the networks the same way.
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from math import ceil, floor
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from scipy import ndimage as ndi
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import Rescale
 
-__all__ = ["center_crop", "crop_scale"]
+__all__ = ["center_crop", "crop_scale", "resampling_px"]
 
 LIKE_SIZE = (2 / 3, 3 / 2)
 """Cells whose diameter differs from the bundle's by no more are left at their size, which tells blasts from
@@ -23,7 +25,13 @@ lymphocytes; and their pixels stay as they are."""
 
 
 def center_crop(
-    rgb: NDArray[np.uint8], labels: NDArray[np.integer], size: int, scale: float = 1.0
+    rgb: NDArray[np.uint8],
+    labels: NDArray[np.integer],
+    size: int,
+    scale: float = 1.0,
+    *,
+    origin: tuple[int, int] = (0, 0),
+    plane_shape: tuple[int, int] | None = None,
 ) -> NDArray[np.uint8]:
     """Cut out every labelled cell, centred on its bounding box, on black.
 
@@ -37,6 +45,11 @@ def center_crop(
         Side of a crop in pixels.
     scale : float
         Factor by which plane and labels are resampled first; at 1 pixels are copied, never interpolated.
+    origin : (int, int)
+        Row and column of the plane at which `rgb` and `labels` begin, if they are a part of it. The part must reach
+        beyond all cells by `resampling_px`.
+    plane_shape : (int, int), optional
+        Height and width of the plane, if they are a part of it.
 
     Returns
     -------
@@ -61,12 +74,35 @@ def center_crop(
         raise InputError(f"the labels' shape is {labels.shape}, the image's {rgb.shape[:2]}; expected the same")
     boxes = [(i + 1, box) for i, box in enumerate(ndi.find_objects(labels)) if box is not None]
     crops = np.zeros((len(boxes), size, size, 3), np.uint8)
-    if scale != 1.0:
-        rgb, labels = _resample(rgb, labels, scale)
     for crop, (number, box) in zip(crops, boxes, strict=True):
-        window, place = _window([(s.start * scale, s.stop * scale) for s in box], size, labels.shape)
-        np.copyto(crop[place], rgb[window], where=(labels[window] == number)[..., None])
+        if scale == 1.0:
+            window, place = _window([(s.start, s.stop) for s in box], size, labels.shape)
+            np.copyto(crop[place], rgb[window], where=(labels[window] == number)[..., None])
+        else:
+            (y0, x0), (height, width) = origin, plane_shape or labels.shape
+            rows, columns = (
+                _span(_shifted(part, start), size, n, scale)
+                for part, start, n in zip(box, origin, (height, width), strict=True)
+            )
+            if rows is not None and columns is not None:
+                cell = labels[np.ix_(rows.pixels - y0, columns.pixels - x0)] == number
+                seen = _shifted(rows.seen, -y0), _shifted(columns.seen, -x0)
+                _fill_resampled(crop, rgb[seen], cell, (rows, columns))
     return crops
+
+
+def _shifted(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)
+
+
+def resampling_px(scale: float) -> int:
+    """Return how far beyond a cell pixels take part when a plane is resampled by a factor; 0 at 1."""
+    return 0 if scale == 1.0 else ceil(1 / scale) + 1 + _filter_px(scale)
+
+
+def _filter_px(scale: float) -> int:
+    """Return how far the filter reaches, and a pixel more."""
+    return ceil(max(1.0, 1 / scale)) + 1
 
 
 def crop_scale(
@@ -111,31 +147,63 @@ def crop_scale(
     return 1.0 if LIKE_SIZE[0] <= ratio <= LIKE_SIZE[1] else ratio
 
 
-def _resample(
-    rgb: NDArray[np.uint8], labels: NDArray[np.integer], scale: float
-) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
-    """Resample a plane (Pillow's bilinear filter widens when shrinking, so nothing aliases) and its labels."""
-    height, width = (max(1, round(n * scale)) for n in labels.shape)
-    small = np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR))
-    rows = _nearest(height, labels.shape[0])
-    columns = _nearest(width, labels.shape[1])
-    return small, labels[np.ix_(rows, columns)]
+class _Span(NamedTuple):
+    """One axis of a cell that is resampled.
+
+    Attributes
+    ----------
+    pixels : (n,) int
+        Of the plane, those whose labels the pixels of the crop take.
+    seen : slice
+        Of the plane, those whose colours take part.
+    ends : (float, float)
+        Between which places in those the cell lies.
+    place : slice
+        Where it lies in the crop.
+    """
+
+    pixels: NDArray[np.intp]
+    seen: slice
+    ends: tuple[float, float]
+    place: slice
 
 
-def _nearest(n_new: int, n_old: int) -> NDArray[np.intp]:
-    """Return for each new pixel the old one in which its centre lies."""
-    return ((np.arange(n_new) + 0.5) * n_old / n_new).astype(np.intp)
+def _span(part: slice, size: int, length: int, scale: float) -> _Span | None:
+    """Return how an axis of a cell is resampled, in a plane of some length; None if no pixel is left of it."""
+    n = max(1, round(length * scale))
+    first = int((part.start * scale + part.stop * scale - size) // 2)
+    new = np.arange(max(first, 0), min(first + size, n))
+    old = (2 * new + 1) * length // (2 * n)  # in which its centre lies
+    of_cell = (part.start <= old) & (old < part.stop)
+    new, old = new[of_cell], old[of_cell]
+    if not len(new):
+        return None
+    begin, end = Fraction(int(new[0]) * length, n), Fraction(int(new[-1] + 1) * length, n)
+    seen = slice(max(0, floor(begin) - _filter_px(scale)), min(length, ceil(end) + _filter_px(scale)))
+    ends = float(begin - seen.start), float(end - seen.start)
+    return _Span(old, seen, ends, slice(int(new[0]) - first, int(new[-1]) + 1 - first))
+
+
+def _fill_resampled(
+    crop: NDArray[np.uint8], rgb: NDArray[np.uint8], cell: NDArray[np.bool_], spans: tuple[_Span, _Span]
+) -> None:
+    """Fill a crop with a cell, of whose plane only these pixels are resampled."""
+    rows, columns = spans
+    box = columns.ends[0], rows.ends[0], columns.ends[1], rows.ends[1]
+    # Pillow's bilinear filter widens when it shrinks, so nothing aliases.
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    size = len(columns.pixels), len(rows.pixels)
+    crop[rows.place, columns.place][cell] = np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))[cell]
 
 
 def _window(
-    box: Sequence[tuple[float, float]], size: int, shape: Sequence[int]
+    box: Sequence[tuple[int, int]], size: int, shape: Sequence[int]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Return where the cell's part of the crop lies in the plane, and where in the crop."""
     window, place = [], []
     for (start, stop), length in zip(box, shape, strict=True):
-        first = int((start + stop - size) // 2)
-        # Rescaled labels can reach a pixel further.
-        inside = slice(max(first, 0, floor(start) - 1), max(min(first + size, length, ceil(stop) + 1), 0))
+        first = (start + stop - size) // 2
+        inside = slice(max(first, 0, start), max(min(first + size, length, stop), 0))
         window.append(inside)
         place.append(slice(inside.start - first, inside.stop - first))
     return tuple(window), tuple(place)
