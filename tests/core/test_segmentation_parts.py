@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,8 +30,9 @@ from napari_all_detect.segmentation.light import CHROMATIN, chromatin, empty_fie
 from napari_all_detect.segmentation.methods import describe_method, method_names, open_method
 from napari_all_detect.segmentation.necks import join_broad_necks, join_lobes
 from napari_all_detect.segmentation.nuclei import find_dark_nuclei, find_nuclei
-from napari_all_detect.segmentation.presegmented import cells_on_black, on_white
+from napari_all_detect.segmentation.presegmented import cells_on_black, is_on_black, on_white
 from napari_all_detect.segmentation.scale import WHOLE_TO_NUCLEUS, estimate_diameter, inscribed_radius, wide_regions
+from napari_all_detect.segmentation.view import View
 
 Labels = NDArray[np.int32]
 Maps = NDArray[np.uint8]
@@ -443,17 +445,16 @@ def test_any_pieces_and_maps_give_whole_labels(
 def test_a_quarter_of_black_makes_a_background(black: float, expected: bool) -> None:
     rgb = np.full((100, 100, 3), VIOLET, np.uint8)
     rgb[: round(100 * black)] = 0
-    labels = cells_on_black(rgb, None)
-    assert (labels is not None) == expected
-    if labels is not None:
-        assert_array_equal(labels > 0, rgb.any(axis=-1))
+    assert is_on_black(View.whole(rgb)) == expected
+    if expected:
+        assert_array_equal(cells_on_black(View.whole(rgb), None).cells > 0, rgb.any(axis=-1))
 
 
 def test_nearly_black_is_black() -> None:
     rgb = np.full((60, 60, 3), 8, np.uint8)
     rgb[20:40, 20:40] = 9
-    labels = cells_on_black(rgb, None)
-    assert labels is not None
+    assert is_on_black(View.whole(rgb))
+    labels = cells_on_black(View.whole(rgb), None).cells
     assert_array_equal(np.argwhere(labels == 1)[[0, -1]], [[20, 20], [39, 39]])
     assert labels.sum() == 400
 
@@ -461,7 +462,7 @@ def test_nearly_black_is_black() -> None:
 def test_clumps_on_black_are_cut_at_their_waists_and_specks_dropped() -> None:
     shape = 120, 220
     mask = disc(shape, 60, 50, 32) | disc(shape, 60, 110, 32) | disc(shape, 60, 190, 5)
-    labels = cells_on_black(np.where(mask[..., None], np.uint8(VIOLET), np.uint8(0)), None)
+    labels = cells_on_black(View.whole(np.where(mask[..., None], np.uint8(VIOLET), np.uint8(0))), None).cells
     assert labels is not None
     assert labels.max() == 2
     assert len(set(np.unique(labels[:, :78])) - {0}) == len(set(np.unique(labels[:, 83:])) - {0}) == 1
@@ -473,14 +474,14 @@ def test_the_diameter_given_says_what_a_speck_is() -> None:
     mask = disc(shape, 60, 60, 40) | disc(shape, 60, 180, 16)
     rgb = np.where(mask[..., None], np.uint8(VIOLET), np.uint8(0))
     for given_px, n in ((None, 1), (36.0, 2)):
-        labels = cells_on_black(rgb, given_px)
+        labels = cells_on_black(View.whole(rgb), given_px).cells
         assert labels is not None
         assert labels.max() == n
 
 
 def test_a_cell_on_black_that_the_border_cuts_is_whole() -> None:
     mask = disc((100, 100), 0, 50, 40)
-    labels = cells_on_black(np.where(mask[..., None], np.uint8(VIOLET), np.uint8(0)), None)
+    labels = cells_on_black(View.whole(np.where(mask[..., None], np.uint8(VIOLET), np.uint8(0))), None).cells
     assert labels is not None
     assert_array_equal(labels, mask.astype(np.int32))
 
@@ -501,7 +502,7 @@ def test_an_image_full_of_chromatin_gives_no_warning() -> None:
     """What surrounds a bright hole and reaches all borders leaves nothing to compare with."""
     rgb = np.full((40, 40, 3), VIOLET, np.uint8)
     rgb[11:29, 11:29] = 245
-    for labels in segment_classical(rgb, 24.0):
+    for labels in segment_classical(View.whole(rgb), 24.0)[:2]:
         assert labels is not None
         assert labels.shape == (40, 40)
 
@@ -601,14 +602,14 @@ def test_tiles_give_what_the_whole_gives(
     """Whatever the network sees within the margin of 64 px."""
     rgb = crowded(shape)
     tiled, whole = FakeMapper(reach_px=reach_px), FakeMapper(reach_px=reach_px)
-    in_tiles = segment_learned(rgb, 40.0, tiled)
+    in_tiles = segment_learned(View.whole(rgb), 40.0, tiled)
     monkeypatch.setattr(learned, "TILE_PX", 100_000)
-    at_once = segment_learned(rgb, 40.0, whole)
+    at_once = segment_learned(View.whole(rgb), 40.0, whole)
     assert len(whole.shapes) == 1
     assert len(tiled.shapes) == np.prod([-(-n // 896) if n > 1024 else 1 for n in shape])
     assert max(max(shape) for shape in tiled.shapes) <= 1024
     assert in_tiles[0].max() > 50
-    for one, other in zip(in_tiles, at_once, strict=True):
+    for one, other in zip(in_tiles[:3], at_once[:3], strict=True):
         assert_array_equal(one, other)
 
 
@@ -616,7 +617,7 @@ def test_tiles_give_what_the_whole_gives(
 def test_every_pixel_is_in_one_tile(shape: tuple[int, int]) -> None:
     for length in shape:
         seen = np.zeros(length, int)
-        for (first, last), (start, stop) in learned._tiles(length):
+        for (first, last), (start, stop) in learned._tiles(length, slice(0, length)):
             assert 0 <= first <= start < stop <= last <= length
             assert first == 0 or start - first >= 64
             assert last == length or last - stop >= 64
@@ -627,11 +628,11 @@ def test_every_pixel_is_in_one_tile(shape: tuple[int, int]) -> None:
 
 def test_real_tiles_give_nearly_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     """The shipped network sees a little further than the margin, and pads what it sees with nothing."""
-    light = relative_light(rgb := draw_smear((512, 512), n_cells=40, seed=3).rgb, empty_field(rgb), 230)
+    view, ratio = View.whole(draw_smear((512, 512), n_cells=40, seed=3).rgb), Fraction(1)
     mapper = open_mapper(load_segmenter("cells"))
-    whole = learned._maps(light, mapper).astype(int)
+    whole = learned._maps(view, ratio, mapper).astype(int)
     monkeypatch.setattr(learned, "TILE_PX", 256)
-    apart = np.abs(learned._maps(light, mapper).astype(int) - whole)
+    apart = np.abs(learned._maps(view, ratio, mapper).astype(int) - whole)
     assert apart.mean() < 0.5
     assert ((whole >= 128) != (whole + apart >= 128)).mean() < 0.002
 
@@ -639,14 +640,14 @@ def test_real_tiles_give_nearly_what_the_whole_gives(monkeypatch: pytest.MonkeyP
 def test_cells_have_the_size_that_the_network_wants() -> None:
     for diameter, side in ((20.0, 600), (40.0, 300), (80.0, 150)):
         mapper = FakeMapper(cell_diameter_px=40.0)
-        segment_learned(crowded((300, 300)), diameter, mapper)
+        segment_learned(View.whole(crowded((300, 300))), diameter, mapper)
         assert len(mapper.shapes) == 1
         assert all(side <= n < side + mapper.multiple for n in mapper.shapes[0])
 
 
 def test_an_image_without_chromatin_is_not_looked_at() -> None:
     mapper = FakeMapper()
-    for labels in segment_learned(painted((90, 90)), None, mapper):
+    for labels in segment_learned(View.whole(painted((90, 90))), None, mapper)[:2]:
         assert labels is not None
         assert labels.shape == (90, 90)
         assert not labels.any()
@@ -663,7 +664,7 @@ def test_looks_are_limited_however_cells_are_taken() -> None:
             return maps_of(shape, *((y, x, 4.0) for y in range(8, shape[0], 16) for x in range(8, shape[1], 16)))
 
     mapper = Shrinking()
-    segment_learned(painted((128, 128), (60, 60, 20)), None, mapper)
+    segment_learned(View.whole(painted((128, 128), (60, 60, 20))), None, mapper)
     assert 2 <= len(mapper.shapes) <= 5
 
 

@@ -1,5 +1,7 @@
 """Plane -> labels of the white cells in it, and of the nucleus within each."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, overload
 
 import numpy as np
@@ -8,10 +10,20 @@ from numpy.typing import NDArray
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import SegmentationParams
 from napari_all_detect.segmentation.methods import describe_method, method_names, open_method
-from napari_all_detect.segmentation.presegmented import cells_on_black, on_white
+from napari_all_detect.segmentation.presegmented import cells_on_black, is_on_black, on_white
 from napari_all_detect.segmentation.scale import WHITE_CELL_UM, estimate_diameter
+from napari_all_detect.segmentation.view import Found, Mapped, Pixels, Survey, Unsettled, View, sample
 
-__all__ = ["describe_method", "method_names", "open_method", "segment_cells"]
+__all__ = [
+    "Found",
+    "View",
+    "describe_method",
+    "find_in_view",
+    "method_names",
+    "open_method",
+    "segment_cells",
+    "surveyed",
+]
 
 BELIEVABLE = 3.0
 """Files state pixel sizes that nobody measured: a printer's resolution, or 1. They are off by more than this."""
@@ -94,22 +106,49 @@ def segment_cells(
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
         raise InputError(f"segmentation got {rgb.dtype} of shape {rgb.shape}; expected uint8 of shape (H, W, 3)")
-    params = params or SegmentationParams()
+    find = partial(find_in_view, params or SegmentationParams(), pixel_size_um, device, engine)
+    found = find(View.whole(rgb, surveyed(rgb, find)), nuclei)
+    return (found.cells, found.nuclei) if nuclei else found.cells
+
+
+def find_in_view(
+    params: SegmentationParams, pixel_size_um: float | None, device: str, engine: str, view: View, nuclei: bool
+) -> Found:
+    """Label the white cells of a part of a plane; see `segment_cells`."""
     method = open_method(params.method, device, engine)
-    diameter = params.cell_diameter_px or _diameter_by_pixel_size(rgb, pixel_size_um)
-    cells = cells_on_black(rgb, diameter)
-    if cells is None:
-        cells, found = method(rgb, diameter, nuclei=nuclei)
-    else:
-        found = method(on_white(rgb), diameter)[1] if nuclei else None
-    if not nuclei:
-        return cells
-    return cells, None if found is None else np.where(found > 0, cells, 0)
+    try:
+        diameter = params.cell_diameter_px or _diameter_by_pixel_size(view, pixel_size_um)
+        if not is_on_black(view):
+            found = method(view, diameter, nuclei=nuclei)
+            return found if found.nuclei is None else found._replace(nuclei=np.where(found.nuclei > 0, found.cells, 0))
+        found = cells_on_black(view, diameter)
+        if not nuclei:
+            return found
+        inner = method(View(Mapped(view.plane, on_white), view.window, view.survey), diameter, nuclei=True).nuclei
+        return found._replace(nuclei=None if inner is None else np.where(inner > 0, found.cells, 0))
+    except Unsettled:
+        return Found.nothing(view.shape, nuclei)
 
 
-def _diameter_by_pixel_size(rgb: NDArray[np.uint8], pixel_size_um: float | None) -> float | None:
+def surveyed(plane: Pixels, find: Callable[[View, bool], Found]) -> Survey:
+    """Return the survey of a plane: one of a sample that is closed, or of a small one still open, as it is the sample.
+
+    Parameters
+    ----------
+    plane : Pixels
+    find : callable
+        Finds the cells of a view, and their nuclei if told so.
+    """
+    survey, squares = Survey(), sample(plane)
+    if squares is not None:
+        find(View.whole(squares, survey), True)
+        survey.close()
+    return survey
+
+
+def _diameter_by_pixel_size(view: View, pixel_size_um: float | None) -> float | None:
     """Return how wide a white cell should be, unless the image itself says that its pixel size is wrong."""
     if not pixel_size_um:
         return None
-    expected, seen = WHITE_CELL_UM / pixel_size_um, estimate_diameter(rgb)
+    expected, seen = WHITE_CELL_UM / pixel_size_um, view.survey("seen diameter", lambda: estimate_diameter(view.rgb))
     return expected if seen is None or 1 / BELIEVABLE <= seen / expected <= BELIEVABLE else None

@@ -5,18 +5,21 @@ red cells lie on one line from the origin. Its direction is taken from what lies
 the image's own; a pixel is the more likely part of a white cell the further it lies from that line.
 """
 
+from fractions import Fraction
+
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage as ndi
 from skimage.filters import threshold_otsu
 
-from napari_all_detect.segmentation.depth import depth_within
+from napari_all_detect.segmentation.depth import depth_within, fill_holes
+from napari_all_detect.segmentation.grid import as_ratio, reduced, shrink
 from napari_all_detect.segmentation.instances import enlarge, expected_share, keep_only
 from napari_all_detect.segmentation.light import CHROMATIN, empty_field, least_chromatin, mean_stain, percentile
 from napari_all_detect.segmentation.necks import cut_at_necks
 from napari_all_detect.segmentation.nuclei import find_dark_nuclei
 from napari_all_detect.segmentation.scale import estimate_diameter, seed_level, typical_diameter, wide_regions
+from napari_all_detect.segmentation.view import Found, Survey, View
 
 __all__ = ["found_diameter", "segment_classical"]
 
@@ -32,6 +35,9 @@ ABOVE_RED_CELLS = 0.07
 NECK = 0.8
 """Pieces of a clump are one cell where the neck between them is at least this share of the smaller one's width."""
 
+SMOOTHED_PX = 8
+"""More than smoothing and resampling reach."""
+
 LEAST_AREA = 0.2
 """Of nucleus, over a typical cell's: less is debris."""
 
@@ -40,39 +46,38 @@ Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
 
-def segment_classical(
-    rgb: NDArray[np.uint8], diameter: float | None, *, nuclei: bool = True
-) -> tuple[Labels, Labels | None]:
+def segment_classical(view: View, diameter: float | None, *, nuclei: bool = True) -> Found:
     """Find white cells and their nuclei by colour and shape.
 
     Parameters
     ----------
-    rgb : (H, W, 3) uint8
+    view : View
     diameter : float or None
         Of a typical white cell, in pixels; None estimates it.
     nuclei : bool
         Whether to outline the nuclei, too.
-
-    Returns
-    -------
-    cells : (H, W) int32
-    nuclei : (H, W) int32 or None
     """
-    shape = rgb.shape[0], rgb.shape[1]
-    assumed = diameter or estimate_diameter(rgb)
+    assumed = diameter or view.survey("classical diameter", lambda: estimate_diameter(view.rgb))
     if assumed is None:
-        return np.zeros(shape, np.int32), np.zeros(shape, np.int32) if nuclei else None
-    pieces = _find(rgb, assumed)
+        return Found.nothing(view.shape, nuclei)
+    ratio = _ratio(assumed)
+    view.survey.block_px = ratio.numerator
+    pieces, stained = _find(view, assumed, view.survey)
     outline = ndi.gaussian_filter((pieces > 0).astype(np.float32), 0.6) * 255
-    cells = enlarge(pieces, outline.astype(np.uint8), shape)
-    return cells, find_dark_nuclei(rgb, cells) if nuclei else None
+    cells = enlarge(pieces, outline.astype(np.uint8), view.shape, ratio)
+    field = view.survey("field", lambda: empty_field(view.rgb))
+    reach_px = round(REACH * assumed / float(ratio)) + SMOOTHED_PX
+    return Found(cells, find_dark_nuclei(view.rgb, cells, field) if nuclei else None, stained, reach_px)
 
 
-def _absorbed(rgb: NDArray[np.uint8], factor: float) -> Floats:
+def _ratio(diameter: float) -> Fraction:
+    return as_ratio(max(1.0, diameter / WORKING_DIAMETER_PX))
+
+
+def _absorbed(view: View, ratio: Fraction, field: Floats) -> Floats:
     """Return the share of light that the reduced image absorbs, a little smoothed; (h, w, 3)."""
-    size = max(1, round(rgb.shape[1] * factor)), max(1, round(rgb.shape[0] * factor))
-    small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR), np.float32)
-    return np.asarray(ndi.gaussian_filter(1 - small / empty_field(rgb), (0.7, 0.7, 0)), np.float32)
+    small = shrink(view.plane, reduced(view, ratio), ratio).astype(np.float32)
+    return np.asarray(ndi.gaussian_filter(1 - small / field, (0.7, 0.7, 0)), np.float32)
 
 
 def found_diameter(rgb: NDArray[np.uint8]) -> float | None:
@@ -84,47 +89,55 @@ def found_diameter(rgb: NDArray[np.uint8]) -> float | None:
     assumed = estimate_diameter(rgb)
     if assumed is None:
         return None
-    pieces = _find(rgb, assumed)
+    pieces, _ = _find(View.whole(rgb), assumed, Survey())
     found = typical_diameter(pieces)
     # Without a cell, what chromatin there is may be platelets: seen from afar, red cells are no white ones.
-    return found * rgb.shape[0] / pieces.shape[0] if found else 2 * assumed
+    return found * float(_ratio(assumed)) if found else 2 * assumed
 
 
-def _find(rgb: NDArray[np.uint8], diameter: float) -> Labels:
-    """Label the cells of the reduced image."""
-    factor = min(1.0, WORKING_DIAMETER_PX / diameter)
-    diameter, radius = diameter * factor, diameter * factor / 3
-    absorbed = _absorbed(rgb, factor)
+def _find(view: View, diameter: float, survey: Survey) -> tuple[Labels, Mask]:
+    """Label the cells of the reduced image, and return where it is stained as they are."""
+    ratio = _ratio(diameter)
+    diameter = diameter / float(ratio)
+    radius = diameter / 3
+    absorbed = _absorbed(view, ratio, survey("field", lambda: empty_field(view.rgb)))
     stain = absorbed @ CHROMATIN
-    nothing = np.zeros(stain.shape, np.int32)
-    seeds = wide_regions(ndi.binary_fill_holes(stain > seed_level(stain)), max(1.0, 0.3 * radius))
+    stained = fill_holes(stain > survey("seed level", lambda: seed_level(stain)), diameter)
+    nothing = np.zeros(stain.shape, np.int32), stained
+    seeds = wide_regions(stained, max(1.0, 0.3 * radius))
     if not seeds.any():
         return nothing
     distance = ndi.distance_transform_edt(~seeds)
     far = distance > 2 * radius
-    seeds = _drop_faint(seeds, stain, far)
+    seeds = _only_dark(seeds, stain, survey("faint level", lambda: least_chromatin(stain[far], ABOVE_RED_CELLS)))
     if not seeds.any():
         return nothing
-    white = _beyond_red_cells(absorbed, far)
+    white = _beyond_red_cells(absorbed, survey("red cells", lambda: _red_cells(absorbed[far])))
     near = distance <= REACH * diameter
-    cells = ndi.binary_fill_holes(ndi.binary_opening(near & (white > _level(white, near, far))) | seeds)
-    return _part(cells, seeds, diameter)
+    level = survey("cytoplasm level", lambda: _level(white, near, far))
+    cells = fill_holes(ndi.binary_opening(near & (white > level)) | seeds, diameter)
+    return _part(cells, seeds, diameter), stained
 
 
-def _drop_faint(seeds: Mask, stain: Floats, far: Mask) -> Mask:
+def _only_dark(seeds: Mask, stain: Floats, level: float) -> Mask:
     """Drop the regions whose chromatin is hardly darker than red cells that lie on each other."""
     regions = ndi.label(seeds)[0]
-    dark = mean_stain(regions, stain) >= least_chromatin(stain[far], ABOVE_RED_CELLS)
+    dark = mean_stain(regions, stain) >= level
     dark[0] = False
     return np.asarray(dark[regions], bool)
 
 
-def _beyond_red_cells(absorbed: Floats, far: Mask) -> Floats:
-    """Return each pixel's distance from the line on which slide and red cells lie, in absorbed light; (h, w)."""
-    plain = absorbed[far]
+def _red_cells(plain: Floats) -> Floats:
+    """Return what the thickest red cells absorb, (3,), from pixels that lie far from white cells; 0 if too few do."""
     plain = plain[:: max(1, len(plain) // 20_000)]
+    if len(plain) <= 100:
+        return np.zeros(3, np.float32)
     amount = _length(plain)
-    red = plain[amount >= np.percentile(amount, 75)].mean(axis=0) if len(plain) > 100 else np.zeros(3, np.float32)
+    return np.asarray(plain[amount >= np.percentile(amount, 75)].mean(axis=0), np.float32)
+
+
+def _beyond_red_cells(absorbed: Floats, red: Floats) -> Floats:
+    """Return each pixel's distance from the line on which slide and red cells lie, in absorbed light; (h, w)."""
     thickest = float(np.linalg.norm(red)) + 1e-6
     direction = red / thickest
     along = np.clip(absorbed @ direction, 0, 1.15 * thickest)

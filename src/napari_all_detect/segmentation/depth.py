@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-__all__ = ["depth_within", "region_radii"]
+__all__ = ["depth_within", "fill_holes", "region_radii"]
 
 Window = tuple[slice, ...]
 
@@ -26,6 +26,28 @@ def depth_within(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         own = regions[window] == number
         depth[window][own] = ndi.distance_transform_edt(mask[window])[own]
     return depth
+
+
+def fill_holes(mask: NDArray[np.bool_], widest: float) -> NDArray[np.bool_]:
+    """Fill the holes of a mask but for wide ones: what lies within a ring of cells, or of ink, is no part of them.
+
+    Parameters
+    ----------
+    mask : (H, W) bool
+    widest : float
+        Height and width up to which a hole is filled, in pixels.
+
+    Returns
+    -------
+    filled : (H, W) bool
+    """
+    outside, _ = ndi.label(~mask)
+    filled = mask.copy()
+    for number, box in enumerate(ndi.find_objects(outside), start=1):
+        inner = all(s.start > 0 and s.stop < n for s, n in zip(box, mask.shape, strict=True))
+        if inner and max(s.stop - s.start for s in box) <= widest:
+            filled[box] |= outside[box] == number
+    return filled
 
 
 def region_radii(mask: NDArray[np.bool_], least: float = 0.0) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -1,5 +1,8 @@
 """Maps of what is cell, nucleus and core -> one label per cell, at the plane's own resolution."""
 
+from fractions import Fraction
+from math import ceil, floor
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -7,6 +10,7 @@ from scipy import ndimage as ndi
 from skimage.filters import gaussian
 from skimage.segmentation import expand_labels
 
+from napari_all_detect.segmentation.grid import stretch
 from napari_all_detect.segmentation.necks import cut_at_necks, join_lobes
 
 __all__ = ["HALF", "enlarge", "expected_share", "in_one_piece", "keep_only", "part"]
@@ -85,7 +89,9 @@ def keep_only(pieces: Labels, keep: NDArray[np.bool_]) -> Labels:
     return np.asarray(np.where(kept, np.cumsum(kept), 0)[pieces], np.int32)
 
 
-def enlarge(pieces: Labels, outline: NDArray[np.uint8], shape: tuple[int, int]) -> Labels:
+def enlarge(
+    pieces: Labels, outline: NDArray[np.uint8], shape: tuple[int, int], ratio: Fraction | None = None
+) -> Labels:
     """Bring labels to the plane's resolution, with smooth outlines, in one piece each and without holes.
 
     Parameters
@@ -95,15 +101,17 @@ def enlarge(pieces: Labels, outline: NDArray[np.uint8], shape: tuple[int, int]) 
         The probability of cell, times 255.
     shape : (int, int)
         Height and width of the plane.
+    ratio : Fraction, optional
+        Pixels of the plane that are one of the pieces; by the shapes if not given.
 
     Returns
     -------
     cells : (H, W) int32
         Consecutive from top to bottom.
     """
-    size = shape[1], shape[0]
-    inside = np.asarray(Image.fromarray(outline).resize(size, Image.Resampling.BILINEAR)) >= HALF
-    scale = np.array(shape) / pieces.shape
+    height, width = (Fraction(n, small) for n, small in zip(shape, pieces.shape, strict=True))
+    scale = (height, width) if ratio is None else (ratio, ratio)
+    inside = stretch(outline, shape, scale) >= HALF
     labels, share = np.zeros(shape, np.int32), np.zeros(shape, np.uint8)
     for number, box in enumerate(ndi.find_objects(pieces), start=1):
         if box is not None:
@@ -117,17 +125,20 @@ def enlarge(pieces: Labels, outline: NDArray[np.uint8], shape: tuple[int, int]) 
 
 
 def _membership(
-    labels: Labels, number: int, box: Window, scale: NDArray[np.float64], shape: tuple[int, int]
+    labels: Labels, number: int, box: Window, scale: tuple[Fraction, Fraction], shape: tuple[int, int]
 ) -> tuple[Window, NDArray[np.uint8]]:
     """Return where one label's surroundings lie in the plane, and how much of it each pixel there is (0 to 255)."""
     small = _widened(box, GROWN + 1, labels.shape)
     rows, columns = (
-        slice(int(np.ceil(s.start * f)), min(n, round(s.stop * f))) for s, f, n in zip(small, scale, shape, strict=True)
+        slice(ceil(s.start * f), min(n, floor(s.stop * f + Fraction(1, 2))))
+        for s, f, n in zip(small, scale, shape, strict=True)
     )
     own = Image.fromarray(np.where(_grown(labels, small) == number, 255, 0).astype(np.uint8))
     (fy, fx), (y0, x0) = scale, (small[0].start, small[1].start)
-    ends = min(columns.stop / fx - x0, own.width), min(rows.stop / fy - y0, own.height)
-    corners = max(columns.start / fx - x0, 0), max(rows.start / fy - y0, 0), *ends
+    # Fractions: what a label becomes depends on nothing but its surroundings, not on where they lie in the plane.
+    left, top = max(columns.start / fx - x0, 0), max(rows.start / fy - y0, 0)
+    right, bottom = min(columns.stop / fx - x0, own.width), min(rows.stop / fy - y0, own.height)
+    corners = float(left), float(top), float(right), float(bottom)
     size = columns.stop - columns.start, rows.stop - rows.start
     if min(size) <= 0:
         return (rows, columns), np.zeros((0, 0), np.uint8)
@@ -157,8 +168,14 @@ def in_one_piece(labels: Labels) -> Labels:
         largest[box][mask] = number
     boxes = [(box, number) for number, box in enumerate(ndi.find_objects(largest), start=1) if box is not None]
     whole = np.zeros_like(labels)
-    ordered = sorted(boxes, key=lambda item: (item[0][0].start, item[0][1].start))
+    ordered = sorted(boxes, key=lambda item: _place(largest, *item))
     for new, (box, number) in enumerate(ordered, start=1):
         filled = ndi.binary_fill_holes(largest[box] == number)
         whole[box][filled & ((largest[box] == 0) | (largest[box] == number))] = new
     return whole
+
+
+def _place(labels: Labels, box: Window, number: int) -> tuple[int, int, int]:
+    """Return by what a label is ordered: top and left of its box, and its first pixel, which no other label has."""
+    first = int((labels[box][0] == number).argmax())
+    return box[0].start, box[1].start, first

@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from fractions import Fraction
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from napari_all_detect.engines import Mapper
 from napari_all_detect.segmentation.classical import found_diameter
+from napari_all_detect.segmentation.grid import as_ratio, length, reduced, shrink
 from napari_all_detect.segmentation.instances import HALF, enlarge, keep_only, part
 from napari_all_detect.segmentation.light import chromatin, empty_field, least_chromatin, mean_stain, relative_light
 from napari_all_detect.segmentation.nuclei import find_nuclei
 from napari_all_detect.segmentation.scale import typical_diameter
+from napari_all_detect.segmentation.view import Found, View
 from napari_all_detect.unet import EMPTY_FIELD, STRIDE
 
 __all__ = ["segment_learned"]
@@ -40,39 +42,47 @@ TILE_PX = 1024
 MARGIN_PX = 64
 """Wider than what the network sees around a pixel at which it matters."""
 
+REACH_PX = 6
+"""How far a pixel of the maps acts on what becomes of others: smoothing, growing labels, resampling."""
+
+Tile = tuple[tuple[int, int], tuple[int, int]]
+"""What of an axis the network sees at once, and the part of it that is kept."""
+
 Labels = NDArray[np.int32]
 Maps = NDArray[np.uint8]
 
 
-def segment_learned(
-    rgb: NDArray[np.uint8], diameter: float | None, mapper: Mapper, *, nuclei: bool = True
-) -> tuple[Labels, Labels | None]:
+def segment_learned(view: View, diameter: float | None, mapper: Mapper, *, nuclei: bool = True) -> Found:
     """Find white cells and their nuclei with a network.
 
     Parameters
     ----------
-    rgb : (H, W, 3) uint8
+    view : View
     diameter : float or None
         Of a typical white cell, in pixels; None estimates it.
     mapper : Mapper
     nuclei : bool
         Whether to outline the nuclei, too.
-
-    Returns
-    -------
-    cells : (H, W) int32
-    nuclei : (H, W) int32 or None
     """
-    shape = rgb.shape[0], rgb.shape[1]
-    light = relative_light(rgb, empty_field(rgb), EMPTY_FIELD)
-    if diameter is not None:
-        look = _look(light, diameter, mapper)
-    elif (estimate := found_diameter(rgb)) is not None:
-        look = _best_look(light, estimate, mapper)
-    else:
-        return np.zeros(shape, np.int32), np.zeros(shape, np.int32) if nuclei else None
-    cells = enlarge(_only_stained(look, rgb), look.maps[..., 0], shape)
-    return cells, find_nuclei(rgb, cells, look.maps[..., 1]) if nuclei else None
+    looked: list[_Look] = []
+
+    def settled() -> float | None:
+        estimate = found_diameter(view.rgb)
+        looked.extend([] if estimate is None else [_best_look(view, estimate, mapper)])
+        return looked[0].assumed if looked else None
+
+    assumed = diameter or view.survey("learned diameter", settled)
+    if assumed is None:
+        return Found.nothing(view.shape, nuclei)
+    look = looked[0] if looked else _look(view, assumed, mapper)
+    view.survey.block_px = look.ratio.numerator
+    cells = enlarge(_only_stained(look, view), look.maps[..., 0], view.shape, look.ratio)
+    inner = find_nuclei(view.rgb, cells, look.maps[..., 1], look.ratio, _field(view)) if nuclei else None
+    return Found(cells, inner, look.maps[..., 0] >= HALF, REACH_PX)
+
+
+def _field(view: View) -> NDArray[np.float32]:
+    return view.survey("field", lambda: empty_field(view.rgb))
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,8 @@ class _Look:
     maps: Maps
     pieces: Labels
     diameter: float
+    ratio: Fraction
+    """Pixels of the plane that are one of the maps."""
 
     @cached_property
     def found(self) -> float:
@@ -100,17 +112,17 @@ class _Look:
         return float(deepest[self.pieces[inside]].mean() / 255)
 
 
-def _best_look(light: NDArray[np.uint8], estimate: float, mapper: Mapper) -> _Look:
+def _best_look(view: View, estimate: float, mapper: Mapper) -> _Look:
     """Look at the scales at which cells may be, and settle where the network is surest of what it sees."""
-    best = _look(light, estimate, mapper)
+    best = _look(view, estimate, mapper)
     if best.depth < CLEAR:
-        far = _look(light, 2 * estimate, mapper)
+        far = _look(view, 2 * estimate, mapper)
         best = far if far.depth > best.depth - BLUR else best
     for _ in range(MORE_LOOKS):
         if not LIKE_SIZE[0] <= best.found / best.assumed <= LIKE_SIZE[1]:
-            other, least = _look(light, max(best.found, estimate / CLOSEST), mapper), best.depth - BLUR
+            other, least = _look(view, max(best.found, estimate / CLOSEST), mapper), best.depth - BLUR
         elif 0 < best.depth < SURE and best.assumed > estimate / CLOSEST:
-            other, least = _look(light, best.assumed / 2, mapper), best.depth + BLUR
+            other, least = _look(view, best.assumed / 2, mapper), best.depth + BLUR
         else:
             break
         if other.depth < least:
@@ -119,48 +131,59 @@ def _best_look(light: NDArray[np.uint8], estimate: float, mapper: Mapper) -> _Lo
     return best
 
 
-def _look(light: NDArray[np.uint8], diameter: float, mapper: Mapper) -> _Look:
+def _look(view: View, diameter: float, mapper: Mapper) -> _Look:
     """Bring the cells to the size that the network knows, and let it look."""
-    factor = mapper.cell_diameter_px / diameter
-    height, width = (STRIDE * max(1, round(n * factor / STRIDE)) for n in light.shape[:2])
-    scaled = np.asarray(Image.fromarray(light).resize((width, height), Image.Resampling.BILINEAR))
-    maps = _maps(scaled, mapper)
+    ratio = as_ratio(diameter / mapper.cell_diameter_px)
+    maps = _maps(view, ratio, mapper)
     seen = mapper.cell_diameter_px / STRIDE
-    return _Look(diameter, maps, part(maps, seen), seen)
+    return _Look(float(ratio) * mapper.cell_diameter_px, maps, part(maps, seen), seen, STRIDE * ratio)
 
 
-def _only_stained(look: _Look, rgb: NDArray[np.uint8]) -> Labels:
+def _only_stained(look: _Look, view: View) -> Labels:
     """Drop the cells whose nuclei are no darker than red cells: seen far too close, those look like pale blasts."""
-    small = np.asarray(Image.fromarray(rgb).resize(look.pieces.shape[::-1], Image.Resampling.BILINEAR))
-    stain = chromatin(small, empty_field(rgb))
+    stain = chromatin(shrink(view.plane, reduced(view, look.ratio), look.ratio), _field(view))
     nuclei = np.where(look.maps[..., 1] >= HALF, look.pieces, 0)
-    level = least_chromatin(stain[look.pieces == 0], ABOVE_RED_CELLS)
+    level = view.survey("red cells' level", lambda: least_chromatin(stain[look.pieces == 0], ABOVE_RED_CELLS))
     return keep_only(look.pieces, mean_stain(nuclei, stain) >= level)
 
 
-def _maps(light: NDArray[np.uint8], mapper: Mapper) -> Maps:
-    """Run the network, on tiles where the image is large; beyond its border the image goes on as there."""
-    height, width = light.shape[:2]
-    maps = np.empty((height // STRIDE, width // STRIDE, 3), np.uint8)
-    for rows in _tiles(height):
-        for columns in _tiles(width):
-            tile = light[slice(*rows[0]), slice(*columns[0])]
-            pad = [(0, -n % mapper.multiple) for n in tile.shape[:2]]
-            found = mapper.predict(np.pad(tile, (*pad, (0, 0)), mode="edge"))
-            (seen_y, kept_y), (seen_x, kept_x) = rows, columns
-            maps[_halved(kept_y), _halved(kept_x)] = found[_halved(kept_y, seen_y[0]), _halved(kept_x, seen_x[0])]
+def _maps(view: View, ratio: Fraction, mapper: Mapper) -> Maps:
+    """Run the network, on tiles where the plane is large, the same whatever part of it is looked at."""
+    window = reduced(view, ratio, STRIDE)
+    maps = np.zeros((*((part.stop - part.start) // STRIDE for part in window), 3), np.uint8)
+    height, width = (length(n, ratio, STRIDE) for n in view.plane.shape[:2])
+    for rows in _tiles(height, window[0]):
+        for columns in _tiles(width, window[1]):
+            found = view.survey.kept((ratio, rows, columns), partial(_tile_maps, view, ratio, rows, columns, mapper))
+            (to_y, from_y), (to_x, from_x) = (_shared(t, p) for t, p in zip((rows, columns), window, strict=True))
+            maps[to_y, to_x] = found[from_y, from_x]
     return maps
 
 
-def _tiles(length: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield what of an axis the network sees at once, and the part of it that is kept."""
-    if length <= TILE_PX:
-        yield (0, length), (0, length)
-        return
-    step = TILE_PX - 2 * MARGIN_PX
+def _tile_maps(view: View, ratio: Fraction, rows: Tile, columns: Tile, mapper: Mapper) -> Maps:
+    """Return the maps of what of a tile is kept; beyond the plane's border the image goes on as there."""
+    (seen_y, kept_y), (seen_x, kept_x) = rows, columns
+    change = partial(relative_light, field=_field(view), full=EMPTY_FIELD)
+    light = shrink(view.plane, (slice(*seen_y), slice(*seen_x)), ratio, STRIDE, change)
+    pad = [(0, -n % mapper.multiple) for n in light.shape[:2]]
+    found = mapper.predict(np.pad(light, (*pad, (0, 0)), mode="edge"))
+    return found[_halved(kept_y, seen_y[0]), _halved(kept_x, seen_x[0])]
+
+
+def _tiles(length: int, part: slice) -> Iterator[Tile]:
+    """Yield the tiles of an axis that lie in a part of it."""
+    step = TILE_PX - 2 * MARGIN_PX if length > TILE_PX else length
     for start in range(0, length, step):
         stop = min(start + step, length)
-        yield (max(0, start - MARGIN_PX), min(length, stop + MARGIN_PX)), (start, stop)
+        if start < part.stop and part.start < stop:
+            yield (max(0, start - MARGIN_PX), min(length, stop + MARGIN_PX)), (start, stop)
+
+
+def _shared(tile: Tile, part: slice) -> tuple[slice, slice]:
+    """Return where what a tile and a part share lies in the maps of the part, and in those of the tile."""
+    start, stop = tile[1]
+    shared = max(start, part.start), min(stop, part.stop)
+    return _halved(shared, part.start), _halved(shared, start)
 
 
 def _halved(span: tuple[int, int], origin: int = 0) -> slice:

@@ -22,6 +22,7 @@ from napari_all_detect.errors import AllDetectError, BundleError, InputError, Pa
 from napari_all_detect.segmentation.classical import segment_classical
 from napari_all_detect.segmentation.instances import in_one_piece
 from napari_all_detect.segmentation.learned import segment_learned
+from napari_all_detect.segmentation.view import Found, View
 
 __all__ = ["GROUP", "Method", "describe_method", "method_names", "open_method"]
 
@@ -35,14 +36,12 @@ Labels = NDArray[np.int32]
 class Method(Protocol):
     """A way of finding cells."""
 
-    def __call__(
-        self, rgb: NDArray[np.uint8], diameter: float | None, *, nuclei: bool = ...
-    ) -> tuple[Labels, Labels | None]:
+    def __call__(self, view: View, diameter: float | None, *, nuclei: bool = ...) -> Found:
         """Return cells and, if they are asked for and the method finds them, nuclei.
 
         Parameters
         ----------
-        rgb : (H, W, 3) uint8
+        view : View
         diameter : float or None
             Of a typical white cell in pixels, if known.
         nuclei : bool
@@ -121,9 +120,9 @@ def _registered(entry: EntryPoint) -> Method:
     except Exception as error:
         raise AllDetectError(f"segmentation {entry.name!r} ({entry.value}) can't be loaded: {error}") from error
 
-    def method(rgb: NDArray[np.uint8], diameter: float | None, *, nuclei: bool = True) -> tuple[Labels, Labels | None]:
+    def method(view: View, diameter: float | None, *, nuclei: bool = True) -> Found:
         try:
-            found = find(rgb, diameter)
+            found = find(view.rgb, diameter)
         except Exception as error:
             raise AllDetectError(f"segmentation {entry.name!r} failed: {type(error).__name__}: {error}") from error
         if isinstance(found, tuple) and len(found) != 2:
@@ -131,9 +130,9 @@ def _registered(entry: EntryPoint) -> Method:
                 f"segmentation {entry.name!r} returned {len(found)} arrays; expected cells, or cells and nuclei"
             )
         cells, inner = found if isinstance(found, tuple) else (found, None)
-        shape = rgb.shape[:2]
-        sequential = np.asarray(relabel_sequential(_checked(cells, shape, entry.name))[0], np.int32)
-        return in_one_piece(sequential), None if inner is None else _checked(inner, shape, entry.name)
+        sequential = np.asarray(relabel_sequential(_checked(cells, view.shape, entry.name))[0], np.int32)
+        whole = in_one_piece(sequential)
+        return Found(whole, None if inner is None else _checked(inner, view.shape, entry.name), whole > 0, 1)
 
     return method
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
@@ -42,7 +43,26 @@ def cut_at_necks(
     peaks = peak_local_max(inside, min_distance=distance, threshold_abs=least_depth, exclude_border=False)
     markers = np.zeros(mask.shape, np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    return join_broad_necks(watershed(-depth, markers, mask=mask), depth, neck_share)
+    return join_broad_necks(_flooded(mask, depth, markers), depth, neck_share)
+
+
+def _flooded(mask: NDArray[np.bool_], depth: NDArray[np.floating], markers: Labels) -> Labels:
+    """Give each pixel of a region to one of its markers: by a watershed where there are several, which is rare.
+
+    Region by region, what becomes of one depends on no other: where depths are the same, their order in the watershed's
+    queue decides, and that would.
+    """
+    regions, n = ndi.label(mask)
+    largest = np.zeros(n + 1, np.int32)
+    np.maximum.at(largest, regions[markers > 0], markers[markers > 0])
+    basins = largest[regions]
+    several = np.bincount(regions[markers > 0], minlength=n + 1) > 1
+    for number, box in enumerate(ndi.find_objects(regions), start=1):
+        if several[number]:
+            own = regions[box] == number
+            flooded = watershed(-depth[box], np.where(own, markers[box], 0), mask=own)
+            basins[box][own] = flooded[own]
+    return np.asarray(basins, np.int32)
 
 
 def join_broad_necks(pieces: Labels, depth: NDArray[np.floating], neck_share: float) -> Labels:

@@ -1,13 +1,14 @@
 """The nucleus in each cell: a coarse map says where, the image's own chromatin where it ends."""
 
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage as ndi
 from skimage.filters import threshold_otsu
 
+from napari_all_detect.segmentation.grid import stretch
 from napari_all_detect.segmentation.light import chromatin, empty_field
 
 __all__ = ["find_dark_nuclei", "find_nuclei"]
@@ -26,7 +27,13 @@ Floats = NDArray[np.float32]
 Window = tuple[slice, ...]
 
 
-def find_nuclei(rgb: NDArray[np.uint8], cells: Labels, nuclear: NDArray[np.uint8]) -> Labels:
+def find_nuclei(
+    rgb: NDArray[np.uint8],
+    cells: Labels,
+    nuclear: NDArray[np.uint8],
+    ratio: Fraction | None = None,
+    field: Floats | None = None,
+) -> Labels:
     """Outline the nuclei at the plane's resolution.
 
     Parameters
@@ -35,6 +42,10 @@ def find_nuclei(rgb: NDArray[np.uint8], cells: Labels, nuclear: NDArray[np.uint8
     cells : (H, W) int32
     nuclear : (h, w) uint8
         How likely a pixel of a smaller image of the plane is nucleus, times 255.
+    ratio : Fraction, optional
+        Pixels of the plane that are one of the smaller image; by the shapes if not given.
+    field : (3,) float32, optional
+        Colour of the empty field, by the image itself if not given.
 
     Returns
     -------
@@ -42,12 +53,12 @@ def find_nuclei(rgb: NDArray[np.uint8], cells: Labels, nuclear: NDArray[np.uint8
         The cells' numbers, 0 outside of the nuclei. The map alone outlines the nucleus of a cell of which no part is
         surely nucleus, or none surely not.
     """
-    height, width = cells.shape
-    likely = np.asarray(Image.fromarray(nuclear).resize((width, height), Image.Resampling.BILINEAR))
-    return _in_each(rgb, cells, lambda box, cell, stain: _by_map(cell, likely[box], stain))
+    height, width = (Fraction(n, small) for n, small in zip(cells.shape, nuclear.shape, strict=True))
+    likely = stretch(nuclear, (rgb.shape[0], rgb.shape[1]), (height, width) if ratio is None else (ratio, ratio))
+    return _in_each(rgb, cells, field, lambda box, cell, stain: _by_map(cell, likely[box], stain))
 
 
-def find_dark_nuclei(rgb: NDArray[np.uint8], cells: Labels) -> Labels:
+def find_dark_nuclei(rgb: NDArray[np.uint8], cells: Labels, field: Floats | None = None) -> Labels:
     """Take what is darkest in chromatin's colour for the nucleus, in each cell by its own level (Otsu 1979).
 
     A pale blast beside dark cells has its own level.
@@ -56,6 +67,8 @@ def find_dark_nuclei(rgb: NDArray[np.uint8], cells: Labels) -> Labels:
     ----------
     rgb : (H, W, 3) uint8
     cells : (H, W) int32
+    field : (3,) float32, optional
+        Colour of the empty field, by the image itself if not given.
 
     Returns
     -------
@@ -67,12 +80,14 @@ def find_dark_nuclei(rgb: NDArray[np.uint8], cells: Labels) -> Labels:
         smooth = ndi.gaussian_filter(stain, 1.0)
         return np.asarray(cell & (smooth > threshold_otsu(smooth[cell])), bool)
 
-    return _in_each(rgb, cells, dark)
+    return _in_each(rgb, cells, field, dark)
 
 
-def _in_each(rgb: NDArray[np.uint8], cells: Labels, nucleus: Callable[[Window, Mask, Floats], Mask]) -> Labels:
+def _in_each(
+    rgb: NDArray[np.uint8], cells: Labels, field: Floats | None, nucleus: Callable[[Window, Mask, Floats], Mask]
+) -> Labels:
     """Find one nucleus after another, from where its cell lies, its shape, and its chromatin; no holes, no specks."""
-    field = empty_field(rgb)
+    field = empty_field(rgb) if field is None else field
     nuclei = np.zeros_like(cells)
     for number, box in enumerate(ndi.find_objects(cells), start=1):
         cell = cells[box] == number

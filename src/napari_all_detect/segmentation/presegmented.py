@@ -4,13 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_all_detect.segmentation.depth import depth_within
+from napari_all_detect.segmentation.depth import depth_within, fill_holes
 from napari_all_detect.segmentation.instances import in_one_piece
 from napari_all_detect.segmentation.light import BLACK
 from napari_all_detect.segmentation.necks import cut_at_necks
 from napari_all_detect.segmentation.scale import inscribed_radius
+from napari_all_detect.segmentation.view import Found, View
 
-__all__ = ["cells_on_black", "on_white"]
+__all__ = ["cells_on_black", "is_on_black", "on_white"]
 
 LEAST_BLACK = 0.25
 """Share of an image from which black is taken for a background that somebody else put there."""
@@ -21,23 +22,26 @@ LEAST_AREA = 0.2
 Labels = NDArray[np.int32]
 
 
-def cells_on_black(rgb: NDArray[np.uint8], diameter: float | None) -> Labels | None:
-    """Label the cells of an image whose background is black already; None if it isn't.
+def is_on_black(view: View) -> bool:
+    """Return whether the background of an image is black already."""
+    return view.survey("on black", lambda: bool((_brightest(view.rgb) > BLACK).mean() < 1 - LEAST_BLACK))
+
+
+def cells_on_black(view: View, diameter: float | None) -> Found:
+    """Label the cells of an image whose background is black already.
 
     Parameters
     ----------
-    rgb : (H, W, 3) uint8
+    view : View
     diameter : float or None
         Of a typical cell, in pixels; None takes what fits into the widest.
     """
-    mask = _brightest(rgb) > BLACK
-    if mask.mean() >= 1 - LEAST_BLACK:
-        return None
-    mask = ndi.binary_fill_holes(mask)
-    radius = inscribed_radius(mask)
-    if radius is None:
-        return np.zeros(mask.shape, np.int32)
-    return _parted(mask, diameter or 2 * radius)
+    mask = _brightest(view.rgb) > BLACK
+    widest = view.survey("widest on black", lambda: 2 * (inscribed_radius(ndi.binary_fill_holes(mask)) or 0.0))
+    mask = fill_holes(mask, widest)
+    diameter = diameter or widest
+    cells = _parted(mask, diameter) if diameter and widest else np.zeros(mask.shape, np.int32)
+    return Found(cells, None, mask, round(0.3 * diameter) + 1)
 
 
 def on_white(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
