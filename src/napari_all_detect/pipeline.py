@@ -6,7 +6,7 @@ It has two halves, as the first needs no networks of the ensemble and the second
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,17 @@ from napari_all_detect import table, trust
 from napari_all_detect.bundle import Bundle, Crop, load_bundle
 from napari_all_detect.cascade import p_all_bounds
 from napari_all_detect.costs import member_gflop
-from napari_all_detect.crops import center_crop, crop_scale
+from napari_all_detect.crops import crop_scale
 from napari_all_detect.engines import Choice, Engine, Progress, choose, open_engine
 from napari_all_detect.ensemble import combine, member_weights
 from napari_all_detect.errors import BundleError, InputError
 from napari_all_detect.fast_calls import FastCalls
-from napari_all_detect.params import LARGEST_LABEL, ScoreParams
-from napari_all_detect.segmentation import segment_cells
-from napari_all_detect.sources import RgbPlane, as_rgb
+from napari_all_detect.labelled import LabelImage, check_range
+from napari_all_detect.params import ScoreParams
+from napari_all_detect.segmentation import find_in_view, segment_cells
+from napari_all_detect.sources import RgbPlane, TiledPlane, as_rgb
 from napari_all_detect.stain import normalise_stain
+from napari_all_detect.tiling import TiledCells, WholeCells, find_tiled, given_tiled, read_crops
 
 __all__ = [
     "CutCells",
@@ -42,8 +44,9 @@ __all__ = [
     "uncertain_bounds",
 ]
 
-LARGEST_RESCALED_PX = 2**28
-"""A plane enlarged beyond this is a wrong pixel size, or labels that are not of cells; it takes 3 GB or more."""
+
+CELLS_AT_ONCE = 8192
+"""Of a plane, what is scored before the next are read: their crops and what is computed from them stay in memory."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,11 @@ class PlaneInput:
 
     Attributes
     ----------
-    pixels : RgbPlane
+    pixels : RgbPlane or TiledPlane
+        A plane that is read by parts is segmented and cut in tiles, with the same results.
     image, plane : str
         The names in the tables.
-    labels : (H, W) integer, optional
+    labels : (H, W) integer, or what reads it, optional
         Cells that somebody else found; None finds them here.
     pixel_size_um : float, optional
         As the file says.
@@ -65,10 +69,10 @@ class PlaneInput:
         Not 0 where the nuclei of `labels` are; None if nobody looked for them.
     """
 
-    pixels: RgbPlane
+    pixels: RgbPlane | TiledPlane
     image: str = "image"
     plane: str = "0"
-    labels: NDArray[np.integer] | None = None
+    labels: LabelImage | None = None
     pixel_size_um: float | None = None
     well: str = ""
     field: str = ""
@@ -95,8 +99,8 @@ class CutCells:
         What was done to the pixels when they were read.
     """
 
-    labels: NDArray[np.int32]
-    nuclei: NDArray[np.int32] | None
+    labels: LabelImage
+    nuclei: LabelImage | None
     crops: NDArray[np.uint8]
     geometry: dict[str, Any]
     scale: float
@@ -125,8 +129,8 @@ class ScoredImage:
         The plane's row of `images.csv`.
     """
 
-    labels: NDArray[np.int32]
-    nuclei: NDArray[np.int32] | None
+    labels: LabelImage
+    nuclei: LabelImage | None
     table: pd.DataFrame
     crops: NDArray[np.uint8]
     member_probabilities: NDArray[np.float32]
@@ -236,8 +240,8 @@ def cut_cells(given: PlaneInput, params: ScoreParams, crop: Crop) -> CutCells:
         As by `score_plane`.
     """
     pixel_size_um = given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um
-    labels, nuclei = find_cells(given, params)
-    geometry = table.geometry(labels, pixel_size_um, nuclei)
+    cells = _cells(given, params, pixel_size_um)
+    geometry = cells.measure(pixel_size_um)
     scale = crop_scale(
         params.rescale,
         pixel_size_um=pixel_size_um,
@@ -245,22 +249,50 @@ def cut_cells(given: PlaneInput, params: ScoreParams, crop: Crop) -> CutCells:
         bundle_pixel_size_um=crop.pixel_size_um,
         bundle_diameter_px=crop.cell_diameter_px,
     )
-    _check_rescaled(labels.shape, scale)
-    crops = center_crop(given.pixels.rgb, labels, crop.size, scale)
     names = {"image": given.image, "plane": given.plane, "well": given.well, "field": given.field}
-    return CutCells(labels, nuclei, crops, geometry, scale, names, pixel_size_um, ";".join(given.pixels.notes))
+    notes = ";".join((*given.pixels.notes, *cells.notes))
+    return CutCells(
+        cells.labels, cells.nuclei, cells.cut(crop.size, scale), geometry, scale, names, pixel_size_um, notes
+    )
 
 
 def score_cells(scorer: Scorer, cut: CutCells, progress: Progress | None = None) -> ScoredImage:
     """Score the cells that `cut_cells` found, and tabulate."""
-    seen = normalise_stain(cut.crops, scorer.bundle.manifest.crop.stain_normalisation)
-    probabilities = scorer.engine.predict(seen, progress)
-    trusted = _trust(scorer, cut.geometry, cut.crops, cut.labels.shape, cut.scale)
-    columns = cut.geometry | _scores(scorer, probabilities) | trusted | cut.names | {"bundle": scorer.bundle.label}
+    parts = [_score_some(scorer, cut, rows, progress) for rows in _some_at_once(len(cut.crops))]
+    probabilities = np.concatenate([found for found, _ in parts])
+    columns = {name: np.concatenate([columns[name] for _, columns in parts]) for name in parts[0][1]}
+    columns = cut.geometry | columns | cut.names | {"bundle": scorer.bundle.label}
     cells = table.typed(table.cell_columns(scorer.members), columns, len(cut.crops))
     facts = {"pixel_size_um": cut.pixel_size_um, "rescale": cut.scale, "notes": cut.notes}
     summary = table.image_row(cells, cut.names | facts)
     return ScoredImage(cut.labels, cut.nuclei, cells, cut.crops, probabilities, summary)
+
+
+def _some_at_once(n: int) -> list[slice]:
+    return [slice(first, min(first + CELLS_AT_ONCE, n)) for first in range(0, max(n, 1), CELLS_AT_ONCE)]
+
+
+def _score_some(
+    scorer: Scorer, cut: CutCells, rows: slice, progress: Progress | None
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Return probabilities and columns of some of the cells."""
+    crops = read_crops(cut.crops, rows)
+    seen = normalise_stain(crops, scorer.bundle.manifest.crop.stain_normalisation)
+    probabilities = scorer.engine.predict(seen, progress)
+    geometry = {name: values[rows] for name, values in cut.geometry.items()}
+    trusted = _trust(scorer, geometry, crops, cut.labels.shape, cut.scale)
+    return probabilities, _scores(scorer, probabilities) | trusted
+
+
+def _cells(given: PlaneInput, params: ScoreParams, pixel_size_um: float | None) -> WholeCells | TiledCells:
+    """Return the plane's cells, found here unless given."""
+    if not isinstance(given.pixels, TiledPlane):
+        return WholeCells(given.pixels.rgb, *find_cells(given, params))
+    if given.labels is not None:
+        _check_labels(given.labels, given.pixels.shape)
+        return given_tiled(given.pixels, given.labels, given.nuclei)
+    find = partial(find_in_view, params.segmentation, pixel_size_um, params.device, params.engine)
+    return find_tiled(given.pixels, find)
 
 
 def find_cells(given: PlaneInput, params: ScoreParams) -> tuple[NDArray[np.int32], NDArray[np.int32] | None]:
@@ -292,7 +324,8 @@ def find_cells(given: PlaneInput, params: ScoreParams) -> tuple[NDArray[np.int32
             engine=params.engine,
             nuclei=True,
         )
-    labels = _checked_labels(given.labels, rgb.shape[:2])
+    _check_labels(given.labels, given.pixels.shape)
+    labels = _in_range(np.asarray(given.labels))
     # A cell may have been redrawn since: its nucleus is what of it still lies within.
     nuclei = None if given.nuclei is None else np.where(np.asarray(given.nuclei) > 0, labels, 0)
     return labels, nuclei
@@ -431,24 +464,15 @@ def _trust(
     return {**columns, "flags": trust.join_flags(flags, len(crops))}
 
 
-def _check_rescaled(shape: Sequence[int], scale: float) -> None:
-    """Refuse a factor that would enlarge a plane beyond what a computer holds."""
-    height, width = (round(n * scale) for n in shape)
-    if scale > 1 and height * width > LARGEST_RESCALED_PX:
-        raise InputError(
-            f"rescaling by {scale:.3g} makes {height} x {width} pixels of the plane, too many to hold; check the pixel "
-            "size and the labels, or rescale by another factor or none"
-        )
-
-
-def _checked_labels(labels: NDArray[np.integer], shape: tuple[int, ...]) -> NDArray[np.int32]:
-    """Return labels as int32 if they are labels of an image of this shape."""
-    labels = np.asarray(labels)
+def _check_labels(labels: LabelImage, shape: tuple[int, ...]) -> None:
+    """Raise unless labels are of an image of this shape."""
     if labels.shape != shape:
         raise InputError(f"the labels' shape is {labels.shape}, the image's {shape}; expected the same")
     if labels.dtype.kind not in "iub":
         raise InputError(f"labels are {labels.dtype}; expected whole numbers, 0 for background")
+
+
+def _in_range(labels: NDArray[np.integer]) -> NDArray[np.int32]:
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
-    if low < 0 or high > LARGEST_LABEL:
-        raise InputError(f"labels run from {low} to {high}; expected 0 to {LARGEST_LABEL}: number the cells from 1")
+    check_range(low, high)
     return labels.astype(np.int32)

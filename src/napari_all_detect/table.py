@@ -125,7 +125,10 @@ def empty_cells(members: Sequence[str]) -> pd.DataFrame:
 
 
 def geometry(
-    labels: NDArray[np.integer], pixel_size_um: float | None, nuclei: NDArray[np.integer] | None = None
+    labels: NDArray[np.integer],
+    pixel_size_um: float | None,
+    nuclei: NDArray[np.integer] | None = None,
+    origin: tuple[int, int] = (0, 0),
 ) -> dict[str, Any]:
     """Measure every label.
 
@@ -135,6 +138,8 @@ def geometry(
     pixel_size_um : float or None
     nuclei : (H, W) integer, optional
         The same numbers where the nuclei are.
+    origin : (int, int)
+        Row and column of the plane at which the labels begin, if they are a part of it.
 
     Returns
     -------
@@ -146,7 +151,7 @@ def geometry(
         labels,
         properties=(
             "label",
-            "centroid",
+            "centroid_local",
             "bbox",
             "area",
             "equivalent_diameter_area",
@@ -159,6 +164,11 @@ def geometry(
     names = ["label", "y_px", "x_px", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]
     names += ["area_px", "diameter_px", "eccentricity", "solidity"]
     columns: dict[str, Any] = dict(zip(names, measured.values(), strict=True))
+    for axis, start in zip("yx", origin, strict=True):
+        for name in (f"bbox_{axis}0", f"bbox_{axis}1"):
+            columns[name] = columns[name] + start
+        # From the box on: the last bit does not depend on where the labels begin.
+        columns[f"{axis}_px"] = columns[f"bbox_{axis}0"] + columns[f"{axis}_px"]
     if pixel_size_um is not None:
         for name in ("y", "x", "diameter"):
             columns[f"{name}_um"] = columns[f"{name}_px"] * pixel_size_um

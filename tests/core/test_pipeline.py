@@ -338,11 +338,12 @@ def test_rescaling_changes_the_crops_and_not_the_geometry(score: Score, rgb: Pix
 
 
 @pytest.mark.parametrize("options", [{"rescale": 100.0}, {"rescale": "auto"}])
-def test_enlarging_beyond_what_a_computer_holds_is_refused(score: Score, options: dict[str, Any]) -> None:
+def test_only_what_is_shown_is_enlarged(score: Score, options: dict[str, Any]) -> None:
     dot = np.zeros((700, 700), int)
     dot[5, 5] = 1  # a point instead of a cell: 1.1 px where the bundle's cells have 30
-    with pytest.raises(InputError, match=r"rescaling by .* makes \d+ x \d+ pixels"):
-        score(np.full((700, 700, 3), 200, np.uint8), dot, **options)
+    scored = score(np.full((700, 700, 3), 200, np.uint8), dot, **options)
+    shown = scored.crops[0].any(axis=-1).sum()
+    assert shown == (40**2 if options["rescale"] == 100.0 else 27**2)
 
 
 def test_flags(score: Score, rgb: Pixels) -> None:

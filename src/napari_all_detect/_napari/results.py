@@ -241,10 +241,10 @@ def joined(parts: Sequence[tuple[tuple[int, ...], ScoredPart]], shape: Sequence[
     nuclei = None if any(part.scored.nuclei is None for _, part in parts) else np.zeros(shape, bool)
     offset, numbers = 0, []
     for index, part in parts:
-        found = part.scored.labels
+        found = np.asarray(part.scored.labels)
         labels[index] = np.where(found > 0, found + offset, 0)
         if nuclei is not None and part.scored.nuclei is not None:
-            nuclei[index] = part.scored.nuclei > 0
+            nuclei[index] = np.asarray(part.scored.nuclei) > 0
         numbers.append(part.scored.table["label"].to_numpy(np.int64) + offset)
         offset += int(found.max(initial=0))
     tables = [part.scored.table for _, part in parts]

@@ -6,12 +6,14 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.store import UnitResult, UnitStore
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.ome_zarr import NAME, LabelledPlane, add_labels, write_ome_zarr
+from napari_all_detect.labelled import LabelImage
+from napari_all_detect.sources import RgbPlane
+from napari_all_detect.sources.labels import open_labels, read_labels
 from napari_all_detect.sources.places import is_remote
 
 __all__ = ["check_stores", "write_containers"]
@@ -55,10 +57,11 @@ def _write_beside(folder: Path, unit: Unit, result: UnitResult) -> None:
     size = result.summary["pixel_size_um"].iloc[0]
     path = folder / "ome-zarr" / f"{unit.stem}.zarr"
     pixel_size_um = None if np.isnan(size) else float(size)
-    write_ome_zarr(unit.plane.read().rgb, _labels(folder, unit), result.cells, path, pixel_size_um)
+    opened = unit.plane.open()
+    pixels = opened.rgb if isinstance(opened, RgbPlane) else opened
+    write_ome_zarr(pixels, _labels(folder, unit), result.cells, path, pixel_size_um)
 
 
-def _labels(folder: Path, unit: Unit) -> NDArray[np.integer]:
-    import tifffile
-
-    return np.asarray(tifffile.imread(folder / "labels" / f"{unit.stem}_labels.tif"))
+def _labels(folder: Path, unit: Unit) -> LabelImage:
+    path = folder / "labels" / f"{unit.stem}_labels.tif"
+    return read_labels(path) if unit.plane.opener is None else open_labels(path)

@@ -11,7 +11,7 @@ from napari_all_detect.batch.gathering import GatheringEngine
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.running import Stopped, in_order, stoppable
 from napari_all_detect.batch.store import UnitResult
-from napari_all_detect.batch.unit import Job, score_cut
+from napari_all_detect.batch.unit import Job, cut_unit, score_cut
 from napari_all_detect.engines import Progress
 from napari_all_detect.pipeline import Scorer
 from napari_all_detect.results import Failure
@@ -51,7 +51,8 @@ def overlapped(
                     engine.wait_for_room()
                     if stop.is_set():
                         raise Stopped
-                    found = cut(job, unit)
+                    # What is taken in tiles comes back as files of the process that found it: so here.
+                    found = (cut if unit.plane.opener is None else cut_unit)(job, unit)
                 return found if isinstance(found, Failure) else score_cut(gathered, job, unit, found, told)
 
         yield from in_order(work, units, stop, threads=free.qsize() + WAITING)

@@ -16,6 +16,7 @@ from napari_all_detect.batch.store import UnitResult
 from napari_all_detect.errors import InputError
 from napari_all_detect.export.report import ROWS_SHOWN, CellPicture, Histogram, Plate, Report
 from napari_all_detect.results import FAILURE_COLUMNS, Failure, ResultTables
+from napari_all_detect.sources import RgbPlane, TiledPlane
 from napari_all_detect.table import typed
 
 __all__ = ["gather_report"]
@@ -126,24 +127,25 @@ def _pictures(chosen: Sequence[Chosen], units: Sequence[Unit]) -> list[CellPictu
     for number, cells in by_unit.items():
         unit = units[number]
         try:
-            rgb = unit.plane.read().rgb
+            opened = unit.plane.open()
         except InputError:
             continue
+        pixels = opened.rgb if isinstance(opened, RgbPlane) else opened
         for _, _, label, row in cells:
             name = f"{unit.name} #{-label}"
             p_all, spread = float(row["p_all"]), float(row["spread"])
-            pictures[number, label] = CellPicture(_picture(rgb, row), name, p_all, spread, row["flags"])
+            pictures[number, label] = CellPicture(_picture(pixels, row), name, p_all, spread, row["flags"])
     return [pictures[-number, label] for _, number, label, _ in chosen if (-number, label) in pictures]
 
 
-def _picture(rgb: NDArray[np.uint8], row: Any) -> bytes:
+def _picture(pixels: NDArray[np.uint8] | TiledPlane, row: Any) -> bytes:
     """Return a square around a cell, half as large again, as JPEG; beyond the plane it is white."""
     from PIL import Image
 
     y0, x0, y1, x1 = (int(row[f"bbox_{side}"]) for side in ("y0", "x0", "y1", "x1"))
     half = max(y1 - y0, x1 - x0) * 3 // 4 + 1
     y, x = (y0 + y1) // 2, (x0 + x1) // 2
-    inside = rgb[max(0, y - half) : y + half, max(0, x - half) : x + half]
+    inside = pixels[max(0, y - half) : y + half, max(0, x - half) : x + half]
     square = np.full((2 * half, 2 * half, 3), 255, np.uint8)
     top, left = max(0, half - y), max(0, half - x)
     square[top : top + inside.shape[0], left : left + inside.shape[1]] = inside

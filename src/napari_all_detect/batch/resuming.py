@@ -85,7 +85,7 @@ def _sources(
 def _same_content(unit: Unit, source: Mapping[str, Any]) -> bool:
     """Read a plane again; a file that was touched, copied or moved has other times but may be the same."""
     try:
-        now = identity(unit.plane.path, unit.plane.read().rgb)
+        now = identity(unit.plane.path, unit.plane.open())
     except InputError:
         return False
     return all(source.get(key) == value for key, value in now.items())

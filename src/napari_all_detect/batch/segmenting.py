@@ -5,18 +5,17 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-import numpy as np
-from numpy.typing import NDArray
-
 from napari_all_detect.batch.planning import Unit, plan_units
 from napari_all_detect.batch.progress import BatchProgress, BatchSummary
 from napari_all_detect.batch.running import in_order
 from napari_all_detect.errors import AllDetectError, OutputError
 from napari_all_detect.export.labels import write_labels
+from napari_all_detect.labelled import LabelImage
 from napari_all_detect.params import ReadParams, SegmentationParams
 from napari_all_detect.results import Failure
-from napari_all_detect.segmentation import open_method, segment_cells
-from napari_all_detect.sources import find_images
+from napari_all_detect.segmentation import find_in_view, open_method, segment_cells
+from napari_all_detect.sources import TiledPlane, find_images
+from napari_all_detect.tiling import find_tiled
 
 __all__ = ["segment_batch"]
 
@@ -77,21 +76,26 @@ def segment_batch(
             failures.append(found)
             progress.failed(found)
         else:
-            cells, nuclear = found
+            cells, nuclear, n = found
             write_labels(cells, folder / f"{unit.stem}_labels.tif")
             if nuclei and nuclear is not None:
                 write_labels(nuclear, folder / f"{unit.stem}_nuclei.tif")
-            counts.append(int(cells.max(initial=0)))
+            counts.append(n)
             progress.cells(counts[-1])
         progress.plane()
     return BatchSummary(folder, len(counts), sum(counts), 0, 0, 0, tuple(failures))
 
 
-def _segment(unit: Unit, params: SegmentationParams) -> tuple[NDArray[np.int32], NDArray[np.int32] | None] | Failure:
+def _segment(unit: Unit, params: SegmentationParams) -> tuple[LabelImage, LabelImage | None, int] | Failure:
+    """Return cells, nuclei and the number of cells."""
     stage = "read"
     try:
-        rgb = unit.plane.read().rgb
+        pixels = unit.plane.open()
         stage = "segment"
-        return segment_cells(rgb, params, pixel_size_um=unit.plane.pixel_size_um, nuclei=True)
+        if isinstance(pixels, TiledPlane):
+            found = find_tiled(pixels, partial(find_in_view, params, unit.plane.pixel_size_um, "auto", "auto"))
+            return found.labels, found.nuclei, len(found.numbers)
+        cells, nuclei = segment_cells(pixels.rgb, params, pixel_size_um=unit.plane.pixel_size_um, nuclei=True)
+        return cells, nuclei, int(cells.max(initial=0))
     except AllDetectError as error:
         return Failure(unit.name, stage, str(error))

@@ -13,11 +13,13 @@ from napari_all_detect.bundle import Crop
 from napari_all_detect.errors import AllDetectError, StoreError
 from napari_all_detect.export.geojson import geojson_text
 from napari_all_detect.export.labels import labels_tiff
+from napari_all_detect.labelled import LabelImage
 from napari_all_detect.params import OutputParams, ScoreParams
 from napari_all_detect.pipeline import CutCells, PlaneInput, Scorer, cut_cells, score_cells
 from napari_all_detect.results import Failure
+from napari_all_detect.sources import TiledPlane
 from napari_all_detect.sources.identity import identity
-from napari_all_detect.sources.labels import find_labels, read_labels
+from napari_all_detect.sources.labels import find_labels, open_labels, read_labels
 
 __all__ = ["CutUnit", "Job", "cut_unit", "score_cut", "score_unit"]
 
@@ -63,14 +65,14 @@ def cut_unit(job: Job, unit: Unit) -> CutUnit | Failure:
     """Take one plane down the first half of the road; return where it stopped, if it did."""
     stage, plane = "read", unit.plane
     try:
-        pixels = with_retries(plane.read, StoreError)
-        source: dict[str, Any] = dict(identity(plane.path, pixels.rgb))
-        labels = None
+        pixels = with_retries(plane.open, StoreError)
+        source: dict[str, Any] = dict(identity(plane.path, pixels))
+        labels: LabelImage | None = None
         if job.output.labels is not None:
             stage = "labels"
             path = find_labels(Path(job.output.labels), plane)
-            labels = read_labels(path)
-            source["labels_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+            labels = open_labels(path) if isinstance(pixels, TiledPlane) else read_labels(path)
+            source["labels_sha256"] = _sha256(path)
         stage = "score"
         given = PlaneInput(pixels, plane.image, plane.plane, labels, plane.pixel_size_um, plane.well, plane.field)
         cut = cut_cells(given, job.params, job.crop)
@@ -79,6 +81,11 @@ def cut_unit(job: Job, unit: Unit) -> CutUnit | Failure:
         return Failure(unit.name, stage, str(error))
     except MemoryError:
         return Failure(unit.name, stage, OUT_OF_MEMORY)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def score_cut(

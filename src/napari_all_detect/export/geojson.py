@@ -11,21 +11,20 @@ from scipy.ndimage import find_objects
 from skimage.measure import find_contours
 
 from napari_all_detect.export.colours import CALL_COLOURS
+from napari_all_detect.labelled import LabelImage
 
 __all__ = ["geojson_text", "write_geojson"]
 
 Rings = list[list[list[float]]]
 
 
-def write_geojson(
-    cells: pd.DataFrame, labels: NDArray[np.integer], path: Path, nuclei: NDArray[np.integer] | None = None
-) -> None:
+def write_geojson(cells: pd.DataFrame, labels: LabelImage, path: Path, nuclei: LabelImage | None = None) -> None:
     """Write the cells of one plane as UTF-8 GeoJSON; see `geojson_text`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(geojson_text(cells, labels, nuclei), encoding="utf-8", newline="")
 
 
-def geojson_text(cells: pd.DataFrame, labels: NDArray[np.integer], nuclei: NDArray[np.integer] | None = None) -> str:
+def geojson_text(cells: pd.DataFrame, labels: LabelImage, nuclei: LabelImage | None = None) -> str:
     """Return the cells of one plane as a GeoJSON FeatureCollection.
 
     Coordinates are QuPath's: pixels, x before y, from the outer corner of the first pixel, so that they are larger by
@@ -50,10 +49,10 @@ def geojson_text(cells: pd.DataFrame, labels: NDArray[np.integer], nuclei: NDArr
     {'label': 1, 'p_all': 0.75}
     """
     numeric = cells.select_dtypes("number").columns
-    boxes = find_objects(labels)
+    boxes = _boxes(cells, labels)
     features = []
     for i, number in enumerate(cells["label"]):
-        box = boxes[number - 1]
+        box = boxes[i]
         feature = {"type": "Feature", "geometry": _geometry(labels, number, box)}
         if nuclei is not None and (nuclei[box] == number).any():
             feature["nucleusGeometry"] = _geometry(nuclei, number, box)
@@ -68,12 +67,21 @@ def geojson_text(cells: pd.DataFrame, labels: NDArray[np.integer], nuclei: NDArr
     return json.dumps({"type": "FeatureCollection", "features": features}, separators=(",", ":")) + "\n"
 
 
+def _boxes(cells: pd.DataFrame, labels: LabelImage) -> list[tuple[slice, slice]]:
+    """Return where each row's cell lies: of labels that are read by parts, the table knows."""
+    if isinstance(labels, np.ndarray):
+        there = find_objects(labels)
+        return [there[number - 1] for number in cells["label"]]
+    corners = (cells[f"bbox_{side}"].tolist() for side in ("y0", "y1", "x0", "x1"))
+    return [(slice(y0, y1), slice(x0, x1)) for y0, y1, x0, x1 in zip(*corners, strict=True)]
+
+
 def _number(value: Any) -> int | float:
     """Return a number that JSON writes with the digits of its own type."""
     return float(str(value)) if isinstance(value, np.floating) else int(value) if value == int(value) else float(value)
 
 
-def _geometry(labels: NDArray[np.integer], number: int, box: tuple[slice, slice]) -> dict[str, Any]:
+def _geometry(labels: LabelImage, number: int, box: tuple[slice, slice]) -> dict[str, Any]:
     """Return the outline of a label, through the middles of its pixels' outer edges; its parts and holes too."""
     inside = np.pad(labels[box] == number, 1)
     y0, x0 = box[0].start, box[1].start

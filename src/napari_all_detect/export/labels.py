@@ -1,27 +1,50 @@
 """Label images as TIFF."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_all_detect.labelled import LabelImage
+
 __all__ = ["labels_tiff", "write_labels"]
 
+TILE_PX = 512
 
-def write_labels(labels: NDArray[np.integer], path: Path) -> None:
+
+def write_labels(labels: LabelImage, path: Path) -> None:
     """Write labels as TIFF; see `labels_tiff`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(labels_tiff(labels))
 
 
-def labels_tiff(labels: NDArray[np.integer]) -> bytes:
-    """Return labels as a compressed TIFF, in the smallest unsigned type that holds them (at least 16 bits)."""
+def labels_tiff(labels: LabelImage) -> bytes:
+    """Return labels as a compressed TIFF.
+
+    Those in memory come in the smallest unsigned type that holds them (at least 16 bits); those that are read by parts
+    in 32 bits as a tiled BigTIFF, of which never more than a tile is unpacked.
+    """
     import tifffile
 
-    dtype = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
     file = io.BytesIO()
-    tifffile.imwrite(
-        file, labels.astype(dtype), compression="zlib", photometric="minisblack", metadata=None, software=False
-    )
+    facts: dict[str, Any] = {"compression": "zlib", "photometric": "minisblack", "metadata": None, "software": False}
+    if isinstance(labels, np.ndarray):
+        dtype = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
+        tifffile.imwrite(file, labels.astype(dtype), **facts)
+    else:
+        tile = (TILE_PX, TILE_PX)
+        tifffile.imwrite(
+            file, _tiles(labels), shape=labels.shape, dtype=np.uint32, tile=tile, bigtiff=True, maxworkers=1, **facts
+        )
     return file.getvalue()
+
+
+def _tiles(labels: LabelImage) -> Iterator[NDArray[np.uint32]]:
+    height, width = labels.shape
+    for y in range(0, height, TILE_PX):
+        for x in range(0, width, TILE_PX):
+            part = labels[y : min(y + TILE_PX, height), x : min(x + TILE_PX, width)].astype(np.uint32)
+            yield np.pad(part, [(0, TILE_PX - n) for n in part.shape])

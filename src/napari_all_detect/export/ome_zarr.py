@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_all_detect.errors import MissingDependencyError
 from napari_all_detect.export.colours import probability_colours
+from napari_all_detect.labelled import LabelImage
 
 if TYPE_CHECKING:
     from ngio import Label
@@ -21,6 +22,10 @@ __all__ = ["NAME", "LabelledPlane", "add_labels", "check_ome_zarr", "write_ome_z
 
 NAME = "all_detect"
 """Name of the label image and of the table in a container."""
+
+PART_PX = 2048
+
+Window = tuple[slice, slice]
 
 PROPERTIES = ("p_all", "call", "spread", "flags")
 """Columns that the label image carries for each cell, too."""
@@ -34,15 +39,26 @@ class LabelledPlane:
     ----------
     place : mapping of str to int
         Where the plane lies on the axes other than c, y and x: `{"t": 0, "z": 3}`.
-    labels : (H, W) integer
+    labels : (H, W) integer, or what reads it
         The cells' numbers, as in the column `label`.
     cells : DataFrame
         The plane's rows of `cells.csv`.
     """
 
     place: Mapping[str, int]
-    labels: NDArray[np.integer]
+    labels: LabelImage
     cells: pd.DataFrame
+
+
+class Picture(Protocol):
+    """(H, W, 3) uint8 pixels, or what reads them, of which windows are taken."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height and width, and perhaps more."""
+        ...
+
+    def __getitem__(self, window: Window) -> NDArray[np.uint8]: ...
 
 
 def check_ome_zarr() -> None:
@@ -54,8 +70,8 @@ def check_ome_zarr() -> None:
 
 
 def write_ome_zarr(
-    rgb: NDArray[np.uint8],
-    labels: NDArray[np.integer],
+    rgb: Picture,
+    labels: LabelImage,
     cells: pd.DataFrame,
     path: Path,
     pixel_size_um: float | None = None,
@@ -64,8 +80,9 @@ def write_ome_zarr(
 
     Parameters
     ----------
-    rgb : (H, W, 3) uint8
-    labels : (H, W) integer
+    rgb : (H, W, 3) uint8, or what reads it
+    labels : (H, W) integer, or what reads it
+        What is read by parts is written by parts.
     cells : DataFrame
         The plane's rows of `cells.csv`.
     path : Path
@@ -79,17 +96,21 @@ def write_ome_zarr(
         If `ngio` is not installed.
     """
     check_ome_zarr()
-    from ngio import create_ome_zarr_from_array
+    from ngio import create_empty_ome_zarr
 
-    container = create_ome_zarr_from_array(
+    container = create_empty_ome_zarr(
         path,
-        np.ascontiguousarray(np.moveaxis(rgb, 2, 0)),
+        (3, *rgb.shape[:2]),
         pixelsize=pixel_size_um or 1.0,
         axes_names=["c", "y", "x"],
         channels_meta=["red", "green", "blue"],
         ngff_version="0.5",
-        consolidation_mode="auto",
+        dtype="uint8",
     )
+    image = container.get_image()
+    for y, x in _windows(rgb):
+        image.set_array(np.ascontiguousarray(np.moveaxis(rgb[y, x], 2, 0)), y=y, x=x)
+    image.consolidate(mode="auto")
     container.set_channel_colors(["FF0000", "00FF00", "0000FF"])
     container.set_channel_windows([(0, 255)] * 3, [(0, 255)] * 3)
     add_labels(path, [LabelledPlane({}, labels, cells)])
@@ -137,17 +158,28 @@ def _with_sums(planes: Iterable[LabelledPlane]) -> Iterable[tuple[LabelledPlane,
     before = 0
     for plane in planes:
         yield plane, before
-        before += int(plane.labels.max(initial=0))
+        before += int(plane.cells["label"].max()) if len(plane.cells) else 0
 
 
 def _set_plane(label: Label, plane: LabelledPlane, before: int) -> pd.DataFrame:
     """Write one plane's labels; return its rows under the numbers that they have now."""
-    numbers = np.where(plane.labels > 0, plane.labels.astype(np.int64) + before, 0).astype(np.uint32)
     place: dict[str, Any] = dict(plane.place)
-    label.set_array(numbers, axes_order=["y", "x"], **place)
+    for y, x in _windows(plane.labels):
+        found = plane.labels[y, x]
+        numbers = np.where(found > 0, found.astype(np.int64) + before, 0).astype(np.uint32)
+        label.set_array(numbers, axes_order=["y", "x"], y=y, x=x, **place)
     cells = plane.cells.rename(columns={"label": "label_in_plane"})
     cells.insert(0, "label", plane.cells["label"] + before)
     return cells
+
+
+def _windows(pixels: Picture | LabelImage) -> Iterator[Window]:
+    """Yield the parts by which pixels are written: all at once if they are in memory."""
+    height, width = pixels.shape[:2]
+    edge = max(height, width) if isinstance(pixels, np.ndarray) else PART_PX
+    for y in range(0, height, edge):
+        for x in range(0, width, edge):
+            yield slice(y, min(y + edge, height)), slice(x, min(x + edge, width))
 
 
 def _plain(cells: pd.DataFrame) -> pd.DataFrame:

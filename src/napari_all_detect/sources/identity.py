@@ -6,9 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_all_detect.sources.places import is_remote
+from napari_all_detect.sources.rgb import RgbPlane
+from napari_all_detect.sources.tiled import TiledPlane
 
 __all__ = ["file_sha256", "identity", "stamp"]
 
@@ -30,19 +31,22 @@ def stamp(path: Path) -> dict[str, int | str]:
         return {}
 
 
-def identity(path: Path, rgb: NDArray[np.uint8]) -> dict[str, int | str]:
+def identity(path: Path, pixels: RgbPlane | TiledPlane) -> dict[str, int | str]:
     """Return what a plane was scored from: a file's size and SHA-256; of other sources that of the pixels.
 
     Parameters
     ----------
     path : Path
-    rgb : (H, W, 3) uint8
-        As read from there.
+    pixels : RgbPlane or TiledPlane
+        As read from there; the digest of one that is read by tiles is that of one tile after the other.
     """
     if not is_remote(path) and path.is_file():
         facts = path.stat()
         return {"bytes": facts.st_size, "sha256": file_sha256(path, facts.st_size, facts.st_mtime_ns)}
-    return {"pixels_sha256": hashlib.sha256(np.ascontiguousarray(rgb).data).hexdigest()}
+    digest = hashlib.sha256()
+    for part in [pixels.rgb] if isinstance(pixels, RgbPlane) else (pixels[tile] for tile in pixels.tiles):
+        digest.update(np.ascontiguousarray(part).data)
+    return {"pixels_sha256": digest.hexdigest()}
 
 
 @lru_cache(maxsize=64)

@@ -1,16 +1,20 @@
 """Label images that the user brings: which belongs to a plane, and its numbers as they are."""
 
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError
+from napari_all_detect.labelled import LabelImage
 from napari_all_detect.sources.plane import Plane, readable
+from napari_all_detect.sources.tiff_parts import read_page
 
-__all__ = ["find_labels", "label_names", "read_labels"]
+__all__ = ["find_labels", "label_names", "open_labels", "read_labels"]
 
 SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 
@@ -91,6 +95,49 @@ def read_labels(path: Path) -> NDArray[np.integer]:
             f"{path}: {labels.dtype} of shape {labels.shape}; expected a label image: whole numbers of shape (H, W)"
         )
     return labels
+
+
+def open_labels(path: Path) -> LabelImage:
+    """Open a label image of which parts are read, where its format allows that: TIFF and NumPy files.
+
+    Raises
+    ------
+    InputError
+        As `read_labels`.
+    """
+    if path.suffix.lower() == ".npy":
+        with readable(path, "label image"):
+            mapped: LabelImage = np.load(path, mmap_mode="r", allow_pickle=False)
+        return mapped
+    if path.suffix.lower() in (".tif", ".tiff"):
+        with readable(path, "label image"):
+            opened = TiffLabels(path)
+        if len(opened.shape) == 2:
+            return opened
+    return read_labels(path)
+
+
+class TiffLabels:
+    """The first page of a TIFF file, of which parts are read; the file is open as long as this is kept.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        import tifffile
+
+        self.path = path
+        tif = tifffile.TiffFile(path)
+        weakref.finalize(self, tif.close)
+        self._page: Any = tif.series[0].pages[0]
+        self.shape: tuple[int, ...] = tif.series[0].shape
+        self.dtype: np.dtype[Any] = tif.series[0].dtype
+
+    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
+        with readable(self.path, "label image"):
+            return np.asarray(read_page(self._page, window))
 
 
 def _without_suffix(image: str) -> str:

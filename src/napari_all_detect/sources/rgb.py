@@ -35,6 +35,11 @@ class RgbPlane:
     rgb: NDArray[np.uint8]
     notes: tuple[str, ...] = ()
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.rgb.shape[0], self.rgb.shape[1]
+
 
 def as_rgb(array: ArrayLike, name: str = "array", known: Extremes | None = None) -> RgbPlane:
     """Convert an image to 8-bit RGB.

@@ -47,6 +47,11 @@ class TiledPlane:
         return self.reader((slice(*rows.indices(self.shape[0])[:2]), slice(*columns.indices(self.shape[1])[:2])))
 
     @property
+    def rgb(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8: all of it at once, if there is memory for it."""
+        return self[:, :]
+
+    @property
     def tiles(self) -> list[Window]:
         """The windows into which it is divided, row by row."""
         return list(tiles(self.shape, self.tile_px))
