@@ -1,0 +1,139 @@
+"""The command line on planes in tiles: every file says what it says of whole planes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from napari_all_detect.batch import BatchProgress, score_batch
+from napari_all_detect.cli import main
+from napari_all_detect.params import OutputParams, ReadParams, ScoreParams, SegmentationParams
+from napari_all_detect.samples import draw_smear
+from napari_all_detect.sources.labels import TiffLabels
+
+pytestmark = pytest.mark.usefixtures("reuse_engines")
+
+TILE_PX = 256
+RGB = draw_smear((420, 610), n_cells=30, touching=0.4, seed=21).rgb
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One smear as OME-Zarr, a pyramidal TIFF in tiles and a PNG."""
+    from ngio import create_ome_zarr_from_array
+
+    folder = tmp_path_factory.mktemp("inputs")
+    create_ome_zarr_from_array(
+        folder / "slide.zarr",
+        np.ascontiguousarray(np.moveaxis(RGB, 2, 0)),
+        pixelsize=0.25,
+        axes_names=["c", "y", "x"],
+        ngff_version="0.5",
+        levels=2,
+        consolidation_mode="numpy",
+    )
+    with tifffile.TiffWriter(folder / "slide.tif") as tif:
+        facts: dict[str, Any] = {"photometric": "rgb", "tile": (128, 128), "compression": "zlib"}
+        tif.write(RGB, subifds=1, **facts)
+        tif.write(np.asarray(Image.fromarray(RGB).reduce(2)), subfiletype=1, **facts)
+    Image.fromarray(RGB).save(folder / "smear.png")
+    return folder
+
+
+def run(inputs: Path, out: Path, bundle: Path, *more: str) -> Path:
+    command = ["score", str(inputs), "--out", str(out), "--bundle", str(bundle), "--segmentation", "classical"]
+    assert main([*command, *more]) == 0
+    return out
+
+
+def test_files_of_tiles_and_of_the_whole(inputs: Path, duo_bundle: Path, tmp_path: Path) -> None:
+    formats = "--format", "csv,geojson,ome-zarr"
+    whole = run(inputs, tmp_path / "whole", duo_bundle, *formats)
+    labels = zarr.open_array(inputs / "slide.zarr" / "labels" / "all_detect" / "0", mode="r")[:]
+    reduced = zarr.open_array(inputs / "slide.zarr" / "labels" / "all_detect" / "1", mode="r")[:]
+    tiled = run(inputs, tmp_path / "tiled", duo_bundle, *formats, "--overwrite", "--tile-size", str(TILE_PX))
+    names = ["cells.csv", "images.csv", "failures.csv"]
+    names += [f"geojson/{name}.geojson" for name in ("slide.zarr", "slide.tif", "smear")]
+    for name in names:
+        assert (tiled / name).read_bytes() == (whole / name).read_bytes(), name
+    assert (whole / "cells.csv").read_text().count("\n") > 50
+    for stem in ("slide.zarr", "slide.tif", "smear"):
+        one, other = (tifffile.imread(out / "labels" / f"{stem}_labels.tif") for out in (whole, tiled))
+        assert_array_equal(one, other)
+    for level, before in enumerate((labels, reduced)):
+        assert_array_equal(zarr.open_array(inputs / "slide.zarr" / "labels" / "all_detect" / str(level))[:], before)
+    for stem in ("slide.tif", "smear"):
+        for part in ("0", "1", "labels/all_detect/0"):
+            one, other = (zarr.open_array(out / "ome-zarr" / f"{stem}.zarr" / part)[:] for out in (whole, tiled))
+            assert_array_equal(one, other)
+    report = (tiled / "report.html").read_text()
+    assert report.count("<img") == (whole / "report.html").read_text().count("<img") > 0
+
+
+def test_a_level_of_a_pyramid_in_tiles(inputs: Path, duo_bundle: Path, tmp_path: Path) -> None:
+    more = "--level", "1"
+    slides = inputs / "slide.tif"
+    whole = run(slides, tmp_path / "whole", duo_bundle, *more)
+    tiled = run(slides, tmp_path / "tiled", duo_bundle, *more, "--tile-size", str(TILE_PX))
+    assert (tiled / "cells.csv").read_bytes() == (whole / "cells.csv").read_bytes()
+    assert tifffile.imread(tiled / "labels" / "slide_labels.tif").shape == (210, 305)
+
+
+@pytest.mark.parametrize("kind", ["tif", "npy", "png"])
+def test_labels_that_are_given(kind: str, inputs: Path, duo_bundle: Path, tmp_path: Path) -> None:
+    labels = np.zeros(RGB.shape[:2], np.uint16)
+    for number, (y, x) in enumerate([(240, 240), (20, 500), (250, 30), (400, 255)]):
+        labels[y : y + 28, x : x + 31] = 900 - 200 * number
+    path = tmp_path / f"given.{kind}"
+    if kind == "tif":
+        tifffile.imwrite(path, labels, tile=(64, 64), compression="zlib")
+        assert_array_equal(TiffLabels(path)[230:300, 200:300], labels[230:300, 200:300])
+    elif kind == "npy":
+        np.save(path, labels)
+    else:
+        Image.fromarray(labels).save(path)
+    more = "--labels", str(path)
+    whole = run(inputs / "smear.png", tmp_path / "whole", duo_bundle, *more)
+    tiled = run(inputs / "smear.png", tmp_path / "tiled", duo_bundle, *more, "--tile-size", str(TILE_PX))
+    assert (tiled / "cells.csv").read_bytes() == (whole / "cells.csv").read_bytes()
+    one, other = (json.loads((out / "run.json").read_text())["parameters"]["reading"] for out in (whole, tiled))
+    assert (one["tile_size_px"], other["tile_size_px"]) == (None, TILE_PX)
+
+
+def test_segment_in_tiles(inputs: Path, tmp_path: Path) -> None:
+    for name, more in (("whole", []), ("tiled", ["--tile-size", str(TILE_PX)])):
+        out = str(tmp_path / name)
+        command = ["segment", str(inputs / "slide.tif"), "--out", out, "--nuclei", "--segmentation", "classical"]
+        assert main([*command, *more]) == 0
+    for kind in ("labels", "nuclei"):
+        one, other = (tifffile.imread(tmp_path / name / f"slide_{kind}.tif") for name in ("whole", "tiled"))
+        assert_array_equal(one, other)
+        assert one.max() > 15
+
+
+class Stop(BatchProgress):
+    def plane(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_run_in_tiles_goes_on(inputs: Path, duo_bundle: Path, tmp_path: Path) -> None:
+    """What was done is known again by the pixels of its tiles, when times have changed."""
+    params = ScoreParams(
+        bundle=str(duo_bundle),
+        segmentation=SegmentationParams(method="classical"),
+        reading=ReadParams(tile_size_px=TILE_PX),
+    )
+    score_batch([inputs], tmp_path / "undisturbed", params)
+    with pytest.raises(KeyboardInterrupt):
+        score_batch([inputs], tmp_path / "out", params, progress=Stop())
+    for path in [inputs / "slide.zarr" / "zarr.json", *inputs.glob("*.*")]:
+        path.touch()
+    score_batch([inputs], tmp_path / "out", params, OutputParams(resume=True))
+    for name in ("cells.csv", "images.csv", "labels/smear_labels.tif"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
