@@ -5,10 +5,12 @@ import json
 import napari
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from napari.layers import Image, Labels
 
 from napari_all_detect import draw_smear, table
+from napari_all_detect._napari.axes import layout_of
 from napari_all_detect._napari.crops_again import CropsOnDemand, CutPlane
 from napari_all_detect._napari.layer_link import results_of
 from napari_all_detect._napari.notified import notified
@@ -21,7 +23,8 @@ from napari_all_detect.bundle import load_bundle
 from napari_all_detect.crops import center_crop
 from napari_all_detect.errors import InputError
 from napari_all_detect.export.ome_zarr import LabelledPlane, add_labels
-from napari_all_detect.sources import find_images
+from napari_all_detect.params import ReadParams
+from napari_all_detect.sources import find_images, open_planes
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +202,32 @@ def test_errors_that_nobody_thought_of_are_notifications_too(tmp_path, notices, 
     assert notices[-1].startswith("JSONDecodeError: Expecting value")
     assert "\n" not in notices[-1]
     assert "Traceback" in capsys.readouterr().err  # for whoever is asked for a report
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_planes_are_what_the_command_line_reads_at_each_level(tmp_path, drawn, level):
+    path = tmp_path / "smear.zarr"
+    # 225 pixels are no whole number of coarse ones: the pixel size is the metadata's, not the shapes' ratio.
+    odd = np.pad(drawn.rgb, ((0, 1), (0, 0), (0, 0)), mode="edge")
+    write_image(path, np.moveaxis(np.stack([odd, 255 - odd]), -1, 0), axes="czyx")
+    ((levels, options, _),) = read(path)
+    image = Image(levels, **options)
+    reading = ReadParams(level=level)
+    mine = layer_planes(image, layout_of(image, reading))
+    theirs = open_planes(find_images([path])[0], reading)
+    assert [(p.image, p.plane, p.pixel_size_um) for p in mine] == [(p.image, p.plane, p.pixel_size_um) for p in theirs]
+    for one, other in zip(mine, theirs, strict=True):
+        np.testing.assert_array_equal(one.read().pixels.rgb, other.read().rgb)
+
+
+def test_planes_of_a_grey_stack_are_what_the_command_line_reads(tmp_path, drawn):
+    path = tmp_path / "stack.tif"
+    stack = np.moveaxis(np.stack([drawn.rgb, 255 - drawn.rgb]), -1, 1)
+    tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "TCYX"})
+    image = Image(stack, rgb=False)
+    image._set_source(image.source.model_copy(update={"path": str(path)}))
+    theirs = open_planes(find_images([path])[0])
+    mine = layer_planes(image)
+    assert [(p.image, p.plane) for p in mine] == [(p.image, p.plane) for p in theirs]
+    for one, other in zip(mine, theirs, strict=True):
+        np.testing.assert_array_equal(one.read().pixels.rgb, other.read().rgb)
