@@ -3,12 +3,17 @@ import re
 import signal
 import threading
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from napari_all_detect import ScoreParams
-from napari_all_detect._napari.process import ProcessEndedError, ScoringProcess
+from napari_all_detect import ScoreParams, SegmentationParams
+from napari_all_detect._napari import process as process_module
+from napari_all_detect._napari.process import CANCELLED, ProcessEndedError, ScoringProcess
 from napari_all_detect.errors import AllDetectError
+from napari_all_detect.pipeline import PlaneInput
+from napari_all_detect.sources import as_rgb
 
 
 @pytest.fixture
@@ -87,3 +92,28 @@ def test_it_ends_when_nobody_is_left_to_ask(fresh):
         fresh.call("open", ScoreParams(bundle="no_such"), True)
     fresh._process.stdin.close()
     assert fresh._process.wait(20) == 0
+
+
+def test_finding_cells_is_interrupted_and_the_process_stays(fresh, monkeypatch):
+    monkeypatch.setattr(process_module, "WORKER", "slow_worker")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("SLOW", "finding")
+    given = PlaneInput(as_rgb(np.full((64, 64, 3), 240, np.uint8)))
+    classical = ScoreParams(segmentation=SegmentationParams(method="classical"))
+    for _ in range(2):  # and can be again
+        errors, number = [], fresh.number()
+
+        def call(number=number, errors=errors):
+            try:
+                fresh.call("segment", classical, given, number=number)
+            except AllDetectError as error:
+                errors.append((type(error), str(error)))
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        while fresh._answering != number:
+            time.sleep(0.01)
+        fresh.cancel(number)
+        thread.join(20)
+        assert errors == [(AllDetectError, CANCELLED)]
+        assert fresh.running

@@ -6,9 +6,11 @@ no Qt. Requests come as pickles on standard input, replies go out on what was st
 does, and with it the napari that started it.
 """
 
+import _thread
 import os
 import pickle
 import queue
+import signal
 import sys
 import threading
 import time
@@ -38,6 +40,7 @@ AT_ONCE = 32
 
 TELL_AFTER_S = 0.5
 """So long at most may cells be scored before their results are told, unless one batch takes longer."""
+INTERRUPT_AGAIN_S = 0.2
 
 
 class Networks:
@@ -48,6 +51,7 @@ class Networks:
         self._cancelled = cancelled
         self._key: tuple[Any, ...] | None = None
         self._engine: Engine | None = None
+        self._interruptible = False
 
     def open(self, params: ScoreParams, finds_cells: bool) -> Opened:
         """Load what scoring with these parameters needs; at once if it is loaded already."""
@@ -79,8 +83,25 @@ class Networks:
         return ScoredPart(scored, len(scored.table))
 
     def segment(self, params: ScoreParams, given: PlaneInput) -> Found:
-        """Find a plane's cells and their nuclei."""
-        return Found(*find_cells(given, params))
+        """Find a plane's cells and their nuclei; can be interrupted, once what that needs is loaded."""
+        if given.labels is None:
+            open_method(params.segmentation.method, params.device, params.engine)
+        self._interruptible = True
+        try:
+            self.interrupt()
+            return Found(*find_cells(given, params))
+        finally:
+            self._interruptible = False
+
+    @property
+    def to_interrupt(self) -> bool:
+        """Whether something runs that is cancelled and can be interrupted in the middle."""
+        return self._interruptible and self._cancelled()
+
+    def interrupt(self) -> None:
+        """Interrupt it: called between any two steps of Python's."""
+        if self.to_interrupt:
+            raise AllDetectError(CANCELLED)
 
     def explain(self, bundle: str, crops: NDArray[np.uint8], weights: tuple[float, ...]) -> GradCam:
         """Show where in each crop the networks see signs of ALL."""
@@ -143,13 +164,19 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
                 request = pickle.load(requests)
                 if isinstance(request, Cancel):
                     cancelled.add(request.number)
+                    # Again and again: raised where Python must not fail, as in collecting garbage, it is passed over.
+                    while networks.to_interrupt:
+                        _thread.interrupt_main()
+                        time.sleep(INTERRUPT_AGAIN_S)
                 else:
                     calls.put(request)
         finally:
             os._exit(0)
 
-    threading.Thread(target=listen, daemon=True).start()
     networks = Networks(lambda value: send(Reply("progress", value)), lambda: current in cancelled)
+    # Ctrl-C in napari's terminal sends it, too, but that is napari's to handle.
+    signal.signal(signal.SIGINT, lambda *_: networks.interrupt())
+    threading.Thread(target=listen, daemon=True).start()
     while True:
         call = calls.get()
         current = call.number
@@ -171,9 +198,6 @@ def _answer(networks: Networks, call: Call) -> Reply:
 
 def main() -> None:
     """Keep what libraries print away from the replies, and serve."""
-    import signal
-
-    # Ctrl-C in napari's terminal is napari's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
