@@ -181,6 +181,24 @@ class TestOmeZarr:
         assert back["nucleus_lobes"].tolist() == cells["nucleus_lobes"].tolist()
         assert back["in_domain"].isna().all()
 
+    def test_ome_zarr_reads_image_labels_colours_and_properties(
+        self, rgb: Pixels, labels: Labels, cells: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        pytest.importorskip("ome_zarr")
+        from ome_zarr.io import parse_url
+        from ome_zarr.reader import Reader
+
+        write_ome_zarr(rgb, labels, cells, tmp_path / "a.zarr", 0.25)
+        image, _, drawn = Reader(parse_url(tmp_path / "a.zarr"))()
+        np.testing.assert_array_equal(np.asarray(image.data[0]), np.moveaxis(rgb, 2, 0))
+        np.testing.assert_array_equal(np.asarray(drawn.data[0]).squeeze(), labels)
+        assert image.metadata["coordinateTransformations"][0][0]["scale"][-2:] == [0.25, 0.25]
+        found = drawn.metadata["color"]
+        expected = probability_colours(cells["p_all"]) / 255
+        np.testing.assert_allclose([found[label][:3] for label in cells["label"]], expected)
+        properties = drawn.metadata["properties"]
+        assert [np.float32(properties[label]["p_all"]) for label in cells["label"]] == cells["p_all"].tolist()
+
     def test_the_specification_is_kept(self, rgb: Pixels, labels: Labels, cells: pd.DataFrame, tmp_path: Path) -> None:
         import zarr
         from ome_zarr_models.v05 import Image, ImageLabel
