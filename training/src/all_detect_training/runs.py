@@ -271,7 +271,7 @@ def versions() -> dict[str, str]:
         "napari-all-detect": napari_all_detect.__version__,
         "all-detect-training": all_detect_training.__version__,
     }
-    for name in ("keras", "tensorflow", "tensorflow-cpu", "numpy"):
+    for name in ("keras", "tensorflow", "tensorflow-cpu", "numpy", "scikit-image"):
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
