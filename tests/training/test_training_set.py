@@ -120,7 +120,7 @@ def test_from_a_manifest_to_a_bundle(
 ) -> None:
     from dataclasses import replace
 
-    from all_detect_training import cli
+    from all_detect_training.commands import fit as fit_command
 
     rng = np.random.default_rng(1)
     rows: Rows = []
@@ -135,7 +135,7 @@ def test_from_a_manifest_to_a_bundle(
     path = write(tmp_path, rows, HEAD[:3])
     assert all((tmp_path / name).read_bytes() == data for name, data in saved.items())
     params: Any = replace(tiny, members=tiny.members[:1], epochs=16, step_epochs=8.0)
-    monkeypatch.setattr(cli, "PRESETS", {"tiny": params})
+    monkeypatch.setattr(fit_command, "PRESETS", {"tiny": params})
     words = ["fit", "--preset", "tiny", "--manifest", str(path), "--split", "1/3", "--workers", "1"]
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
     run = load_run(tmp_path / "run")
