@@ -1,72 +1,84 @@
 """What `--fast-calls` saves: how many members cells need, and the time of the ensemble without and with it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from benchmarks.bundles import WHOLE_PX
+from benchmarks.bundles import engines_of, own_cache
 from benchmarks.cells import cells_of
-from benchmarks.measure import Row, Tables, alternate, ratio, row
-from napari_all_detect.bundle import load_bundle
+from benchmarks.measure import Row, Tables, alternate, both_clocks, ratio, row
+from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.costs import member_gflop
-from napari_all_detect.engines import open_engine
+from napari_all_detect.engines import Engine
 from napari_all_detect.fast_calls import FastCalls
 from napari_all_detect.params import ScoreParams
-from napari_all_detect.pipeline import Scorer, make_scorer
+from napari_all_detect.pipeline import make_scorer
+
+
+CALLS = {"lite's own calls": None, "--threshold 0.5": 0.5}
 
 
 def run(smoke: bool = False) -> Tables:
-    """Measure lite; from its votes, work out what whole networks would save."""
-    bundle = load_bundle("lite")
-    n_cells, rounds = (32, 1) if smoke else (512, 5)
-    crops, what = cells_of(bundle, n_cells, real=True)
-    engine = open_engine(bundle, ScoreParams())
-    tables: Tables = {}
-    for threshold in (None, 0.5):
-        params = ScoreParams(fast_calls=True, threshold=threshold)
-        fast = make_scorer(params, bundle, engine)
-        title = "the bundle's own calls" if threshold is None else f"--threshold {threshold}"
-        whole, cascaded = alternate([lambda: engine.predict(crops), lambda: fast.engine.predict(crops)], rounds)  # noqa: B023
-        votes = engine.predict(crops)
-        tables[f"Fast calls: lite, {title}, {n_cells} {what}"] = [
-            *members_needed(fast, fast.engine.predict(crops)),
-            row(f"times as fast, {engine.name}", ratio(whole, cascaded), "ratio"),
+    """Measure lite, at its own calls and at 0.5."""
+    lite = load_bundle("lite")
+    n_cells, rounds = (32, 1) if smoke else (256, 3)
+    crops, what = cells_of(lite, n_cells, real=True)
+    with own_cache():
+        engines = engines_of(lite, crops)
+        votes = next(iter(engines.values())).predict(crops)
+        return {
+            f"Fast calls: lite, {calls}, {n_cells} {what}": save(lite, threshold, votes, engines, crops, rounds)
+            for calls, threshold in CALLS.items()
+        }
+
+
+def save(
+    bundle: Bundle,
+    threshold: float | None,
+    votes: np.ndarray,
+    engines: dict[str, Engine],
+    crops: np.ndarray,
+    rounds: int,
+) -> list[Row]:
+    """Return the share of cells that stop after each number of members, and what that saves each engine."""
+    costs = [member_gflop(m.architecture, m.cut, m.input_size) for m in bundle.manifest.members]
+    numbers, rows = np.arange(len(crops), dtype=np.int32), list[Row]()
+    for name, engine in engines.items():
+        said = Said(engine, crops, votes)
+        fast = make_scorer(ScoreParams(fast_calls=True, threshold=threshold), bundle, said).engine
+        if not rows:
+            rows += needed(fast, numbers, costs)
+        tasks = [lambda said=said: said.predict(numbers), lambda fast=fast: fast.predict(numbers)]
+        wall, processor = ratio(*alternate(tasks, rounds, both_clocks))
+        short = name.removeprefix("all-detect, ")
+        rows += [
+            row(f"times as fast, {short}", wall, "ratio"),
+            row(f"times as fast by the processor's clock, {short}", processor, "ratio"),
         ]
-        tables[f"Fast calls: whole networks if they voted as lite does, {title}"] = whole_networks_saved(fast, votes)
-    return tables
+    return rows
 
 
-def members_needed(scorer: Scorer, votes: np.ndarray) -> list[Row]:
-    """Return the share of cells that stop after each number of members, and the arithmetic saved."""
-    costs = [member_gflop(m.architecture, m.cut, m.input_size) for m in scorer.bundle.manifest.members]
-    return shares(votes, costs)
-
-
-def whole_networks_saved(scorer: Scorer, votes: np.ndarray) -> list[Row]:
-    """Return the same for the whole networks' costs and order, with the votes that lite gave: an expectation."""
-    costs = [member_gflop(m.architecture, None, WHOLE_PX) for m in scorer.bundle.manifest.members]
-    said = Said(votes)
-    settled = scorer.engine.settled
-    numbers = np.arange(len(votes), dtype=np.int32)
-    return shares(FastCalls(said, scorer.weights, costs, settled).predict(numbers), costs)
-
-
-def shares(votes: np.ndarray, costs: list[float]) -> list[Row]:
-    ran = np.isfinite(votes[..., 1])
+def needed(fast: FastCalls, numbers: np.ndarray, costs: Sequence[float]) -> list[Row]:
+    """Return how many members cells need."""
+    ran = np.isfinite(fast.predict(numbers)[..., 1])
     n_run = ran.sum(axis=1)
-    needed = [
-        row(f"cells settled by {k} members", float((n_run == k).mean()), "share") for k in range(1, len(costs) + 1)
+    settled = [
+        row(f"settled by {k} {'member' if k == 1 else 'members'}", float((n_run == k).mean()), "share")
+        for k in range(1, len(costs) + 1)
     ]
     spent = float((ran @ np.array(costs)).mean())
-    return [*needed, row("arithmetic saved: all members over those that ran", sum(costs) / spent, "ratio")]
+    return [*settled, row("arithmetic of all members over that of those that ran", sum(costs) / spent, "ratio")]
 
 
 class Said:
-    """An engine that repeats votes; cells are their numbers."""
+    """An engine that takes its time over the cells with these numbers, and then says what was said of them before."""
 
     name, device = "said", "cpu"
 
-    def __init__(self, votes: np.ndarray) -> None:
-        self._votes = votes
+    def __init__(self, engine: Engine, crops: np.ndarray, votes: np.ndarray) -> None:
+        self._engine, self._crops, self._votes = engine, crops, votes
 
     def predict(self, crops: np.ndarray, progress: object = None, members: list[int] | None = None) -> np.ndarray:
-        """Return what members said of these cells."""
+        """Run the members; return the votes."""
+        self._engine.predict(self._crops[crops], members=members)
         return self._votes[crops] if members is None else self._votes[crops][:, members]

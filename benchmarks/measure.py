@@ -2,13 +2,15 @@
 
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 Row = dict[str, Any]
 """A figure: `what`, `value`, `unit`."""
@@ -30,13 +32,13 @@ def row(what: str, value: float, unit: str) -> Row:
 def alternate(
     tasks: Sequence[Callable[[], object]],
     rounds: int,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], Any] = time.perf_counter,
     warm: bool = False,
-) -> list[list[float]]:
+) -> list[list[Any]]:
     """Return each task's seconds in each round; after a warm-up, unless they are warm, the tasks take turns."""
     for task in () if warm else tasks:
         task()
-    seconds: list[list[float]] = [[] for _ in tasks]
+    seconds: list[list[Any]] = [[] for _ in tasks]
     for _ in range(rounds):
         for task, taken in zip(tasks, seconds, strict=True):
             began = clock()
@@ -45,9 +47,17 @@ def alternate(
     return seconds
 
 
-def ratio(of: Sequence[float], over: Sequence[float]) -> float:
+def both_clocks() -> NDArray[np.float64]:
+    """Return the seconds of the clock on the wall and of the processor, all threads together.
+
+    What others do on a machine shows in the first, hardly in the second, which in turn knows nothing of idle cores.
+    """
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def ratio(of: Sequence[Any], over: Sequence[Any]) -> Any:
     """Return the median of the ratios round by round: what slows a whole round down cancels out."""
-    return statistics.median(a / b for a, b in zip(of, over, strict=True))
+    return np.median([a / b for a, b in zip(of, over, strict=True)], axis=0)
 
 
 def printed_number(code: str) -> float:

@@ -1,7 +1,6 @@
 """What a new process costs: its start, and its memory."""
 
 import statistics
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -30,10 +29,9 @@ def run(smoke: bool = False) -> Tables:
 def peaks(smoke: bool) -> list[Row]:
     """Peak memory of a process of its own that reads a smear and works on it."""
     side = 256 if smoke else 1024
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, whole_networks(smoke) as whole:
         path = f"{folder}/smear.npy"
         np.save(path, draw_smear((side, side), n_cells=side // 17, cell_diameter_px=40, seed=1).rgb)
-        whole = whole_networks(Path(folder) / "whole", smoke)
         given = f"import numpy as np, napari_all_detect as ad; rgb = np.load({path!r})"
 
         def peak_mib(work: str) -> float:

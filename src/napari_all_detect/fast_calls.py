@@ -37,7 +37,7 @@ class FastCalls:
         settled: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.bool_]],
     ) -> None:
         self.name, self.device = engine.name, engine.device
-        self._engine, self._weights, self.settled = engine, weights, settled
+        self._engine, self._weights, self._settled = engine, weights, settled
         self._order = cost_order(weights, costs)
 
     def predict(
@@ -59,4 +59,4 @@ class FastCalls:
             asked = crops if len(cells) == len(crops) else crops[cells]
             return self._engine.predict(asked, members=[member])[:, 0]
 
-        return run_members(ask, len(crops), self._weights, self._order, self.settled)
+        return run_members(ask, len(crops), self._weights, self._order, self._settled)

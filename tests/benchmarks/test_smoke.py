@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[2]
 
 TITLES = {
     "around": ["Around the ensemble: lite", "Around the ensemble: whole"],
-    "cascade": ["Fast calls: lite", "Fast calls: whole networks"],
+    "cascade": ["Fast calls: lite"],
+    "cascade_whole": ["Fast calls: what to expect"],
     "engines": ["Engines: five whole networks"],
     "scaling": ["Number of cells", "Number of planes", "Batch size"],
     "segmentation": ["Finding cells"],
