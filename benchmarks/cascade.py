@@ -14,7 +14,6 @@ from napari_all_detect.fast_calls import FastCalls
 from napari_all_detect.params import ScoreParams
 from napari_all_detect.pipeline import make_scorer
 
-
 CALLS = {"lite's own calls": None, "--threshold 0.5": 0.5}
 
 
