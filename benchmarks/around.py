@@ -31,8 +31,9 @@ def run(smoke: bool = False) -> Tables:
     side, n_cells = (300, 2) if smoke else (1024, 12)
     large = draw_smear((side, side), n_cells=n_cells, cell_diameter_px=150, seed=2).rgb
     with whole_networks(smoke) as whole:
+        lite = whole if smoke else load_bundle("lite")
         return {
-            "Around the ensemble: lite, a smear of 224 px": stages(load_bundle("lite"), small, rounds),
+            "Around the ensemble: lite, a smear of 224 px": stages(lite, small, rounds),
             f"Around the ensemble: whole networks, a drawn smear of {side} px": stages(whole, large, 1 if smoke else 2),
         }
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.bundles import engines_of, own_cache
+from benchmarks.bundles import engines_of, own_cache, whole_networks
 from benchmarks.cells import cells_of
 from benchmarks.measure import Row, Tables, alternate, both_clocks, ratio, row
 from napari_all_detect.bundle import Bundle, load_bundle
@@ -19,16 +19,22 @@ CALLS = {"lite's own calls": None, "--threshold 0.5": 0.5}
 
 def run(smoke: bool = False) -> Tables:
     """Measure lite, at its own calls and at 0.5."""
-    lite = load_bundle("lite")
-    n_cells, rounds = (32, 1) if smoke else (256, 3)
-    crops, what = cells_of(lite, n_cells, real=True)
+    if smoke:
+        with whole_networks(smoke) as small:
+            return measured(small, 8, 1)
     with own_cache():
-        engines = engines_of(lite, crops)
-        votes = next(iter(engines.values())).predict(crops)
-        return {
-            f"Fast calls: lite, {calls}, {n_cells} {what}": save(lite, threshold, votes, engines, crops, rounds)
-            for calls, threshold in CALLS.items()
-        }
+        return measured(load_bundle("lite"), 256, 3)
+
+
+def measured(bundle: Bundle, n_cells: int, rounds: int) -> Tables:
+    """Let all engines take turns without and with fast calls."""
+    crops, what = cells_of(bundle, n_cells, real=True)
+    engines = engines_of(bundle, crops)
+    votes = next(iter(engines.values())).predict(crops)
+    return {
+        f"Fast calls: lite, {calls}, {n_cells} {what}": save(bundle, threshold, votes, engines, crops, rounds)
+        for calls, threshold in CALLS.items()
+    }
 
 
 def save(

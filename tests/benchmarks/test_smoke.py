@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -18,6 +20,7 @@ TITLES = {
 }
 
 
+@pytest.mark.timeout(900)
 def test_all_parts_run_and_are_put_on_the_page(tmp_path: Path) -> None:
     page = tmp_path / "docs" / "speed.md"
     page.parent.mkdir()
