@@ -15,7 +15,7 @@ from napari_all_detect.engines import Engine
 from napari_all_detect.engines.openvino import OpenVinoEngine
 from napari_all_detect.engines.openvino_int8 import quantise
 from napari_all_detect.engines.openvino_runtime import computes_in_bf16, processor
-from napari_all_detect.engines.precision import CELLS, LEAST_AGREEMENT, Measured, Tuning, write_tuning
+from napari_all_detect.engines.precision import CELLS, Measured, Tuning, write_tuning
 from napari_all_detect.ensemble import combine
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import PRECISIONS, ScoreParams
@@ -24,6 +24,9 @@ from napari_all_detect.sources import find_images, open_planes
 from napari_all_detect.stain import normalise_stain
 
 __all__ = ["tune_bundle"]
+
+NEIGHBOURS = 50
+"""Cells on either side in p_all whose changes could as well have been a cell's own."""
 
 Tell = Callable[[str], None]
 Votes = dict[str, NDArray[np.float32]]
@@ -73,7 +76,7 @@ def tune_bundle(bundle: str, inputs: Sequence[str | Path], tell: Tell = lambda t
     measured = [_measured(scorer, votes, ms, (precision,) * len(scorer.members)) for precision in votes]
     mixtures = sorted(product(votes, repeat=len(scorer.members)), key=lambda mixture: _total(ms, mixture))
     rows = (_measured(scorer, votes, ms, mixture) for mixture in mixtures)
-    measured.append(next(row for row in rows if row.agreement >= LEAST_AGREEMENT))
+    measured.append(next(row for row in rows if row.agrees))
     digest = hashlib.sha256(crops.tobytes()).hexdigest()
     tuning = Tuning(processor(), len(crops), digest, tuple(measured))
     write_tuning(loaded, tuning)
@@ -109,16 +112,36 @@ def _measured(scorer: Scorer, votes: Votes, ms: Times, mixture: Sequence[str]) -
     """Return how an ensemble with a precision for each member compares with fp32."""
     full = _p_all(scorer, votes["fp32"])
     p_all = _p_all(scorer, np.stack([votes[precision][:, k] for k, precision in enumerate(mixture)], axis=1))
-    calls, full_calls = (trust.calls(p, scorer.threshold, scorer.bounds) for p in (p_all, full))
+    calls, full_calls = _calls(scorer, p_all), _calls(scorer, full)
     change = np.abs(p_all - full)
     return Measured(
         precision=mixture[0] if len(set(mixture)) == 1 else ",".join(mixture),
         ms_per_cell=_total(ms, mixture),
         agreement=float((calls == full_calls).mean()),
+        expected=_expected_agreement(scorer, p_all, full),
         kappa=_kappa(calls, full_calls),
         largest_change=float(change.max()),
         mean_change=float(change.mean()),
     )
+
+
+def _expected_agreement(scorer: Scorer, p_all: NDArray[np.float32], full: NDArray[np.float32]) -> float:
+    """Return how many calls stay the same if each cell changes as its neighbours in p_all did, on average over these.
+
+    One cell in a thousand near a threshold is luck; how far cells there are moved, and how many there are, is not.
+    """
+    order = np.argsort(full, kind="stable")
+    full, change = full[order], (p_all - full)[order]
+    calls, n = _calls(scorer, full), len(full)
+    same = [
+        (_calls(scorer, full + change[np.clip(np.arange(n) + k, 0, n - 1)]) == calls).mean()
+        for k in range(-NEIGHBOURS, NEIGHBOURS + 1)
+    ]
+    return float(np.mean(same))
+
+
+def _calls(scorer: Scorer, p_all: NDArray[np.float32]) -> NDArray[np.str_]:
+    return trust.calls(p_all, scorer.threshold, scorer.bounds)
 
 
 def _total(ms: Times, mixture: Sequence[str]) -> float:

@@ -49,11 +49,13 @@ def tune(arguments: argparse.Namespace) -> int:
     from napari_all_detect.engines.precision import fastest_that_agrees
 
     tuning = tune_bundle(arguments.bundle, arguments.inputs, lambda text: print(text, file=sys.stderr))
-    print("precision                     ms of a core a cell  same call  kappa  mean and largest change of P(ALL)")
+    print(
+        f"{'precision':<30}{'ms of a core a cell':>19}{'same call':>11}{'expected':>10}{'kappa':>7}{'change of P(ALL)':>18}"
+    )
     for row in tuning.measured:
         print(
-            f"{row.precision:<30}{row.ms_per_cell:>19.1f}{row.agreement:>11.2%}{row.kappa:>7.3f}"
-            f"{row.mean_change:>9.4f} {row.largest_change:.4f}"
+            f"{row.precision:<30}{row.ms_per_cell:>19.1f}{row.agreement:>11.2%}{row.expected:>10.2%}{row.kappa:>7.3f}"
+            f"{row.mean_change:>11.4f} {row.largest_change:.4f}"
         )
     print(f"--precision auto takes {fastest_that_agrees(tuning).precision} from now on")
     return 0

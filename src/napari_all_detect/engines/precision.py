@@ -16,7 +16,6 @@ from napari_all_detect.errors import BundleError
 
 __all__ = [
     "CELLS",
-    "LEAST_AGREEMENT",
     "Measured",
     "Tuning",
     "fastest_that_agrees",
@@ -29,7 +28,8 @@ CELLS = 1000
 """Fewer cells can't show that 999 of 1,000 get the same call."""
 
 LEAST_AGREEMENT = 0.999
-"""Share of the cells that have to get the same call."""
+"""Share of the cells that have to get the same call, of those counted and as expected of others. The count alone
+misleads: of some hundred mixtures, the one that wins has been lucky with the few cells near a threshold."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Measured:
         Time of one processor core.
     agreement : float
         Share of the cells that get the call they get in fp32.
+    expected : float
+        That share as it is to be expected of other cells like these.
     kappa : float
         Cohen's, between the calls of both.
     largest_change, mean_change : float
@@ -53,9 +55,15 @@ class Measured:
     precision: str
     ms_per_cell: float
     agreement: float
+    expected: float
     kappa: float
     largest_change: float
     mean_change: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether enough cells get the same call."""
+        return min(self.agreement, self.expected) >= LEAST_AGREEMENT
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,7 @@ class Tuning:
     calibration : str
         Digest of the cells, in hex: int8 networks that were calibrated on others are others.
     measured : tuple of Measured
+        fp32 first.
     """
 
     processor: str
@@ -107,7 +116,7 @@ def read_tuning(bundle: Bundle) -> Tuning | None:
 
 def fastest_that_agrees(tuning: Tuning) -> Measured:
     """Return the fastest of what calls at least 999 of 1,000 cells as fp32 does."""
-    return min((row for row in tuning.measured if row.agreement >= LEAST_AGREEMENT), key=lambda row: row.ms_per_cell)
+    return min((row for row in tuning.measured if row.agrees), key=lambda row: row.ms_per_cell)
 
 
 def in_each(precision: str, n_members: int) -> tuple[str, ...]:
