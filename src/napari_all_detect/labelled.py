@@ -5,6 +5,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy import ndimage as ndi
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import LARGEST_LABEL
 
-__all__ = ["Group", "LabelImage", "LabelStore", "LabelView", "boxes_of", "check_range", "groups"]
+__all__ = ["Group", "LabelImage", "LabelStore", "LabelView", "Scratch", "boxes_of", "check_range", "groups"]
 
 CHUNK_PX = 512
 MOST_CELLS = 4096
@@ -39,8 +40,36 @@ class LabelImage(Protocol):
     def __getitem__(self, window: Window) -> NDArray[Any]: ...
 
 
+class Scratch:
+    """A temporary folder, which goes when nothing refers to it any more.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="all-detect-"))
+        _in_use.add(self.path)
+        weakref.finalize(self, _delete, self.path)
+
+    @staticmethod
+    def clear() -> None:
+        """Delete all that are there: before a process ends in haste."""
+        for path in list(_in_use):
+            _delete(path)
+
+
+_in_use: set[Path] = set()
+
+
+def _delete(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    _in_use.discard(path)
+
+
 class LabelStore:
-    """A label image on disk, in a temporary folder that goes when nothing refers to it any more.
+    """A label image on disk, in a temporary folder.
 
     Parameters
     ----------
@@ -52,10 +81,9 @@ class LabelStore:
     def __init__(self, shape: tuple[int, int], nuclei: bool) -> None:
         import zarr
 
-        folder = tempfile.mkdtemp(prefix="all-detect-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._scratch = Scratch()
         self._array: Any = zarr.create_array(
-            folder, shape=shape, chunks=(CHUNK_PX, CHUNK_PX), dtype="uint32", fill_value=0
+            self._scratch.path, shape=shape, chunks=(CHUNK_PX, CHUNK_PX), dtype="uint32", fill_value=0
         )
         self._has_nuclei = nuclei
         self._places: list[tuple[int, ...]] = []

@@ -1,11 +1,7 @@
 """The cells of a plane, held in memory or, where it is taken in tiles, on disk: found, measured, cut out."""
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +9,7 @@ from numpy.typing import NDArray
 
 from napari_all_detect import table
 from napari_all_detect.crops import center_crop, resampling_px
-from napari_all_detect.labelled import Group, LabelImage, LabelStore, boxes_of, groups
+from napari_all_detect.labelled import Group, LabelImage, LabelStore, Scratch, boxes_of, groups
 from napari_all_detect.segmentation import Found, View
 from napari_all_detect.segmentation.tiles import find_in_tiles
 from napari_all_detect.sources import TiledPlane
@@ -89,8 +85,8 @@ class TiledCells:
         shape = len(self.numbers), size, size, 3
         if not shape[0]:
             return np.zeros(shape, np.uint8)
-        folder = Path(tempfile.mkdtemp(prefix="all-detect-"))
-        with (folder / "crops").open("wb") as file:
+        scratch = Scratch()
+        with (scratch.path / "crops").open("wb") as file:
             for group, labels in self._groups():
                 window, labels = _widened(group, labels, resampling_px(scale), self.plane.shape)
                 origin = window[0].start, window[1].start
@@ -100,9 +96,9 @@ class TiledCells:
                 for row, crop in zip(group.rows.tolist(), crops, strict=True):
                     file.seek(row * crop.nbytes)
                     file.write(crop.tobytes())
-        mapped = np.memmap(folder / "crops", np.uint8, "r", shape=shape)
-        weakref.finalize(mapped, shutil.rmtree, folder, ignore_errors=True)
-        return mapped
+        mapped: Any = np.memmap(scratch.path / "crops", np.uint8, "r", shape=shape)
+        mapped.scratch = scratch  # goes with it
+        return np.asanyarray(mapped)
 
     def _groups(self) -> Iterator[tuple[Group, Labels]]:
         """Yield the cells that lie together, and their labels, numbered from 1 on in that group."""

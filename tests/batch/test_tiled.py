@@ -1,6 +1,8 @@
 """The command line on planes in tiles: every file says what it says of whole planes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,23 @@ def test_segment_in_tiles(inputs: Path, tmp_path: Path) -> None:
         one, other = (tifffile.imread(tmp_path / name / f"slide_{kind}.tif") for name in ("whole", "tiled"))
         assert_array_equal(one, other)
         assert one.max() > 15
+
+
+def test_a_slide_is_measured(tmp_path: Path) -> None:
+    """The benchmark, on a plane so small that its figures mean nothing."""
+    command = "-m benchmarks.tiles --edges 700 --whole 700 --tile-size 320 --segmentation classical --work".split()
+    done = subprocess.run(
+        [sys.executable, *command, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    tiled, whole = (json.loads(line) for line in done.stderr.splitlines() if line.startswith("{"))
+    assert (tiled["tile_px"], whole["tile_px"]) == (320, None)
+    assert whole["cells"] == tiled["cells"] > 1
+    assert min(whole["peak_mb"], tiled["peak_mb"]) > 50
 
 
 class Stop(BatchProgress):

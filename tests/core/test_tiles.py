@@ -17,7 +17,7 @@ from skimage.draw import disk
 
 from napari_all_detect.errors import InputError
 from napari_all_detect.export.labels import labels_tiff
-from napari_all_detect.labelled import LabelImage, LabelStore, boxes_of
+from napari_all_detect.labelled import LabelImage, LabelStore, Scratch, boxes_of
 from napari_all_detect.params import SegmentationParams
 from napari_all_detect.samples import draw_smear
 from napari_all_detect.segmentation import find_in_view, methods, segment_cells, tiles, view
@@ -291,6 +291,15 @@ def test_labels_on_disk_go_with_the_last_that_needs_them(monkeypatch: pytest.Mon
     assert_array_equal(labels[10:200, 0:300], expected[10:200])
     del labels, crops
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_left_is_deleted_in_haste(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    store = LabelStore((20, 20), False)
+    assert len(list(tmp_path.iterdir())) == 1
+    Scratch.clear()
+    assert list(tmp_path.iterdir()) == []
+    del store
 
 
 def test_cells_are_numbered_from_top_to_bottom_however_they_come() -> None:

@@ -28,7 +28,7 @@ def explain(arguments: argparse.Namespace) -> int:
     labels = read_labels(find_labels(Path(which.labels), plane)) if which.labels else None
     # A heat map of the ensemble is one of all members.
     scorer = open_scorer(replace(params, fast_calls=False))
-    scored = score_plane(scorer, PlaneInput(plane.read(), plane.image, plane.plane, labels, plane.pixel_size_um))
+    scored = score_plane(scorer, PlaneInput(plane.open(), plane.image, plane.plane, labels, plane.pixel_size_um))
     rows = scored.table[scored.table["label"] == which.label]
     if rows.empty:
         there = scored.table["label"]

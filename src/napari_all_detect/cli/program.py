@@ -58,6 +58,9 @@ def run() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     if status == INTERRUPTED:
+        from napari_all_detect.labelled import Scratch
+
+        Scratch.clear()
         os._exit(status)  # not when the threads are done with their planes: nothing that they do is written any more
     sys.exit(status)
 
