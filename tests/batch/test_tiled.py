@@ -121,7 +121,19 @@ def test_segment_in_tiles(inputs: Path, tmp_path: Path) -> None:
 
 def test_a_slide_is_measured(tmp_path: Path) -> None:
     """The benchmark, on a plane so small that its figures mean nothing."""
-    command = "-m benchmarks.tiles --edges 700 --whole 700 --tile-size 320 --segmentation classical --work".split()
+    command = [
+        "-m",
+        "benchmarks.tiles",
+        "--edges",
+        "700",
+        "--whole",
+        "700",
+        "--tile-size",
+        "320",
+        "--segmentation",
+        "classical",
+        "--work",
+    ]
     done = subprocess.run(
         [sys.executable, *command, str(tmp_path)],
         cwd=Path(__file__).parents[2],

@@ -30,6 +30,7 @@ RANGES = [
     (ReadParams, "level", 0, 64),
     (ReadParams, "tile_size_px", 256, 65536),
     (ClusterParams, "workers", 0, 1024),
+    (ClusterParams, "segmentation_processes", 0, 256),
 ]
 CHOICES = [("weighting", WEIGHTINGS), ("engine", ("auto", "keras", "openvino")), ("device", ("auto", "cpu", "gpu"))]
 

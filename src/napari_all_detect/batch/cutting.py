@@ -27,10 +27,12 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
-    "ALL_DETECT_THREADS": "1",
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
 }
 """Of the processes, unless the user's says otherwise: each takes one core, and no more of a GPU than it needs."""
+
+ENDING_S = 5
+"""What a process whose pipe broke may take to end by itself, which tells why."""
 
 CORES_PER_PROCESS = 4
 PLANES_PER_PROCESS = 16
@@ -89,9 +91,7 @@ class CuttingProcess:
             except (EOFError, OSError, ValueError, pickle.UnpicklingError):
                 if self._ended:
                     raise Stopped from None
-                process.kill()
-                found = Failure(unit.name, "score", _why_ended(process.wait()))
-                _close_pipes(process)
+                found = Failure(unit.name, "score", _why_ended(_ended(process)))
         return found
 
     def end(self) -> None:
@@ -133,6 +133,16 @@ def _ask(process: "subprocess.Popen[bytes]", job: Job, unit: Unit) -> CutUnit | 
     requests.flush()
     found: CutUnit | Failure = pickle.load(replies)
     return found
+
+
+def _ended(process: "subprocess.Popen[bytes]") -> int:
+    """Let a process end that is no longer answered, and return its status."""
+    _close_pipes(process)
+    try:
+        return process.wait(ENDING_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _close_pipes(process: "subprocess.Popen[bytes]") -> None:

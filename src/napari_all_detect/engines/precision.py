@@ -108,7 +108,7 @@ def read_tuning(bundle: Bundle) -> Tuning | None:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         return Tuning(**facts | {"measured": tuple(Measured(**row) for row in facts["measured"])})
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise BundleError(f"{path}: can't be read ({error}); tune {bundle.label} again") from error
