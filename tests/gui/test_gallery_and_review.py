@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
 from napari_all_detect._napari.layer_link import attach
 from napari_all_detect._napari.qt.cell_gallery import ROW
+from napari_all_detect._napari.results import CellResults
 
 
 def opened(make_napari_viewer, name, results=None, shape=(64, 64)):
@@ -66,3 +69,34 @@ def test_a_review_by_keyboard(make_napari_viewer, scored_rows, qtbot, tmp_path):
     assert "P(ALL)" in review.call.text()
     review.save(tmp_path)
     assert {path.parent.name for path in tmp_path.glob("*/*.png")} == {"all", "hem"}
+
+
+def test_members_that_did_not_run_are_a_dash_and_disturb_nothing(score_cells, scored_rows):
+    viewer, widget = score_cells()
+    labels = squares(6)
+    scored = scored_rows(labels)
+    cells = scored.rows.table.copy()
+    # As fast calls leave a cell whose call two members settled.
+    cells.loc[2, ["p_all_three", "spread"]] = np.nan
+    cells.loc[2, "members_run"] = 2
+    results = CellResults(replace(scored.rows, table=cells), scored.run)
+    layer = viewer.add_labels(labels)
+    attach(layer, results)
+    _, gallery = viewer.window.add_plugin_dock_widget("napari-all-detect", "Cell gallery")
+    for order in ("spread, high to low", "P(ALL), high to low"):
+        gallery.order.setCurrentText(order)
+        assert gallery.pictures.count() == 6
+    gallery.order.setCurrentText("spread, high to low")
+    assert gallery.pictures.item(5).data(ROW) == 2  # what has no value comes last
+    results.select([2])
+    assert "spread –" in gallery.facts.text()
+    assert "<td>three&nbsp;</td><td>–</td>" in gallery.facts.text()
+    widget.colouring.setCurrentText("spread")
+    shown = layer.colormap.map(np.array([3, 4]))
+    assert not np.allclose(shown[0], shown[1])
+    model = widget.table.model
+    model.sort(model.columns.index("spread"), Qt.SortOrder.DescendingOrder)
+    assert int(model.order[-1]) == 2
+    assert model.index(5, model.columns.index("spread")).data() == ""
+    results.threshold = 0.9
+    assert len(model.order) == 6
