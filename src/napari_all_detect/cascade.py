@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 
 __all__ = ["cost_order", "p_all_bounds", "run_members"]
 
-SLACK = 0.01
-"""A member's two probabilities make 1, or up to so much more where an engine rounds them to bfloat16."""
-
 
 def cost_order(weights: NDArray[np.floating], costs: Sequence[float]) -> tuple[int, ...]:
     """Return the members in the order in which they are asked: what costs least for its weight comes first.
@@ -34,8 +31,9 @@ def p_all_bounds(
     """Return between which values p_all by Eq. 2 comes to lie, whatever the members say that were not asked.
 
     With A and H the sums of W_k P_k over the members asked, and R the weight of the others, which can all say Hem or
-    all say ALL, they are A / (A + H + R) and (A + R) / (A + H + R). Both are rounded outwards, by more than the order
-    of a sum and the step to float32 can matter.
+    all say ALL, they are A / (A + H + R) and (A + R) / (A + H + R). That needs no more of a member than two
+    probabilities of 0 to 1: an engine that rounds them may let them make a bit more or less than 1. Both are rounded
+    outwards, by more than the order of a sum and the step to float32 can matter.
 
     Parameters
     ----------
@@ -53,14 +51,14 @@ def p_all_bounds(
     --------
     >>> votes = np.array([[[0.5, 0.5], [np.nan, np.nan]]])
     >>> [bound.astype(float).round(2).tolist() for bound in p_all_bounds(votes, np.array([3.0, 1.0]))]
-    [[0.37], [0.63]]
+    [[0.38], [0.62]]
     """
     votes, rest = np.zeros((len(probabilities), 2)), np.zeros(len(probabilities))
     # Member by member, so that the sums do not depend on how many cells there are.
     for k, weight in enumerate(map(float, weights)):
         asked = ~np.isnan(probabilities[:, k, 1])
         votes[asked] += weight * probabilities[asked, k].astype(np.float64)
-        rest[~asked] += weight * (1 + SLACK)
+        rest[~asked] += weight
     hem, p_all = votes.T
     total = hem + p_all + rest
     low, high = np.asarray(p_all / total, np.float32), np.asarray((p_all + rest) / total, np.float32)

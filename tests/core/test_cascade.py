@@ -104,11 +104,12 @@ def test_bounds_by_hand() -> None:
     nan = [np.nan, np.nan]
     votes = np.array([[[0.25, 0.75], [0.5, 0.5], nan], [nan, nan, [1, 0]], [nan, nan, nan]], np.float32)
     low, high = p_all_bounds(votes, np.array([2.0, 1.0, 1.0]))
-    # Up to 1 % wider, as members' probabilities may make more than 1.
-    np.testing.assert_allclose(low, [2 / 4, 0, 0], atol=0.004)
-    np.testing.assert_allclose(high, [3 / 4, 3 / 4, 1], atol=0.004)
-    assert (low <= [2 / 4, 0, 0]).all()
-    assert (high >= [3 / 4, 3 / 4, 1]).all()
+    np.testing.assert_allclose(low, [2 / 4, 0, 0], atol=1e-7)
+    np.testing.assert_allclose(high, [3 / 4, 3 / 4, 1], atol=1e-7)
+    # Rounded outwards.
+    assert low[0] < 2 / 4
+    assert high[0] > 3 / 4
+    assert high[1] > 3 / 4
 
 
 def test_sure_members_settle_a_cell_and_unsure_ones_do_not() -> None:
