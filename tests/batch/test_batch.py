@@ -296,6 +296,8 @@ def test_the_record_of_the_run(
     assert record["segmentation"] == {"method": "learned", "bundle": shipped.label, "digest": shipped.digest}
     assert set(record["versions"]) == {"python", "napari-all-detect", "keras", "numpy", "scikit-image", "pandas"}
     assert record["engine"].startswith("openvino ")
+    assert set(record["precision"]["members"].values()) == {"fp32"}
+    assert "bundles tune" in record["precision"]["why"]
     assert record["device"] in ("cpu", "gpu")
     assert set(record["seconds"]) == {"load", "score"}
     assert record["created"].endswith("+00:00")

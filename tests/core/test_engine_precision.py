@@ -1,8 +1,10 @@
 """Tuning, and what `auto` makes of it."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_all_detect.batch import tuning as batch_tuning
+from napari_all_detect.batch.record import differences
 from napari_all_detect.batch.tuning import tune_bundle
 from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.engines import choice, choose, open_engine
@@ -26,12 +29,13 @@ ON_CPU = ScoreParams(device="cpu")
 
 
 @pytest.fixture
-def duo(duo_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bundle:
-    """A bundle of two members that was not tuned."""
+def duo(duo_bundle: Path) -> Iterator[Bundle]:
+    """A bundle of two members that was not tuned, and isn't for other tests."""
     bundle = load_bundle(duo_bundle)
+    yield bundle
+    shutil.rmtree(networks_of(bundle.digest, "int8"), ignore_errors=True)
     for file in networks_of(bundle.digest).parent.glob("*-tuning.json"):
         file.unlink()
-    return bundle
 
 
 @pytest.fixture
@@ -171,6 +175,15 @@ def test_tuning_measures_and_later_runs_take_it(
     with pytest.raises(BundleError, match="bundles tune makes them anew") as caught:
         open_engine(duo, replace(ON_CPU, precision="int8"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_goes_on_only_with_the_networks_it_began_with() -> None:
+    def record(why: str, calibration: str) -> dict[str, Any]:
+        return {"precision": {"members": {"vgg16": "int8"}, "why": why, "calibration": calibration}, "images": []}
+
+    assert differences(record("asked for", "c0ffee"), record("the fastest", "c0ffee")) == []
+    (told,) = differences(record("asked for", "c0ffee"), record("asked for", "decaf"))
+    assert told == "precision.calibration was 'c0ffee', now 'decaf'"
 
 
 def test_too_few_cells_are_refused(duo: Bundle, images: Path) -> None:
