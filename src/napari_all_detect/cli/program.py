@@ -1,6 +1,7 @@
 """The program `all-detect`: its commands, and what its exit status says."""
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -54,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run() -> None:
     """Run `all-detect` as a program: a SIGTERM, as clusters send it, ends it as Ctrl-C does, at once."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # What TensorFlow says of itself as it starts, and of graphs that it traces, is no concern of who scores smears.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
