@@ -1,8 +1,13 @@
 """The same bytes on a cluster; what a lost worker costs."""
 
+import contextlib
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -174,3 +179,55 @@ def test_without_dask(many: Path, tmp_path: Path, params: ScoreParams, monkeypat
     with pytest.raises(MissingDependencyError, match=r"pip install 'napari-all-detect\[dask\]'"):
         score_batch([many], tmp_path / "out", params, cluster=ClusterParams(workers=1))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_plane_that_kills_its_workers_fails_alone(among_deadly: Path, tmp_path: Path, deadly: ScoreParams) -> None:
+    """As one does that takes more memory than a worker has: the kernel, or Dask, kills it."""
+    summary = score_batch([among_deadly], tmp_path / "out", deadly, cluster=ClusterParams(workers=2))
+    failures = pd.read_csv(tmp_path / "out/failures.csv")
+    assert failures["input"].tolist() == ["2.png", "4.png"]
+    assert "several workers were lost on it, for want of memory or of time" in failures["reason"][0]
+    assert "MemoryError" in failures["reason"][1]
+    assert (summary.planes, summary.exit_status) == (4, 3)
+
+
+@pytest.mark.parametrize("to_all", [True, False], ids=["in a terminal", "from outside"])
+def test_ctrl_c_ends_workers_within_two_seconds_and_it_goes_on(
+    many: Path, duo_bundle: Path, tmp_path: Path, params: ScoreParams, alone: dict[str, bytes], to_all: bool
+) -> None:
+    import psutil
+
+    out = tmp_path / "out"
+    script = str(Path(sys.executable).parent / "all-detect")
+    command = [script, "score", str(many), "--out", str(out), "--bundle", str(duo_bundle), "--workers", "2"]
+    command += ["--segmentation", "classical"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    workers = []
+    try:
+        deadline = time.monotonic() + 120
+        while not (out / "units/0000/002.json").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        # In a terminal, the workers get it too.
+        (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
+        began = time.perf_counter()
+        printed = process.communicate(timeout=60)
+        seconds = time.perf_counter() - began
+        _, alive = psutil.wait_procs(workers, timeout=5)
+    finally:
+        process.kill()
+        for worker in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+    assert process.returncode == 130, printed
+    assert seconds < 2, printed
+    lines = printed[1].splitlines()
+    assert lines[-1].startswith("all-detect: interrupted; what was done so far is in the output folder"), printed[1]
+    assert "Traceback" not in printed[1]
+    assert not alive
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    score_batch([many], out, params, OutputParams(resume=True))
+    assert content(out) == alone | unit_files(out)
