@@ -6,6 +6,7 @@ the stages' own says the same there as on a quiet one.
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-Row = dict[str, Any]
+from benchmarks.measure import Row, Tables, row
 
 CELL_PX = 40
 DRAWN = 10
@@ -35,7 +36,7 @@ if __name__ == "__main__":
 """
 
 
-def run(smoke: bool = False) -> dict[str, list[Row]]:
+def run(smoke: bool = False) -> Tables:
     """Measure with `lite` and the learned segmentation, as a user would run it.
 
     Parameters
@@ -43,14 +44,15 @@ def run(smoke: bool = False) -> dict[str, list[Row]]:
     smoke : bool
         Few and small planes: checks that it runs, measures nothing.
     """
-    side, numbers, several, shared = (160, (2, 4), 3, 3) if smoke else (512, (10, 40, 100, 400), 40, 40)
+    side, numbers, several = (160, (2, 4), 3) if smoke else (512, (10, 40, 100, 400), 40)
+    wide, shared, rounds = (160, 3, 1) if smoke else (1024, 20, 3)
     ways = ((0, "0"), (0, "1")) if smoke else ((0, "0"), (0, "1"), (1, "0"), (2, "0"))
     with TemporaryDirectory() as name:
         folder = Path(name)
         return {
             f"Planes: {side} x {side}": against_planes(folder, side, numbers),
             f"Workers and segmentation processes: {several} planes": against_workers(folder, side, several, ways),
-            f"Overlap: {shared} planes": overlap(folder, side, shared),
+            f"Overlap: {shared} planes, {wide} x {wide}": overlap(folder / "wide", wide, shared, rounds),
             "A plane without a cell": [overhead(folder, 4 if smoke else 100)],
         }
 
@@ -80,23 +82,34 @@ def against_workers(folder: Path, side: int, n: int, ways: tuple[tuple[int, str]
     return [*rows, row("different tables", len(tables), "")]
 
 
-def overlap(folder: Path, side: int, n: int) -> list[Row]:
-    """End to end beside each stage alone, in full batches and one plane after another."""
+def overlap(folder: Path, side: int, n: int, rounds: int) -> list[Row]:
+    """End to end beside each stage alone: on one core each, as when they share two, and on all.
+
+    The three take turns, and medians count. Both stages can use all cores, so that end to end can't be as fast as
+    the slower stage with all of them to itself.
+    """
     images = planes(folder, side, n)
-    alone = _printed(STAGES, images, n)
-    told = _run(images, folder / "overlap")
-    slower = max(alone["segmentation"], alone["ensemble"], key=lambda stage: stage["wall"])
+    apart, alone, whole = list[Any](), list[Any](), list[dict[str, float]]()
+    for k in range(rounds):
+        apart.append(_printed(STAGES, images, n, threads=1))
+        alone.append(_printed(STAGES, images, n))
+        whole.append(_run(images, folder / f"overlap_{k}"))
+    seconds = statistics.median(told["score"] for told in whole)
+    cpu = statistics.median(told["cpu"] for told in whole)
+    rows = [row("end to end", n / seconds, "planes/s")]
+    for where, measured in (("on one core", apart), ("on all cores", alone)):
+        stage = {
+            name: {clock: statistics.median(told[name][clock] for told in measured) for clock in ("wall", "cpu")}
+            for name in ("segmentation", "ensemble")
+        }
+        rows += [row(f"{name} alone, {where}", n / taken["wall"], "planes/s") for name, taken in stage.items()]
+        slower = max(taken["wall"] for taken in stage.values())
+        rows.append(row(f"end to end over the slower stage {where}", slower / seconds, "ratio"))
+    work = sum(taken["cpu"] for taken in stage.values())
     return [
-        row("segmentation alone", n / alone["segmentation"]["wall"], "planes/s"),
-        row("ensemble alone", n / alone["ensemble"]["wall"], "planes/s"),
-        row("end to end", n / told["score"], "planes/s"),
-        row("end to end over the slower stage", slower["wall"] / told["score"], "ratio"),
-        row(
-            "processor time of both stages over end to end",
-            (alone["segmentation"]["cpu"] + alone["ensemble"]["cpu"]) / told["cpu"],
-            "ratio",
-        ),
-        row("cores busy end to end", told["cpu"] / told["score"], "cores"),
+        *rows,
+        row("processor time of both stages over end to end", work / cpu, "ratio"),
+        row("cores busy end to end", cpu / seconds, "cores"),
     ]
 
 
@@ -119,7 +132,7 @@ def planes(folder: Path, side: int, n: int) -> Path:
 
     drawn, images = folder / "drawn", folder / f"images_{n}"
     if not drawn.exists():
-        drawn.mkdir()
+        drawn.mkdir(parents=True)
         for i in range(DRAWN):
             smear = draw_smear((side, side), n_cells=max(1, side**2 // 50_000), cell_diameter_px=CELL_PX, seed=i)
             Image.fromarray(smear.rgb).save(drawn / f"{i}.png")
@@ -193,22 +206,20 @@ def children_mib() -> float:
     return sum(peak_mib(child.pid) for child in psutil.Process().children(recursive=True))
 
 
-def row(what: str, value: float, unit: str) -> Row:
-    """Return one figure, to four digits."""
-    return {"what": what, "value": float(f"{value:.4g}"), "unit": unit}
-
-
 def _run(images: Path, out: Path, workers: int = 0, processes: str = "0") -> dict[str, float]:
     return _printed(RUN, images, out, "lite", workers, processes)
 
 
-def _printed(code: str, *arguments: object) -> Any:
+def _printed(code: str, *arguments: object, threads: int | None = None) -> Any:
     """Run a script of its own, so that workers can begin as from any other, and return the JSON that it prints last."""
     with TemporaryDirectory() as folder:
         script = Path(folder, "measured.py")
         script.write_text(code)
         command = [sys.executable, str(script), *map(str, arguments)]
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        if threads is not None:
+            names = ("ALL_DETECT_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+            environment |= dict.fromkeys(names, str(threads))
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"a measured run failed:\n{done.stderr}")

@@ -56,6 +56,9 @@ def run_and_kill(bundle: str, images: Path, out: Path, after_s: float | None) ->
 
 
 def main(bundle: str, images: str, folder: str, kills: str) -> None:
+    import anndata  # noqa: F401 - loaded once, not in each fork: most moments would fall into that
+    import pyarrow.parquet  # noqa: F401
+
     pipeline.open_engine = lambda bundle, params: MeanColour()  # type: ignore[assignment,return-value]
     began = time.perf_counter()
     run_and_kill(bundle, Path(images), Path(folder, "whole"), None)

@@ -106,5 +106,8 @@ class UnitStore:
 
 
 def _columns(rows: pd.DataFrame) -> dict[str, list[Any]]:
-    """Return a table as lists that JSON keeps to the last bit; a missing value is None."""
-    return {str(name): column.astype(object).where(column.notna(), None).tolist() for name, column in rows.items()}
+    """Return a table as lists that JSON keeps to the last bit; a missing value (NaN is no other) is None."""
+    return {
+        str(name): [None if value is pd.NA or value != value else value for value in column.tolist()]
+        for name, column in rows.items()
+    }
