@@ -23,6 +23,7 @@ THREADS = 2
 
 PROGRAM = "napari_all_detect.batch.cutter"
 ENVIRONMENT = {
+    "ALL_DETECT_THREADS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
