@@ -50,8 +50,8 @@ def p_all_bounds(
     Examples
     --------
     >>> votes = np.array([[[0.5, 0.5], [np.nan, np.nan]]])
-    >>> [bound.astype(float).round(2).tolist() for bound in p_all_bounds(votes, np.array([3.0, 1.0]))]
-    [[0.38], [0.62]]
+    >>> [bound.astype(float).round(3).tolist() for bound in p_all_bounds(votes, np.array([3.0, 1.0]))]
+    [[0.375], [0.625]]
     """
     votes, rest = np.zeros((len(probabilities), 2)), np.zeros(len(probabilities))
     # Member by member, so that the sums do not depend on how many cells there are.
