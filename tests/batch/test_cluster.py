@@ -57,7 +57,7 @@ def alone(many: Path, tmp_path: Path, params: ScoreParams) -> dict[str, bytes]:
 @pytest.fixture
 def address() -> Iterator[str]:
     """A cluster in this process: two workers of two threads, which share the fixture's networks."""
-    options = {"n_workers": 2, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 2, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with distributed.LocalCluster(protocol="tcp", host="127.0.0.1", **options) as local:
         yield local.scheduler_address
     cluster._scorer.cache_clear()
