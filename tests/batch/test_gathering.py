@@ -82,10 +82,17 @@ def test_each_plane_gets_its_own(planes: list[list[int]], threads: int, batch_si
 
 def test_planes_of_few_cells_share_their_batches() -> None:
     inner = Noting()
-    ask(GatheringEngine(inner, 8), [[k, k + 1, k + 2] for k in range(64)], threads=8)
-    sizes = [n for n, _ in inner.batches if n]
-    assert sum(sizes) == 3 * 64
-    assert np.mean(sizes) > 6  # of three alone, the engine would see three at a time
+    engine, together = GatheringEngine(inner, 8), threading.Barrier(8, timeout=20)
+
+    def score(k: int) -> None:
+        with engine.plane():
+            together.wait()
+            engine.predict(crops_of([k, k + 1, k + 2]))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(score, range(64)))
+    # 24 cells come together, three batches; of three alone, the engine would see three at a time.
+    assert [n for n, _ in inner.batches] == [8] * 24
 
 
 def test_a_full_batch_does_not_wait_for_a_slow_plane() -> None:
