@@ -184,7 +184,7 @@ def test_help_names_every_option_with_its_default(capsys: pytest.CaptureFixture[
         assert option in text
     for option in ("--engine", "--device", "--samples CSV", "--overwrite", "--format csv,parquet", "--out DIR"):
         assert option in text
-    assert "(default: kappa)" in text
+    assert "(default: auto)" in text
     assert "(default: lite)" in text
     assert "--segmentation NAME|PATH" in text
     assert "(default: learned)" in text

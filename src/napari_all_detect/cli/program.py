@@ -58,6 +58,8 @@ def run() -> None:
     # What TensorFlow says of itself as it starts, and of graphs that it traces, is no concern of who scores smears.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)
+    # An interrupted run leaves its workers' semaphores to Python's tracker of resources, which clears and reports them.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
