@@ -16,10 +16,10 @@ from napari_all_detect.params import ScoreParams
 
 PLANES = """
 import contextlib, json, sys, time
-from napari_all_detect import pipeline
+from napari_all_detect.pipeline import scorer
 from napari_all_detect.cli import main
 from benchmarks.cells import NoNetworks
-pipeline.open_engine = lambda bundle, params: NoNetworks(len(bundle.manifest.members))
+scorer.open_engine = lambda bundle, params: NoNetworks(len(bundle.manifest.members))
 began = time.perf_counter()
 with contextlib.redirect_stdout(sys.stderr):
     status = main(sys.argv[1:])

@@ -87,8 +87,8 @@ def duo_bundle(tmp_path_factory: pytest.TempPathFactory, make_bundle: MakeBundle
 @pytest.fixture
 def reuse_engines(monkeypatch: pytest.MonkeyPatch, engines: dict[Any, Any]) -> None:
     """Build the networks of a bundle once, however often a test scores with it."""
-    from napari_all_detect import pipeline
     from napari_all_detect.engines import open_engine
+    from napari_all_detect.pipeline import scorer
 
     def reuse(bundle: Any, params: Any) -> Any:
         key = bundle.digest, params.engine, params.precision, params.device, params.batch_size
@@ -96,7 +96,7 @@ def reuse_engines(monkeypatch: pytest.MonkeyPatch, engines: dict[Any, Any]) -> N
             engines[key] = open_engine(bundle, params)
         return engines[key]
 
-    monkeypatch.setattr(pipeline, "open_engine", reuse)
+    monkeypatch.setattr(scorer, "open_engine", reuse)
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_all_detect import pipeline
 from napari_all_detect.batch import score_batch
 from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
+from napari_all_detect.pipeline import scorer
 
 FORMATS = ("csv", "parquet", "h5ad", "geojson")
 
@@ -59,7 +59,7 @@ def main(bundle: str, images: str, folder: str, kills: str) -> None:
     import anndata  # noqa: F401 - loaded once, not in each fork: most moments would fall into that
     import pyarrow.parquet  # noqa: F401
 
-    pipeline.open_engine = lambda bundle, params: MeanColour()  # type: ignore[assignment,return-value]
+    scorer.open_engine = lambda bundle, params: MeanColour()  # type: ignore[assignment,return-value]
     began = time.perf_counter()
     run_and_kill(bundle, Path(images), Path(folder, "whole"), None)
     seconds = time.perf_counter() - began

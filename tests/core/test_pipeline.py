@@ -300,7 +300,7 @@ def test_members_without_any_weight_are_refused_before_they_are_built(
 
     bundle = changed_copy(duo_bundle, tmp_path / "b", worthless)
     assert len(score_image(rgb, bundle=bundle, weighting="equal").table) > 0
-    monkeypatch.setattr("napari_all_detect.pipeline.open_engine", lambda *_: pytest.fail("networks were built"))
+    monkeypatch.setattr("napari_all_detect.pipeline.scorer.open_engine", lambda *_: pytest.fail("networks were built"))
     with pytest.raises(BundleError, match="no member's kappa is above 0"):
         open_scorer(ScoreParams(bundle=bundle))
 

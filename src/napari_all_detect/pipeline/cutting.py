@@ -1,0 +1,165 @@
+"""The first half of the road: the cells of a plane, found and cut out."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_all_detect.bundle import Crop
+from napari_all_detect.crops import crop_scale
+from napari_all_detect.errors import InputError
+from napari_all_detect.labelled import LabelImage, check_range
+from napari_all_detect.params import ScoreParams
+from napari_all_detect.segmentation import find_in_view, segment_cells
+from napari_all_detect.sources import RgbPlane, TiledPlane
+from napari_all_detect.tiling import TiledCells, WholeCells, find_tiled, given_tiled
+
+__all__ = ["CutCells", "PlaneInput", "cut_cells", "find_cells"]
+
+
+@dataclass(frozen=True)
+class PlaneInput:
+    """A plane's pixels, and what is known of them.
+
+    Attributes
+    ----------
+    pixels : RgbPlane or TiledPlane
+        A plane that is read by parts is segmented and cut in tiles, with the same results.
+    image, plane : str
+        The names in the tables.
+    labels : (H, W) integer, or what reads it, optional
+        Cells that somebody else found; None finds them here.
+    pixel_size_um : float, optional
+        As the file says.
+    well, field : str
+        Where the image lies on a plate; empty if it lies on none.
+    nuclei : (H, W) array, optional
+        Not 0 where the nuclei of `labels` are; None if nobody looked for them.
+    """
+
+    pixels: RgbPlane | TiledPlane
+    image: str = "image"
+    plane: str = "0"
+    labels: LabelImage | None = None
+    pixel_size_um: float | None = None
+    well: str = ""
+    field: str = ""
+    nuclei: NDArray[np.integer | np.bool_] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CutCells:
+    """The cells of a plane, found and cut out, not scored yet.
+
+    Attributes
+    ----------
+    labels, nuclei
+        As in `ScoredImage`.
+    crops : (N, s, s, 3) uint8
+    geometry : dict of arrays
+        By `table.geometry`.
+    scale : float
+        By which the plane was rescaled before the crops were cut.
+    names : dict of str
+        Image, plane, well and field, as in the tables.
+    pixel_size_um : float or None
+    notes : str
+        What was done to the pixels when they were read.
+    """
+
+    labels: LabelImage
+    nuclei: LabelImage | None
+    crops: NDArray[np.uint8]
+    geometry: dict[str, Any]
+    scale: float
+    names: dict[str, str]
+    pixel_size_um: float | None
+    notes: str
+
+
+def cut_cells(given: PlaneInput, params: ScoreParams, crop: Crop) -> CutCells:
+    """Find the cells of one plane and cut them out, at the scale that a bundle's `crop` asks for.
+
+    Raises
+    ------
+    InputError
+        As by `score_plane`.
+    """
+    pixel_size_um = given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um
+    cells = _cells(given, params, pixel_size_um)
+    geometry = cells.measure(pixel_size_um)
+    scale = crop_scale(
+        params.rescale,
+        pixel_size_um=pixel_size_um,
+        diameters_px=geometry["diameter_px"],
+        bundle_pixel_size_um=crop.pixel_size_um,
+        bundle_diameter_px=crop.cell_diameter_px,
+    )
+    names = {"image": given.image, "plane": given.plane, "well": given.well, "field": given.field}
+    notes = ";".join((*given.pixels.notes, *cells.notes))
+    return CutCells(
+        cells.labels, cells.nuclei, cells.cut(crop.size, scale), geometry, scale, names, pixel_size_um, notes
+    )
+
+
+def _cells(given: PlaneInput, params: ScoreParams, pixel_size_um: float | None) -> WholeCells | TiledCells:
+    """Return the plane's cells, found here unless given."""
+    if not isinstance(given.pixels, TiledPlane):
+        return WholeCells(given.pixels.rgb, *find_cells(given, params))
+    if given.labels is not None:
+        _check_labels(given.labels, given.pixels.shape)
+        return given_tiled(given.pixels, given.labels, given.nuclei)
+    find = partial(find_in_view, params.segmentation, pixel_size_um, params.device, params.engine)
+    return find_tiled(given.pixels, find)
+
+
+def find_cells(given: PlaneInput, params: ScoreParams) -> tuple[NDArray[np.int32], NDArray[np.int32] | None]:
+    """Find the cells of one plane, as scoring does, or check those that are given.
+
+    Parameters
+    ----------
+    given : PlaneInput
+    params : ScoreParams
+
+    Returns
+    -------
+    labels : (H, W) int32
+    nuclei : (H, W) int32 or None
+        The same numbers where the nuclei are, if they were looked for.
+
+    Raises
+    ------
+    InputError
+        If the labels given are not a label image of this plane.
+    """
+    rgb = given.pixels.rgb
+    if given.labels is None:
+        return segment_cells(
+            rgb,
+            params.segmentation,
+            pixel_size_um=given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um,
+            device=params.device,
+            engine=params.engine,
+            nuclei=True,
+        )
+    _check_labels(given.labels, given.pixels.shape)
+    labels = _in_range(np.asarray(given.labels))
+    # A cell may have been redrawn since: its nucleus is what of it still lies within.
+    nuclei = None if given.nuclei is None else np.where(np.asarray(given.nuclei) > 0, labels, 0)
+    return labels, nuclei
+
+
+def _check_labels(labels: LabelImage, shape: tuple[int, ...]) -> None:
+    """Raise unless labels are of an image of this shape."""
+    if labels.shape != shape:
+        raise InputError(f"the labels' shape is {labels.shape}, the image's {shape}; expected the same")
+    if labels.dtype.kind not in "iub":
+        raise InputError(f"labels are {labels.dtype}; expected whole numbers, 0 for background")
+
+
+def _in_range(labels: NDArray[np.integer]) -> NDArray[np.int32]:
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    check_range(low, high)
+    return labels.astype(np.int32)

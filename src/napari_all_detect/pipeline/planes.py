@@ -1,0 +1,78 @@
+"""The whole road, for a plane and for an array."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_all_detect.engines import Progress
+from napari_all_detect.params import ScoreParams
+from napari_all_detect.pipeline.cutting import PlaneInput, cut_cells
+from napari_all_detect.pipeline.scorer import Scorer, kept_scorer
+from napari_all_detect.pipeline.scoring import ScoredImage, score_cells
+from napari_all_detect.sources import as_rgb
+
+__all__ = ["score_image", "score_plane"]
+
+
+def score_plane(scorer: Scorer, given: PlaneInput, progress: Progress | None = None) -> ScoredImage:
+    """Find the cells of one plane, score them and tabulate.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    given : PlaneInput
+    progress : callable, optional
+        Is told after each batch how many more cells are scored.
+
+    Raises
+    ------
+    InputError
+        If the labels given are not a label image of this plane, or rescaling would not fit into memory.
+    """
+    return score_cells(scorer, cut_cells(given, scorer.params, scorer.bundle.manifest.crop), progress)
+
+
+def score_image(
+    image: ArrayLike,
+    labels: NDArray[np.integer] | None = None,
+    bundle: str = "lite",
+    **options: Any,
+) -> ScoredImage:
+    """Score every white cell of an image.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 or like
+        A stained smear. Grey and RGBA images, 16-bit and float values are converted as for files.
+    labels : (H, W) integer, optional
+        Cells found elsewhere; used as they are.
+    bundle : str
+        Name or path of a model bundle.
+    **options
+        Other fields of `ScoreParams`, for instance `weighting="equal"` or `pixel_size_um=0.25`.
+
+    Returns
+    -------
+    scored : ScoredImage
+
+    Raises
+    ------
+    InputError
+        If the image or the labels can't be used.
+    BundleError
+        If the bundle is unknown or damaged.
+    ParameterError
+        If an option lies outside its range.
+
+    Examples
+    --------
+    >>> from napari_all_detect.samples import draw_smear
+    >>> scored = score_image(draw_smear((224, 224), n_cells=4, seed=3).rgb)
+    >>> scored.crops.shape[1:], scored.member_probabilities.shape[1:]
+    ((56, 56, 3), (5, 2))
+    >>> bool(scored.table["p_all"].between(0, 1).all())
+    True
+    """
+    params = ScoreParams(bundle=str(bundle), **options)
+    return score_plane(kept_scorer(params), PlaneInput(as_rgb(image), labels=labels))
