@@ -18,11 +18,12 @@ from all_detect_training.augment import augment, jitter_stain, random_transforms
 from all_detect_training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from all_detect_training.dataset import Cells
 from all_detect_training.metrics import member_figures
-from all_detect_training.predicting import predict_p_all, ran_out_of_memory
+from all_detect_training.predicting import predict_p_all
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.sampling import oversample
 from all_detect_training.starting import Trunks, compiled_network, trunk_weights
 from all_detect_training.weights import round_to_half, save_half_precision
+from napari_all_detect.engines.keras_program import ran_out_of_memory
 from napari_all_detect.errors import OutputError
 from napari_all_detect.networks import ARCHITECTURES, build_network, preprocess
 from napari_all_detect.stain import normalise_stain

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from all_detect_training.presets import MemberSpec
+from napari_all_detect.engines.keras_program import ran_out_of_memory
 from napari_all_detect.networks import ARCHITECTURES, preprocess
 
-__all__ = ["predict_p_all", "ran_out_of_memory"]
+__all__ = ["predict_p_all"]
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,3 @@ def predict_p_all(
         p_all.append(keras.ops.convert_to_numpy(keras.ops.softmax(logits))[:, 1])
         done += batch_size
     return np.concatenate(p_all).astype(np.float32)
-
-
-def ran_out_of_memory(error: Exception) -> bool:
-    """Return whether an error is a backend's way of saying so; each has a class of its own."""
-    text = str(error)
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
