@@ -512,12 +512,16 @@ def test_a_turned_plane_gives_turned_cells(
 @both_methods
 @pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
 def test_a_turned_plane_of_large_cells_gives_turned_cells(method: str, move: Callable[[NDArray], NDArray]) -> None:
-    """Dice: 0.92 here and 0.98 to 1 in other fields; 0.99 to 1. Reduced images begin at the plane's first corner."""
-    facts = {"stain": "giemsa", "seed": 5, "touching": 0.3, "diameter": 100, "n_cells": 7}
-    cells, _ = found(method, **facts)
-    turned, _ = segmented(method, move(field(**facts).rgb))
-    assert turned.max() == cells.max()
-    assert dice(turned > 0, move(cells) > 0) > 0.9
+    """Mean Dice of 4 fields: 0.99; 0.98 to 0.99. Least: 0.98; 0.92, as planes are reduced from their first corner."""
+    alike = []
+    for seed in range(5, 9):
+        facts = {"stain": "giemsa", "seed": seed, "touching": 0.3, "diameter": 100, "n_cells": 7}
+        cells, _ = found(method, **facts)
+        turned, _ = segmented(method, move(field(**facts).rgb))
+        assert turned.max() == cells.max()
+        alike.append(dice(turned > 0, move(cells) > 0))
+    assert np.mean(alike) > 0.97
+    assert min(alike) > 0.9
 
 
 @both_methods
