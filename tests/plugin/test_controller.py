@@ -12,11 +12,12 @@ from PIL import Image as Picture
 
 from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
 from napari_all_detect._napari import process as process_module
-from napari_all_detect._napari.controller import Controller, Task
+from napari_all_detect._napari.controller import Controller
 from napari_all_detect._napari.exporting import Exported, export, smear_of
 from napari_all_detect._napari.layer_link import results_of
 from napari_all_detect._napari.process import ScoringProcess
 from napari_all_detect._napari.reading import read_zarr
+from napari_all_detect._napari.task import Task
 from napari_all_detect.cli import main
 from napari_all_detect.params import ReadParams
 

@@ -3,9 +3,9 @@ import pytest
 
 from napari_all_detect import ScoreParams, draw_smear
 from napari_all_detect._napari.background import ask_in_background
-from napari_all_detect._napari.controller import Task
 from napari_all_detect._napari.heatmap import overlaid, placed_crop
 from napari_all_detect._napari.layer_link import results_of
+from napari_all_detect._napari.task import Task
 
 
 def test_the_heat_of_a_scored_cell_comes_from_the_process(viewer, controller, process, loop):

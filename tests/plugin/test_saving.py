@@ -8,9 +8,9 @@ import pytest
 from napari.layers import Labels
 
 from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
-from napari_all_detect._napari.controller import Task
 from napari_all_detect._napari.layer_link import results_of
 from napari_all_detect._napari.reading import get_reader
+from napari_all_detect._napari.task import Task
 from napari_all_detect._napari.writing import write_cells, write_smear
 from napari_all_detect.cli import main
 from napari_all_detect.errors import InputError

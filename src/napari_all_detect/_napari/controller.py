@@ -3,29 +3,27 @@
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels
-from napari.utils.notifications import show_error, show_info, show_warning
+from napari.layers import Labels
+from napari.utils.notifications import show_error
 from psygnal import Signal
 
-from napari_all_detect._napari.axes import Layout, cells_shape, layout_of, placed_like
+from napari_all_detect._napari.axes import placed_like
 from napari_all_detect._napari.keeping import Kept
 from napari_all_detect._napari.layer_link import LAYOUT_KEY, attach, outline_px
 from napari_all_detect._napari.messages import Found, Opened, Predicted, ScoredPart
-from napari_all_detect._napari.planes import NUCLEI_KEY, LayerPlane, layer_planes
+from napari_all_detect._napari.planes import NUCLEI_KEY, LayerPlane, computed, layer_planes
 from napari_all_detect._napari.process import CANCELLED, ProcessEndedError, ScoringProcess
-from napari_all_detect._napari.progress import IDLE, RunClock, RunState
+from napari_all_detect._napari.progress import IDLE, CellCount, RunState
 from napari_all_detect._napari.results import CellResults, joined
-from napari_all_detect.bundle import load_bundle
-from napari_all_detect.errors import AllDetectError, InputError
-from napari_all_detect.params import ScoreParams
+from napari_all_detect._napari.task import FOUND_IN_KEY, Job, Outcome, Task, no_cell, warn_of_others
+from napari_all_detect.errors import AllDetectError
 from napari_all_detect.pipeline import PlaneInput
 
-__all__ = ["CallSoon", "Controller", "Task"]
+__all__ = ["CallSoon", "Controller"]
 
 CallSoon = Callable[[Callable[[], None]], None]
 """Has a function called in the viewer's thread, soon."""
@@ -33,67 +31,6 @@ CallSoon = Callable[[Callable[[], None]], None]
 STOP_AFTER_S = 0.7
 """So long does the process have to stop by itself, which keeps its networks loaded, before it is ended."""
 LOOK_EVERY_S = 0.1
-FOUND_IN_KEY = "all_detect_found_in"
-"""In a labels layer's metadata: the image layer that the cells were found in, its identity and name."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a button was pressed for.
-
-    Attributes
-    ----------
-    image : napari.layers.Image
-    labels : napari.layers.Labels or None
-        None finds the cells.
-    params : ScoreParams
-    at : tuple of int or None
-        The plane of a stack, on the leading axes of its labels; None takes all.
-    channel_axis : int or None
-        Of a grey image of three channels; None finds it.
-    """
-
-    image: Image
-    labels: Labels | None
-    params: ScoreParams
-    at: tuple[int, ...] | None = None
-    channel_axis: int | None = None
-
-    def layout(self) -> Layout:
-        """Return how the image is read.
-
-        Raises
-        ------
-        InputError
-            If it is grey, or has no such level or channels.
-        BundleError
-            If the level is to suit a bundle that is unknown or damaged.
-        """
-        reading = self.params.reading
-        wanted = load_bundle(self.params.bundle).manifest.crop.pixel_size_um if reading.level == "auto" else None
-        return layout_of(self.image, reading, self.channel_axis, wanted)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A task that was found to be possible."""
-
-    task: Task
-    layout: Layout
-    planes: list[LayerPlane]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return cells_shape(self.task.image, self.layout)
-
-
-@dataclass
-class _Outcome:
-    """What the working thread has got so far."""
-
-    opened: Opened | None = None
-    parts: list[tuple[tuple[int, ...], Any]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
 
 
 class Controller:
@@ -160,18 +97,16 @@ class Controller:
             self._thread.join(seconds)
         return self._thread is None or not self._thread.is_alive()
 
-    def _begin(
-        self, task: Task, work: Callable[[_Job, _Outcome], None], finish: Callable[[_Job, _Outcome], str]
-    ) -> bool:
+    def _begin(self, task: Task, work: Callable[[Job, Outcome], None], finish: Callable[[Job, Outcome], str]) -> bool:
         if self.state.busy:
             return False
         try:
             layout = task.layout()
-            job = _Job(task, layout, layer_planes(task.image, layout, task.labels, task.at))
+            job = Job(task, layout, layer_planes(task.image, layout, task.labels, task.at))
         except AllDetectError as error:
             show_error(str(error))
             return False
-        _warn_of_others(task)
+        warn_of_others(task)
         self._cancelled.clear()
         self._number = self.process.number()
         self._tell(RunState(True, "Starting"))
@@ -181,8 +116,8 @@ class Controller:
 
     # In the working thread
 
-    def _work(self, work: Callable[[_Job, _Outcome], None], finish: Callable[[_Job, _Outcome], str], job: _Job) -> None:
-        outcome = _Outcome()
+    def _work(self, work: Callable[[Job, Outcome], None], finish: Callable[[Job, Outcome], str], job: Job) -> None:
+        outcome = Outcome()
         try:
             work(job, outcome)
         except AllDetectError as error:
@@ -193,7 +128,7 @@ class Controller:
             outcome.problems.append(f"an error in napari-all-detect: {type(error).__name__}: {error}; please report it")
         self._call_soon(partial(self._finish, finish, job, outcome))
 
-    def _segment_planes(self, job: _Job, outcome: _Outcome) -> None:
+    def _segment_planes(self, job: Job, outcome: Outcome) -> None:
         def segment(plane: LayerPlane, where: str) -> None:
             cold = "" if self.process.running else " (a network is loaded first, which takes some seconds)"
             self._say(f"{where}Finding cells{cold}")
@@ -201,12 +136,12 @@ class Controller:
 
         self._each_plane(job, outcome, segment)
 
-    def _score_planes(self, job: _Job, outcome: _Outcome) -> None:
+    def _score_planes(self, job: Job, outcome: Outcome) -> None:
         params, cold = job.task.params, not self.process.running
-        once = ": some 15 seconds the first time, none later" if cold else ""
+        once = ": some seconds the first time, up to half a minute with a new bundle; none later" if cold else ""
         self._say(f"Loading the networks of {params.bundle}{once}")
         outcome.opened = self._ask("open", params, job.task.labels is None)
-        count = _Count(len(job.planes))
+        count = CellCount(len(job.planes))
 
         def score(plane: LayerPlane, where: str) -> None:
             self._say(f"{where}Finding cells" if job.task.labels is None else f"{where}Cutting out cells")
@@ -232,7 +167,7 @@ class Controller:
 
         self._each_plane(job, outcome, score)
 
-    def _each_plane(self, job: _Job, outcome: _Outcome, work: Callable[[LayerPlane, str], None]) -> None:
+    def _each_plane(self, job: Job, outcome: Outcome, work: Callable[[LayerPlane, str], None]) -> None:
         """Do the work for each plane until it is cancelled; what fails is noted, and the rest goes on."""
         for k, plane in enumerate(job.planes):
             if self._cancelled.is_set():
@@ -249,7 +184,7 @@ class Controller:
     def _read(self, plane: LayerPlane) -> PlaneInput:
         """Compute a layer's pixels; what computes them can't be stopped, but needn't be waited for when cancelled."""
         read: list[PlaneInput | AllDetectError] = []
-        reading = threading.Thread(target=lambda: read.append(_computed(plane)), daemon=True)
+        reading = threading.Thread(target=lambda: read.append(computed(plane)), daemon=True)
         reading.start()
         while reading.is_alive():
             reading.join(LOOK_EVERY_S)
@@ -274,7 +209,7 @@ class Controller:
             self.state = state
             self.state_changed.emit(state)
 
-    def _finish(self, finish: Callable[[_Job, _Outcome], str], job: _Job, outcome: _Outcome) -> None:
+    def _finish(self, finish: Callable[[Job, Outcome], str], job: Job, outcome: Outcome) -> None:
         if self._closed:
             return
         self.opened = outcome.opened or self.opened
@@ -284,7 +219,7 @@ class Controller:
             more = f" ({len(outcome.problems) - 1} more)" if len(outcome.problems) > 1 else ""
             show_error(outcome.problems[0] + more)
 
-    def _add_cells(self, job: _Job, outcome: _Outcome) -> str:
+    def _add_cells(self, job: Job, outcome: Outcome) -> str:
         labels, nuclei = np.zeros(job.shape, np.int32), np.zeros(job.shape, bool)
         for index, found in outcome.parts:
             labels[index] = found.labels
@@ -292,16 +227,16 @@ class Controller:
                 nuclei[index] = found.nuclei > 0
         n = sum(int(found.labels.max(initial=0)) for _, found in outcome.parts)
         if n == 0:
-            return _no_cell(job.task)
+            return no_cell(job.task)
         looked_for = all(found.nuclei is not None for _, found in outcome.parts)
         self.segmented.emit(self._add_labels(job, labels, nuclei if looked_for else None))
         return f"{n} cells found"
 
-    def _add_scores(self, job: _Job, outcome: _Outcome) -> str:
+    def _add_scores(self, job: Job, outcome: Outcome) -> str:
         labels, rows = joined(outcome.parts, job.shape)
         found = sum(part.found for _, part in outcome.parts)
         if found == 0 or outcome.opened is None:
-            return _no_cell(job.task)
+            return no_cell(job.task)
         # A stack's own labels may repeat from plane to plane; only one plane can be coloured as it is.
         given = job.task.labels
         own = given is not None and given in self.viewer.layers and labels.ndim == given.ndim == 2
@@ -315,7 +250,7 @@ class Controller:
         scored = f"{len(rows.table)} cells" if len(rows.table) == found else f"{len(rows.table)} of {found} cells"
         return f"{scored} scored{text}"
 
-    def _add_labels(self, job: _Job, labels: Any, nuclei: Any | None) -> Labels:
+    def _add_labels(self, job: Job, labels: Any, nuclei: Any | None) -> Labels:
         layer = Labels(labels, name=f"{job.task.image.name} cells", **placed_like(job.task.image, job.layout))
         image = job.task.image
         layer.metadata = {FOUND_IN_KEY: (image.unique_id, image.name)}
@@ -324,55 +259,3 @@ class Controller:
         layer.contour = outline_px(labels)
         self.viewer.add_layer(layer)
         return layer
-
-
-class _Count:
-    """Counts cells over planes, of which those to come are taken to hold as many cells as those so far."""
-
-    def __init__(self, n_planes: int) -> None:
-        self.done = 0
-        self._clock, self._n_planes = RunClock(), n_planes
-        self._begun = self._found = 0
-
-    def begin_plane(self, cells: int) -> None:
-        """Count a plane's cells in."""
-        self._begun, self._found = self._begun + 1, self._found + cells
-
-    @property
-    def total(self) -> int:
-        """Cells of all planes."""
-        return round(self._found / max(self._begun, 1) * self._n_planes)
-
-    def text(self) -> str:
-        """Return how far it is and how long the rest takes."""
-        return self._clock.text(self.done, self.total)
-
-
-def _warn_of_others(task: Task) -> None:
-    """Say so if labels of the right shape were found in another image: on a second stain of the same field they fit."""
-    found_in = None if task.labels is None else task.labels.metadata.get(FOUND_IN_KEY)
-    if task.labels is not None and found_in is not None and found_in[0] != task.image.unique_id:
-        show_warning(
-            f"labels {task.labels.name!r} were found in {found_in[1]!r} and are used on {task.image.name!r} now. If "
-            "that is a mistake, press Cancel and choose 'Find cells', or labels of this image"
-        )
-
-
-def _computed(plane: LayerPlane) -> PlaneInput | AllDetectError:
-    """Compute a layer's pixels; whatever is raised by what computes them becomes one line."""
-    try:
-        return plane.read()
-    except AllDetectError as error:
-        return error
-    except Exception as error:  # noqa: BLE001 - a layer's array may be anything
-        return InputError(
-            f"the pixels of {plane.image!r} can't be computed ({type(error).__name__}: {error}); open the image again"
-        )
-
-
-def _no_cell(task: Task) -> str:
-    show_info(
-        f"No white cell in {task.image.name!r}. If you see some: give the cell diameter (Advanced), or draw them in a "
-        "labels layer and choose it under Cells"
-    )
-    return "No white cell found"

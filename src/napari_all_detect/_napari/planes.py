@@ -14,7 +14,7 @@ from napari_all_detect.params import ReadParams
 from napari_all_detect.pipeline import PlaneInput
 from napari_all_detect.sources import Plane, as_rgb, find_images, open_planes
 
-__all__ = ["NUCLEI_KEY", "LayerPlane", "layer_planes"]
+__all__ = ["NUCLEI_KEY", "LayerPlane", "computed", "layer_planes"]
 
 NUCLEI_KEY = "all_detect_nuclei"
 """In a labels layer's metadata: where the nuclei are, if they were looked for."""
@@ -168,3 +168,15 @@ def _planes_of_file(image: Any, reading: ReadParams) -> list[Plane]:
 
 def _unread() -> NoReturn:
     raise NotImplementedError
+
+
+def computed(plane: LayerPlane) -> PlaneInput | AllDetectError:
+    """Compute a layer's pixels; whatever is raised by what computes them becomes one line."""
+    try:
+        return plane.read()
+    except AllDetectError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - a layer's array may be anything
+        return InputError(
+            f"the pixels of {plane.image!r} can't be computed ({type(error).__name__}: {error}); open the image again"
+        )

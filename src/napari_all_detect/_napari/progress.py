@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["IDLE", "RunClock", "RunState"]
+__all__ = ["IDLE", "CellCount", "RunClock", "RunState"]
 
 LEAST_SECONDS = 2.0
 """An estimate from less time than this would jump about."""
@@ -48,6 +48,28 @@ class RunClock:
         if elapsed < LEAST_SECONDS or cells <= 0 or done >= total:
             return text
         return f"{text}, about {_duration(elapsed / cells * (total - done))} left"
+
+
+class CellCount:
+    """Counts cells over planes, of which those to come are taken to hold as many cells as those so far."""
+
+    def __init__(self, n_planes: int) -> None:
+        self.done = 0
+        self._clock, self._n_planes = RunClock(), n_planes
+        self._begun = self._found = 0
+
+    def begin_plane(self, cells: int) -> None:
+        """Count a plane's cells in."""
+        self._begun, self._found = self._begun + 1, self._found + cells
+
+    @property
+    def total(self) -> int:
+        """Cells of all planes."""
+        return round(self._found / max(self._begun, 1) * self._n_planes)
+
+    def text(self) -> str:
+        """Return how far it is and how long the rest takes."""
+        return self._clock.text(self.done, self.total)
 
 
 def _duration(seconds: float) -> str:

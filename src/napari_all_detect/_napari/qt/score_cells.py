@@ -27,7 +27,7 @@ from superqt import QCollapsible
 from napari_all_detect._napari.axes import is_smear
 from napari_all_detect._napari.bundles import bundle_choices, card_text
 from napari_all_detect._napari.colours import COLOURINGS
-from napari_all_detect._napari.controller import Controller, Task
+from napari_all_detect._napari.controller import Controller
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import results_of
 from napari_all_detect._napari.progress import RunState
@@ -41,6 +41,7 @@ from napari_all_detect._napari.qt.layout import button, column, note, row
 from napari_all_detect._napari.qt.summary_plot import SummaryPlot
 from napari_all_detect._napari.settings import plugin_settings
 from napari_all_detect._napari.shared_process import borrow, give_back
+from napari_all_detect._napari.task import Task
 from napari_all_detect._napari.viewers import unwrapped
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.export.report import RESEARCH_USE

@@ -1,0 +1,96 @@
+"""What a button was pressed for, and what became of it. No Qt."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari.layers import Image, Labels
+from napari.utils.notifications import show_info, show_warning
+
+from napari_all_detect._napari.axes import Layout, cells_shape, layout_of
+from napari_all_detect._napari.messages import Opened
+from napari_all_detect._napari.planes import LayerPlane
+from napari_all_detect.bundle import load_bundle
+from napari_all_detect.params import ScoreParams
+
+__all__ = ["FOUND_IN_KEY", "Job", "Outcome", "Task", "no_cell", "warn_of_others"]
+
+FOUND_IN_KEY = "all_detect_found_in"
+"""In a labels layer's metadata: the image layer that the cells were found in, its identity and name."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a button was pressed for.
+
+    Attributes
+    ----------
+    image : napari.layers.Image
+    labels : napari.layers.Labels or None
+        None finds the cells.
+    params : ScoreParams
+    at : tuple of int or None
+        The plane of a stack, on the leading axes of its labels; None takes all.
+    channel_axis : int or None
+        Of a grey image of three channels; None finds it.
+    """
+
+    image: Image
+    labels: Labels | None
+    params: ScoreParams
+    at: tuple[int, ...] | None = None
+    channel_axis: int | None = None
+
+    def layout(self) -> Layout:
+        """Return how the image is read.
+
+        Raises
+        ------
+        InputError
+            If it is grey, or has no such level or channels.
+        BundleError
+            If the level is to suit a bundle that is unknown or damaged.
+        """
+        reading = self.params.reading
+        wanted = load_bundle(self.params.bundle).manifest.crop.pixel_size_um if reading.level == "auto" else None
+        return layout_of(self.image, reading, self.channel_axis, wanted)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task that was found to be possible."""
+
+    task: Task
+    layout: Layout
+    planes: list[LayerPlane]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the labels of all planes."""
+        return cells_shape(self.task.image, self.layout)
+
+
+@dataclass
+class Outcome:
+    """What the working thread has got so far."""
+
+    opened: Opened | None = None
+    parts: list[tuple[tuple[int, ...], Any]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def warn_of_others(task: Task) -> None:
+    """Say so if labels of the right shape were found in another image: on a second stain of the same field they fit."""
+    found_in = None if task.labels is None else task.labels.metadata.get(FOUND_IN_KEY)
+    if task.labels is not None and found_in is not None and found_in[0] != task.image.unique_id:
+        show_warning(
+            f"labels {task.labels.name!r} were found in {found_in[1]!r} and are used on {task.image.name!r} now. If "
+            "that is a mistake, press Cancel and choose 'Find cells', or labels of this image"
+        )
+
+
+def no_cell(task: Task) -> str:
+    show_info(
+        f"No white cell in {task.image.name!r}. If you see some: give the cell diameter (Advanced), or draw them in a "
+        "labels layer and choose it under Cells"
+    )
+    return "No white cell found"
