@@ -9,11 +9,11 @@ from scipy import ndimage as ndi
 from skimage.filters import threshold_otsu
 
 from napari_all_detect.segmentation.grid import stretch
+from napari_all_detect.segmentation.instances import HALF
 from napari_all_detect.segmentation.light import chromatin, empty_field
 
 __all__ = ["find_dark_nuclei", "find_nuclei"]
 
-HALF = 128
 SURELY_NOT, SURELY = 60, 200
 """Bytes of the map between which a pixel's own chromatin decides. Where the map ends halfway between nucleus and
 cytoplasm the true outline lies within a pixel of the map, which is several of the plane's where cells are large."""
