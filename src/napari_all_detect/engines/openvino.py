@@ -14,12 +14,12 @@ from napari_all_detect.bundle import Bundle
 from napari_all_detect.engines.base import Progress
 from napari_all_detect.engines.openvino_cache import read_networks
 from napari_all_detect.engines.openvino_int8 import read_quantised
-from napari_all_detect.engines.openvino_runtime import computes_in_bf16, engine_name, import_openvino
+from napari_all_detect.engines.openvino_runtime import compile_network, computes_in_bf16, engine_name
 from napari_all_detect.engines.precision import in_each
 
 __all__ = ["OpenVinoEngine", "n_threads"]
 
-CELLS_AHEAD = 32
+CELLS_AHEAD = 16
 """Cells that are queued at once, for each thread."""
 
 
@@ -63,18 +63,19 @@ class OpenVinoEngine:
     def predict(
         self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
     ) -> NDArray[np.float32]:
-        """Return the members' probabilities: see `Engine`. Progress is told of each cell."""
+        """Return the members' probabilities: see `Engine`. Progress is told of each cell's worth of work."""
         asked = self._members if members is None else [self._members[k] for k in members]
         probabilities = np.empty((len(crops), len(asked), 2), np.float32)
 
         def run(task: tuple[int, int]) -> None:
-            cell, k = task
+            k, cell = task
             probabilities[cell, k] = asked[k].predict(crops[cell])
 
         ahead = CELLS_AHEAD * self._threads
         for start in range(0, len(crops), ahead):
             cells = range(start, min(start + ahead, len(crops)))
-            for done, _ in enumerate(self._pool.map(run, product(cells, range(len(asked)))), 1):
+            # Member by member: a member's weights stay in the cores' caches.
+            for done, _ in enumerate(self._pool.map(run, product(range(len(asked)), cells)), 1):
                 if progress is not None and done % len(asked) == 0:
                     progress(1)
         return probabilities
@@ -96,8 +97,7 @@ class _Member:
 
     def __init__(self, network: Any, floats: str, threads: int) -> None:
         network.reshape([1, *list(network.input(0).partial_shape)[1:]])
-        settings = {"INFERENCE_PRECISION_HINT": floats, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
-        compiled = import_openvino().Core().compile_model(network, "CPU", settings)
+        compiled = compile_network(network, floats, threads, streams=threads)
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(threads):
             self._idle.put(compiled.create_infer_request())

@@ -6,7 +6,15 @@ from typing import Any
 
 from napari_all_detect.errors import MissingDependencyError
 
-__all__ = ["computes_in_bf16", "engine_name", "has_openvino", "import_openvino", "openvino_version", "processor"]
+__all__ = [
+    "compile_network",
+    "computes_in_bf16",
+    "engine_name",
+    "has_openvino",
+    "import_openvino",
+    "openvino_version",
+    "processor",
+]
 
 
 def has_openvino() -> bool:
@@ -51,3 +59,19 @@ def processor() -> str:
 def computes_in_bf16() -> bool:
     """Return whether the processor has instructions for bf16."""
     return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def compile_network(network: Any, floats: str, threads: int, streams: int) -> Any:
+    """Compile a network for the processor.
+
+    Parameters
+    ----------
+    network : openvino.Model
+    floats : str
+        What it computes in where it isn't quantised: `f32` or `bf16`.
+    threads, streams : int
+        Threads, and the inferences that they are divided among.
+    """
+    settings = {"INFERENCE_PRECISION_HINT": floats, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams}
+    # Pinned, the first stream of every network, and of every process, stands on the same core while others idle.
+    return import_openvino().Core().compile_model(network, "CPU", {**settings, "ENABLE_CPU_PINNING": False})

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from napari_all_detect.bundle import SegmenterBundle
 from napari_all_detect.engines.openvino import n_threads
 from napari_all_detect.engines.openvino_cache import read_networks
-from napari_all_detect.engines.openvino_runtime import engine_name, import_openvino
+from napari_all_detect.engines.openvino_runtime import compile_network, engine_name
 from napari_all_detect.unet import multiple_of
 
 __all__ = ["OpenVinoMapper"]
@@ -37,8 +37,7 @@ class OpenVinoMapper:
         self.cell_diameter_px = bundle.manifest.network.cell_diameter_px
         self._lock = Lock()
         (network,) = read_networks("segmenter", bundle, [bundle.manifest.name])
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": n_threads(), "NUM_STREAMS": 1}
-        self._request = import_openvino().Core().compile_model(network, "CPU", settings).create_infer_request()
+        self._request = compile_network(network, "f32", n_threads(), streams=1).create_infer_request()
 
     def predict(self, light: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the maps of one image: see `Mapper`."""
