@@ -83,7 +83,7 @@ PRESETS: Mapping[str, FitParams] = MappingProxyType(
         # batch normalisation, takes a lower rate.
         "lite": FitParams(
             members=(
-                MemberSpec("vgg16", 64, "block3_pool", stretch=1.5, rate=0.4),
+                MemberSpec("vgg16", 56, "block3_conv2", stretch=1.5, rate=0.4),
                 MemberSpec("xception", 72, "block4_sepconv2_bn"),
                 MemberSpec("mobilenet", 96, "conv_pw_6_relu"),
                 MemberSpec("inception_resnet_v2", 80, "mixed_5b", stretch=3),
