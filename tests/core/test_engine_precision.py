@@ -1,5 +1,6 @@
 """Tuning, and what `auto` makes of it."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,13 +14,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_all_detect.batch import tuning as batch_tuning
+from napari_all_detect.batch.agreement import agreement_of
 from napari_all_detect.batch.record import differences
 from napari_all_detect.batch.tuning import tune_bundle
 from napari_all_detect.bundle import Bundle, load_bundle
+from napari_all_detect.bundle.manifest import Bf16, parse_manifest
 from napari_all_detect.engines import choice, choose, open_engine
 from napari_all_detect.engines.openvino_cache import networks_of
 from napari_all_detect.engines.openvino_runtime import computes_in_bf16, processor
-from napari_all_detect.engines.precision import Measured, Tuning, fastest_that_agrees, read_tuning, write_tuning
+from napari_all_detect.engines.precision import (
+    Agreement,
+    Measured,
+    Tuning,
+    fastest_that_agrees,
+    read_tuning,
+    write_tuning,
+)
 from napari_all_detect.errors import BundleError, InputError, ParameterError
 from napari_all_detect.params import ScoreParams
 from napari_all_detect.pipeline import open_scorer
@@ -45,7 +55,7 @@ def crops(smear: Callable[..., Crops]) -> Crops:
 
 
 def measured(precision: str, ms: float, agreement: float, expected: float = 1.0) -> Measured:
-    return Measured(precision, ms, agreement, expected, kappa=0.99, largest_change=0.1, mean_change=0.01)
+    return Measured(precision, ms, Agreement(agreement, expected, kappa=0.99, largest_change=0.1, mean_change=0.01))
 
 
 TUNED = Tuning(
@@ -74,7 +84,18 @@ def test_luck_near_a_threshold_does_not_pass_for_agreement(duo: Bundle) -> None:
     small, large = (full + rng.normal(0, sigma, 2001).astype(np.float32) for sigma in (0.0005, 0.05))
     # By luck the same calls: those that changed are put back.
     lucky = np.where((large >= scorer.threshold) == (full >= scorer.threshold), large, full)
-    expected = [batch_tuning._expected_agreement(scorer, p_all, full) for p_all in (full, small, large, lucky)]
+
+    def votes(p_all: NDArray[np.float32]) -> NDArray[np.float32]:
+        p = np.clip(p_all, 0, 1)
+        return np.stack([np.stack([1 - p, p], axis=1)] * len(scorer.members), axis=1)
+
+    mixture = ("bf16",) * len(scorer.members)
+    found = [
+        agreement_of(scorer, {"fp32": votes(full), "bf16": votes(p)}, mixture) for p in (full, small, large, lucky)
+    ]
+    expected = [one.expected for one in found]
+    assert found[2].same_calls < found[3].same_calls == 1
+    assert [one.is_enough for one in found][2:] == [False, False]
     assert expected[0] == 1
     assert expected[1] > 0.999
     assert expected[2] == pytest.approx(((large >= 0.5) == (full >= 0.5)).mean(), abs=0.01)
@@ -103,6 +124,34 @@ def test_auto_is_fp32_unless_tuned_here_and_for_these_calls(duo: Bundle) -> None
         assert choose(duo, replace(ON_CPU, **other)).precision == "fp32"
     assert choose(duo, replace(ON_CPU, engine="keras")).precision == "fp32"
     assert choose(duo, replace(ON_CPU, precision="fp32")).why == "asked for"
+
+
+def test_auto_takes_what_the_bundle_says_of_bf16_where_the_processor_can(
+    duo_bundle: Path, duo: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = json.loads((duo_bundle / "bundle.json").read_text())
+    rounded = {"same_calls": 0.9995, "expected": 0.9991, "kappa": 0.99, "largest_change": 0.03, "mean_change": 0.001}
+    bundle = replace(
+        duo, manifest=duo.manifest.model_copy(update={"bf16": Bf16(precision="fp32,bf16", n=4268, **rounded)})
+    )
+    monkeypatch.setattr(choice, "computes_in_bf16", lambda: True)
+    chosen = choose(bundle, ON_CPU)
+    assert (chosen.precision, chosen.calibration) == ("fp32,bf16", "")
+    assert "99.95% of 4268" in chosen.why
+    assert choose(bundle, replace(ON_CPU, threshold=0.3)).precision == "fp32"
+    assert choose(bundle, replace(ON_CPU, engine="keras")).precision == "fp32"
+    write_tuning(bundle, TUNED)
+    assert choose(bundle, ON_CPU).precision == "fp32,bf16"  # that was another processor
+    write_tuning(bundle, replace(TUNED, processor=processor()))
+    assert choose(bundle, ON_CPU).precision == "int8,fp32"
+    monkeypatch.setattr(choice, "computes_in_bf16", lambda: False)
+    write_tuning(bundle, TUNED)
+    assert choose(bundle, ON_CPU).precision == "fp32"
+
+    for precision, message in (("int8", "precision: String should match"), ("bf16,bf16,bf16", "one for each member")):
+        given = json.dumps(manifest | {"bf16": {"precision": precision, "n": 9, **rounded}})
+        with pytest.raises(BundleError, match=message):
+            parse_manifest(given.encode(), "duo")
 
 
 def test_what_cannot_be_had_is_refused_in_one_line(duo: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,10 +201,10 @@ def test_tuning_measures_and_later_runs_take_it(
     assert any(text.endswith("of 30") for text in told)
     rows = {row.precision: row for row in tuning.measured}
     assert set(rows) >= ({"fp32", "bf16", "int8"} if computes_in_bf16() else {"fp32", "int8"})
-    assert (rows["fp32"].agreement, rows["fp32"].kappa, rows["fp32"].largest_change) == (1, 1, 0)
-    assert 0 < rows["int8"].mean_change <= rows["int8"].largest_change < 0.5
+    assert rows["fp32"].agreement == Agreement(1, 1, 1, 0, 0)
+    assert 0 < rows["int8"].agreement.mean_change <= rows["int8"].agreement.largest_change < 0.5
     best = fastest_that_agrees(tuning)
-    assert best.ms_per_cell == min(row.ms_per_cell for row in tuning.measured if row.agrees)
+    assert best.ms_per_cell == min(row.ms_per_cell for row in tuning.measured if row.agreement.is_enough)
 
     scorer = open_scorer(replace(ON_CPU, bundle=str(duo.folder)))
     assert scorer.choice is not None

@@ -2,16 +2,18 @@ import io
 import json
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from all_detect_training import cli, runs
+from all_detect_training import cli, rounding, runs
 from all_detect_training.commands import fit as fit_command
 from all_detect_training.dataset import Cells
 from all_detect_training.metrics import auc
@@ -19,8 +21,14 @@ from all_detect_training.predicting import predict_p_all
 from all_detect_training.presets import FitParams
 from all_detect_training.splits import split_contiguous
 from all_detect_training.training_set import folder_set
+from napari_all_detect import trust
 from napari_all_detect.bundle import load_bundle
+from napari_all_detect.engines import choose
+from napari_all_detect.engines.openvino_runtime import computes_in_bf16, has_openvino
+from napari_all_detect.ensemble import combine
 from napari_all_detect.networks import build_network
+from napari_all_detect.params import ScoreParams
+from napari_all_detect.pipeline import open_scorer
 from napari_all_detect.samples import draw_smear
 
 pytestmark = [
@@ -293,6 +301,68 @@ def test_export_writes_a_bundle_that_loads_and_says_the_runs_figures(
         assert f"| {name} | {figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}) |" in bundle.card
     value = manifest.metrics["ensembles"]["kappa"]["cell"]["auc"]["value"]
     assert f"2 members; WEN-kappa on {manifest.metrics['cells']} test cells: AUC {value:.3f}" in printed
+
+
+def test_export_finds_out_which_members_may_compute_in_bf16(
+    fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not (has_openvino() and computes_in_bf16()):
+        pytest.skip("needs OpenVINO and a processor that computes in bf16")
+    words = ["export", str(fitted.run), *EXPORT, "--bf16"]
+    assert cli.main([*words, "--out", str(tmp_path / "few")]) == 1
+    assert "expected 1000 at least to judge bf16 by" in capsys.readouterr().err
+    monkeypatch.setattr(rounding, "CELLS", 3)
+    assert cli.main([*words, "--out", str(tmp_path / "out")]) == 0
+    bundle, cells = load_bundle(tmp_path / "out"), Cells.load(fitted.run / "cells.npz")
+    rounded, on_test = bundle.manifest.bf16, bundle.manifest.metrics["trust"]["bf16"]
+    assert rounded is not None
+    side = split_contiguous(cells.image, 0.6, 0.15)
+    assert (rounded.n, on_test["n"]) == ((side == "validation").sum(), (side == "test").sum())
+    assert min(rounded.same_calls, rounded.expected) >= 0.999
+    assert choose(bundle, ScoreParams(device="cpu")).precision == rounded.precision
+    assert "may compute in bf16" in bundle.card
+    assert "--bf16" in bundle.card
+
+    # What the card says of the test cells is what scoring them gives.
+    p_all = {}
+    for precision in ("fp32", rounded.precision):
+        scorer = open_scorer(ScoreParams(bundle=str(tmp_path / "out"), engine="openvino", precision=precision))
+        votes = scorer.engine.predict(cells.crops[side == "test"])
+        p_all[precision] = trust.calibrate(combine(votes, scorer.weights)[:, 1], scorer.temperature)
+    change = np.abs(p_all[rounded.precision] - p_all["fp32"])
+    assert on_test["largest_change"] == pytest.approx(change.max(), abs=1e-4)
+    assert on_test["mean_change"] == pytest.approx(change.mean(), abs=1e-4)
+
+
+def test_as_many_members_compute_in_bf16_as_bear_it(
+    fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["export", str(fitted.run), "--out", str(tmp_path / "out"), *EXPORT]) == 0
+    run, spoilt = runs.load_run(fitted.run), set[int]()
+
+    def engine(precision: str) -> Any:
+        def predict(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+            p = np.linspace(0, 1, 2 * len(crops), dtype=np.float32).reshape(-1, 2)
+            for k in spoilt if precision == "bf16" else ():
+                p[:, k] = 1 - p[:, k]
+            return np.stack([1 - p, p], axis=2)
+
+        return SimpleNamespace(predict=predict)
+
+    opened = rounding.open_scorer
+    monkeypatch.setattr(rounding, "CELLS", 3)
+    monkeypatch.setattr(
+        rounding,
+        "open_scorer",
+        lambda p: replace(opened(p), engine=engine("fp32"), params=replace(p, weighting="equal")),
+    )
+    monkeypatch.setattr(rounding, "open_engine", lambda bundle, p: engine("bf16"))
+    for broken, expected in ((set(), "bf16"), ({0}, "fp32,bf16"), ({1}, "bf16,fp32"), ({0, 1}, None)):
+        spoilt.clear()
+        spoilt.update(broken)
+        found, on_test = rounding.bf16_facts(tmp_path / "out", run)
+        assert (found is None) == (on_test is None) == (expected is None)
+        assert found is None or found["precision"] == expected
 
 
 def test_members_of_the_bundle_predict_what_was_measured(fitted: Fitted, tmp_path: Path, tiny: FitParams) -> None:

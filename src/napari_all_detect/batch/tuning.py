@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_all_detect import trust
+from napari_all_detect.batch.agreement import Votes, agreement_of
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.engines import Engine
 from napari_all_detect.engines.openvino import OpenVinoEngine
 from napari_all_detect.engines.openvino_int8 import quantise
 from napari_all_detect.engines.openvino_runtime import computes_in_bf16, processor
 from napari_all_detect.engines.precision import CELLS, Measured, Tuning, write_tuning
-from napari_all_detect.ensemble import combine
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import PRECISIONS, ScoreParams
 from napari_all_detect.pipeline import PlaneInput, Scorer, cut_cells, open_scorer
@@ -25,12 +24,7 @@ from napari_all_detect.stain import normalise_stain
 
 __all__ = ["tune_bundle"]
 
-NEIGHBOURS = 50
-"""Cells on either side in p_all whose changes could as well have been a cell's own."""
-
 Tell = Callable[[str], None]
-Votes = dict[str, NDArray[np.float32]]
-"""Precision -> (N, M, 2) probabilities."""
 Times = dict[str, NDArray[np.float64]]
 """Precision -> (M,) milliseconds."""
 
@@ -67,7 +61,7 @@ def tune_bundle(bundle: str, inputs: Sequence[str | Path], tell: Tell = lambda t
     crops = _cells(scorer, inputs, tell)
     tell("calibrating int8 networks ...")
     quantise(loaded, crops)
-    votes, ms = Votes(), Times()
+    votes, ms = dict[str, NDArray[np.float32]](), Times()
     for precision in PRECISIONS:
         if precision == "fp32" or precision == "int8" or computes_in_bf16():
             tell(f"scoring {len(crops)} cells in {precision} ...")
@@ -76,7 +70,7 @@ def tune_bundle(bundle: str, inputs: Sequence[str | Path], tell: Tell = lambda t
     measured = [_measured(scorer, votes, ms, (precision,) * len(scorer.members)) for precision in votes]
     mixtures = sorted(product(votes, repeat=len(scorer.members)), key=lambda mixture: _total(ms, mixture))
     rows = (_measured(scorer, votes, ms, mixture) for mixture in mixtures)
-    measured.append(next(row for row in rows if row.agrees))
+    measured.append(next(row for row in rows if row.agreement.is_enough))
     digest = hashlib.sha256(crops.tobytes()).hexdigest()
     tuning = Tuning(processor(), len(crops), digest, tuple(measured))
     write_tuning(loaded, tuning)
@@ -110,50 +104,9 @@ def _timed(engine: Engine, crops: NDArray[np.uint8], n: int) -> tuple[NDArray[np
 
 def _measured(scorer: Scorer, votes: Votes, ms: Times, mixture: Sequence[str]) -> Measured:
     """Return how an ensemble with a precision for each member compares with fp32."""
-    full = _p_all(scorer, votes["fp32"])
-    p_all = _p_all(scorer, np.stack([votes[precision][:, k] for k, precision in enumerate(mixture)], axis=1))
-    calls, full_calls = _calls(scorer, p_all), _calls(scorer, full)
-    change = np.abs(p_all - full)
-    return Measured(
-        precision=mixture[0] if len(set(mixture)) == 1 else ",".join(mixture),
-        ms_per_cell=_total(ms, mixture),
-        agreement=float((calls == full_calls).mean()),
-        expected=_expected_agreement(scorer, p_all, full),
-        kappa=_kappa(calls, full_calls),
-        largest_change=float(change.max()),
-        mean_change=float(change.mean()),
-    )
-
-
-def _expected_agreement(scorer: Scorer, p_all: NDArray[np.float32], full: NDArray[np.float32]) -> float:
-    """Return how many calls stay the same if each cell changes as its neighbours in p_all did, on average over these.
-
-    One cell in a thousand near a threshold is luck; how far cells there are moved, and how many there are, is not.
-    """
-    order = np.argsort(full, kind="stable")
-    full, change = full[order], (p_all - full)[order]
-    calls, n = _calls(scorer, full), len(full)
-    same = [
-        (_calls(scorer, full + change[np.clip(np.arange(n) + k, 0, n - 1)]) == calls).mean()
-        for k in range(-NEIGHBOURS, NEIGHBOURS + 1)
-    ]
-    return float(np.mean(same))
-
-
-def _calls(scorer: Scorer, p_all: NDArray[np.float32]) -> NDArray[np.str_]:
-    return trust.calls(p_all, scorer.threshold, scorer.bounds)
+    precision = mixture[0] if len(set(mixture)) == 1 else ",".join(mixture)
+    return Measured(precision, _total(ms, mixture), agreement_of(scorer, votes, mixture))
 
 
 def _total(ms: Times, mixture: Sequence[str]) -> float:
     return float(sum(ms[precision][k] for k, precision in enumerate(mixture)))
-
-
-def _p_all(scorer: Scorer, votes: NDArray[np.float32]) -> NDArray[np.float32]:
-    return trust.calibrate(combine(votes, scorer.weights)[:, 1], scorer.temperature)
-
-
-def _kappa(a: NDArray[np.str_], b: NDArray[np.str_]) -> float:
-    """Return Cohen's kappa between two callings: 1 if they are the same, even of one call alone."""
-    agreed = float((a == b).mean())
-    by_chance = sum(float((a == call).mean() * (b == call).mean()) for call in set(a.tolist()))
-    return 1.0 if agreed == 1 else (agreed - by_chance) / (1 - by_chance)

@@ -13,6 +13,7 @@ from napari_all_detect.networks import ARCHITECTURES
 
 __all__ = [
     "AnyManifest",
+    "Bf16",
     "ClassBounds",
     "Conformal",
     "Crop",
@@ -177,6 +178,20 @@ class Domain(Model):
         return self
 
 
+class Bf16(Model):
+    """Which members may compute in bf16: measured on cells, the ensemble's calls beside those in fp32."""
+
+    precision: Annotated[str, Field(pattern=r"^(fp32|bf16)(,(fp32|bf16))*$")]
+    """`bf16`, or one for each member, joined by commas."""
+    same_calls: Share
+    expected: Share
+    """Share of the same calls to be expected of other cells like these."""
+    kappa: Annotated[float, Field(ge=-1, le=1)]
+    largest_change: Share
+    mean_change: Share
+    n: Annotated[int, Field(ge=1)]
+
+
 class Network(WeightsFile):
     """The network of a segmenter."""
 
@@ -208,12 +223,19 @@ class Manifest(Facts):
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
     ensemble: Ensemble
     domain: Domain | None = None
+    bf16: Bf16 | None = None
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Manifest":
         names = [m.name for m in self.members]
         if len(set(names)) < len(names):
             raise ValueError(f"members share a name: {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_precision_for_each(self) -> "Manifest":
+        if self.bf16 is not None and self.bf16.precision.count(",") not in (0, len(self.members) - 1):
+            raise ValueError(f"bf16.precision is {self.bf16.precision!r}; expected one, or one for each member")
         return self
 
     @property

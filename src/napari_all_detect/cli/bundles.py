@@ -54,8 +54,9 @@ def tune(arguments: argparse.Namespace) -> int:
     )
     for row in tuning.measured:
         print(
-            f"{row.precision:<30}{row.ms_per_cell:>19.1f}{row.agreement:>11.2%}{row.expected:>10.2%}{row.kappa:>7.3f}"
-            f"{row.mean_change:>11.4f} {row.largest_change:.4f}"
+            f"{row.precision:<30}{row.ms_per_cell:>19.1f}{row.agreement.same_calls:>11.2%}"
+            f"{row.agreement.expected:>10.2%}{row.agreement.kappa:>7.3f}"
+            f"{row.agreement.mean_change:>11.4f} {row.agreement.largest_change:.4f}"
         )
     print(f"--precision auto takes {fastest_that_agrees(tuning).precision} from now on")
     return 0

@@ -51,7 +51,7 @@ def choose(bundle: Bundle, params: ScoreParams) -> Choice:
         _check(bundle, engine, params.precision)
         precision, why = params.precision, "asked for"
     elif engine == "openvino":
-        precision, why = _tuned(bundle, params)
+        precision, why = _enough(bundle, params)
     else:
         precision, why = "fp32", "Keras computes in fp32 unless bf16 is asked for"
     tuning = read_tuning(bundle) if "int8" in precision else None
@@ -100,16 +100,19 @@ def _check(bundle: Bundle, engine: str, precision: str) -> None:
         )
 
 
-def _tuned(bundle: Bundle, params: ScoreParams) -> tuple[str, str]:
-    """Return the precision that tuning found best, or fp32, and why."""
-    tuning = read_tuning(bundle)
-    if tuning is None:
-        return "fp32", "not tuned; `all-detect bundles tune` finds out whether less is enough"
-    if tuning.processor != processor():
-        return "fp32", f"tuned on another processor: {tuning.processor}"
+def _enough(bundle: Bundle, params: ScoreParams) -> tuple[str, str]:
+    """Return the precision that was found to be enough, here or when the bundle was made, or fp32; and why."""
+    tuning, rounded = read_tuning(bundle), bundle.manifest.bf16
     if (params.weighting, params.threshold, params.error_rate) != (None, None, None):
-        return "fp32", "tuned for the bundle's own weighting, threshold and error rate alone"
-    best = fastest_that_agrees(tuning)
-    return best.precision, (
-        f"the fastest that calls 999 of 1,000 cells as fp32 does: {best.agreement:.2%} of {tuning.cells} when tuned"
-    )
+        return "fp32", "less was measured for the bundle's own weighting, threshold and error rate alone"
+    if tuning is not None and tuning.processor == processor():
+        best = fastest_that_agrees(tuning)
+        return best.precision, (
+            "the fastest that calls 999 of 1,000 cells as fp32 does: "
+            f"{best.agreement.same_calls:.2%} of {tuning.cells} when tuned"
+        )
+    if rounded is not None and computes_in_bf16():
+        return rounded.precision, f"the bundle's own: {rounded.same_calls:.2%} of {rounded.n} cells called as in fp32"
+    if tuning is not None:
+        return "fp32", f"tuned on another processor: {tuning.processor}"
+    return "fp32", "not tuned; `all-detect bundles tune` finds out whether less is enough"

@@ -1,14 +1,16 @@
 """In how many bits a bundle's members compute: what tuning measured, and what of it is taken.
 
-Less than fp32 is never taken on trust. `all-detect bundles tune` measures on cells of the user's own how fast each
-member is in each precision, and how many cells the ensemble then calls as in fp32; what it found lies beside the
-networks, for this bundle, this OpenVINO and this processor. So nothing is decided while a run is under way.
+Less than fp32 is never taken on trust. A bundle may say which of its members can compute in bf16, as was measured when
+it was made. `all-detect bundles tune` measures on cells of the user's own how fast each member is in each precision,
+and how many cells the ensemble then calls as in fp32; what it found lies beside the networks, for this bundle, this
+OpenVINO and this processor. So nothing is decided while a run is under way.
 """
 
 import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from napari_all_detect.bundle import Bundle
 from napari_all_detect.engines.openvino_cache import networks_of
@@ -16,6 +18,7 @@ from napari_all_detect.errors import BundleError
 
 __all__ = [
     "CELLS",
+    "Agreement",
     "Measured",
     "Tuning",
     "fastest_that_agrees",
@@ -33,16 +36,12 @@ misleads: of some hundred mixtures, the one that wins has been lucky with the fe
 
 
 @dataclass(frozen=True)
-class Measured:
-    """An ensemble in less than fp32 beside the same in fp32, on the same cells.
+class Agreement:
+    """How an ensemble in less than fp32 compares with the same in fp32, on the same cells.
 
     Attributes
     ----------
-    precision : str
-        One of `napari_all_detect.params.PRECISIONS`, or one for each member, joined by commas.
-    ms_per_cell : float
-        Time of one processor core.
-    agreement : float
+    same_calls : float
         Share of the cells that get the call they get in fp32.
     expected : float
         That share as it is to be expected of other cells like these.
@@ -52,18 +51,35 @@ class Measured:
         Of p_all.
     """
 
-    precision: str
-    ms_per_cell: float
-    agreement: float
+    same_calls: float
     expected: float
     kappa: float
     largest_change: float
     mean_change: float
 
     @property
-    def agrees(self) -> bool:
+    def is_enough(self) -> bool:
         """Whether enough cells get the same call."""
-        return min(self.agreement, self.expected) >= LEAST_AGREEMENT
+        return min(self.same_calls, self.expected) >= LEAST_AGREEMENT
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an ensemble takes in some precision, and what it gives.
+
+    Attributes
+    ----------
+    precision : str
+        One of `napari_all_detect.params.PRECISIONS`, or one for each member, joined by commas.
+    ms_per_cell : float
+        Time of one processor core.
+    agreement : Agreement
+        With fp32.
+    """
+
+    precision: str
+    ms_per_cell: float
+    agreement: Agreement
 
 
 @dataclass(frozen=True)
@@ -107,7 +123,7 @@ def read_tuning(bundle: Bundle) -> Tuning | None:
     path = _path(bundle)
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        return Tuning(**facts | {"measured": tuple(Measured(**row) for row in facts["measured"])})
+        return Tuning(**facts | {"measured": tuple(_measured(row) for row in facts["measured"])})
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError, KeyError, OSError) as error:
@@ -116,7 +132,7 @@ def read_tuning(bundle: Bundle) -> Tuning | None:
 
 def fastest_that_agrees(tuning: Tuning) -> Measured:
     """Return the fastest of what calls at least 999 of 1,000 cells as fp32 does."""
-    return min((row for row in tuning.measured if row.agrees), key=lambda row: row.ms_per_cell)
+    return min((row for row in tuning.measured if row.agreement.is_enough), key=lambda row: row.ms_per_cell)
 
 
 def in_each(precision: str, n_members: int) -> tuple[str, ...]:
@@ -127,6 +143,10 @@ def in_each(precision: str, n_members: int) -> tuple[str, ...]:
     """
     given = tuple(precision.split(","))
     return given * n_members if len(given) == 1 else given
+
+
+def _measured(row: dict[str, Any]) -> Measured:
+    return Measured(**row | {"agreement": Agreement(**row["agreement"])})
 
 
 def _path(bundle: Bundle) -> Path:

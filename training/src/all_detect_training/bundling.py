@@ -14,6 +14,7 @@ from all_detect_training.held_out import held_out_figures
 from all_detect_training.metrics import member_figures
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.resampling import DIGITS
+from all_detect_training.rounding import bf16_facts
 from all_detect_training.runs import Run, load_run
 from all_detect_training.training_set import CONTIGUOUS
 from all_detect_training.trusting import TrustTargets, fit_trust, member_temperatures, trust_figures
@@ -66,7 +67,9 @@ class About:
     data_notes: str = ""
 
 
-def export_bundle(run: Path, out: Path, about: About, targets: TrustTargets | None = None) -> Manifest:
+def export_bundle(
+    run: Path, out: Path, about: About, targets: TrustTargets | None = None, bf16: bool = False
+) -> Manifest:
     """Write a bundle folder: `bundle.json`, `members/<architecture>.weights.h5` and `MODEL_CARD.md`.
 
     The same run gives the same bytes: the date is the run's.
@@ -80,6 +83,8 @@ def export_bundle(run: Path, out: Path, about: About, targets: TrustTargets | No
     about : About
     targets : TrustTargets, optional
         At which rates of error cells are called uncertain, and so on.
+    bf16 : bool
+        Find out which members may compute in bf16, which takes OpenVINO and a processor that can.
 
     Returns
     -------
@@ -89,26 +94,42 @@ def export_bundle(run: Path, out: Path, about: About, targets: TrustTargets | No
     Raises
     ------
     InputError
-        If the run is not complete.
+        If the run is not complete, or too small to judge bf16 by.
     OutputError
         If `out` holds something already or can't be written.
     BundleError
         If the name is none that a bundle can have.
+    MissingDependencyError, ParameterError
+        If bf16 is asked for and can't be measured here.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} exists already; name a new or an empty folder")
-    manifest = _manifest(load_run(run), about, targets or TrustTargets())
-    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-    card = model_card(manifest, about.data_notes)
+    trained = load_run(run)
+    manifest = _manifest(trained, about, targets or TrustTargets())
     try:
         (out / "members").mkdir(parents=True)
         for member in manifest.members:
             shutil.copyfile(run / member.weights_file, out / member.weights_file)
-        (out / "bundle.json").write_text(text, encoding="utf-8", newline="\n")
-        (out / "MODEL_CARD.md").write_text(card, encoding="utf-8", newline="\n")
+        _write(out, manifest, about)
+        if bf16:
+            manifest = _with_bf16(manifest, *bf16_facts(out, trained))
+            _write(out, manifest, about)
     except OSError as error:
         raise OutputError(f"{out}: the bundle can't be written ({error.strerror}); name another folder") from error
     return manifest
+
+
+def _write(out: Path, manifest: Manifest, about: About) -> None:
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    (out / "bundle.json").write_text(text, encoding="utf-8", newline="\n")
+    (out / "MODEL_CARD.md").write_text(model_card(manifest, about.data_notes), encoding="utf-8", newline="\n")
+
+
+def _with_bf16(manifest: Manifest, facts: dict[str, Any] | None, on_test: dict[str, Any] | None) -> Manifest:
+    content = manifest.model_dump(mode="json")
+    content["bf16"] = facts
+    content["metrics"]["trust"]["bf16"] = on_test
+    return validated(Manifest, json.dumps(content).encode(), manifest.name)
 
 
 def _manifest(raw: Run, about: About, targets: TrustTargets) -> Manifest:

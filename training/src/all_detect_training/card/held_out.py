@@ -137,7 +137,23 @@ def _called(manifest: Manifest, figures: Mapping[str, Any]) -> list[str]:
             f"{of_test['in_domain'] / of_test['cells']:.1%} are in it, and {of_test['blurred'] / of_test['cells']:.1%} "
             "are flagged as blurred."
         ]
-    return parts
+    return [*parts, *_rounded(manifest, figures.get("bf16"))]
+
+
+def _rounded(manifest: Manifest, on_test: Mapping[str, Any] | None) -> list[str]:
+    """Say which members may compute in bf16, if that was found out."""
+    rounded = manifest.bf16
+    if rounded is None or on_test is None:
+        return []
+    names, given = [m.name for m in manifest.members], rounded.precision.split(",")
+    in_fp32 = [name for name, precision in zip(names, given, strict=False) if precision == "fp32"]
+    which = f"All members but {', '.join(in_fp32)}" if in_fp32 else "All members"
+    return [
+        f"{which} may compute in bf16, and do so with `--precision auto` where the processor can (OpenVINO): "
+        f"{rounded.same_calls:.2%} of the {rounded.n} validation cells, by which this was chosen, and "
+        f"{on_test['same_calls']:.2%} of the {on_test['n']} test cells get the call that they get in fp32; on these "
+        f"P(ALL) changes by {on_test['mean_change']:.4f} on average, {on_test['largest_change']:.3f} at most."
+    ]
 
 
 def _share_of(counts: Mapping[str, int], call: str) -> str:

@@ -65,5 +65,6 @@ def _export_command(manifest: Manifest, has_notes: bool) -> str:
         "--citation": manifest.citation,
     }
     words = [f"{flag} {shlex.quote(text)}" for flag, text in texts.items() if text]
-    notes = ["--data-notes NOTES"] if has_notes else []
-    return " \\\n    ".join(["all-detect-train export RUN --out BUNDLE", *words, *notes])
+    words += ["--bf16"] if "bf16" in manifest.metrics.get("trust", {}) else []
+    words += ["--data-notes NOTES"] if has_notes else []
+    return " \\\n    ".join(["all-detect-train export RUN --out BUNDLE", *words])

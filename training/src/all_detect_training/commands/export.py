@@ -38,6 +38,11 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     for (flag, text), target in zip(rates.items(), fields(TrustTargets), strict=True):
         shown = "" if target.default is None else " (default: %(default)s)"
         parser.add_argument(flag, type=share, default=target.default, metavar="SHARE", help=text + shown)
+    parser.add_argument(
+        "--bf16",
+        action="store_true",
+        help="find out which members may compute in bf16, for --precision auto (takes OpenVINO and such a processor)",
+    )
     parser.add_argument("--data-notes", type=Path, metavar="FILE", help="Markdown on the data, for the model card")
 
 
@@ -50,7 +55,7 @@ def _export(args: argparse.Namespace) -> None:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{args.data_notes}: can't be read as UTF-8 text ({error})") from error
     targets = TrustTargets(**{f.name: getattr(args, f.name) for f in fields(TrustTargets)})
-    manifest = export_bundle(args.run, args.out, About(**values), targets)
+    manifest = export_bundle(args.run, args.out, About(**values), targets, args.bf16)
     figure = manifest.metrics["ensembles"]["kappa"]["cell"]["auc"]
     calibration = manifest.metrics["trust"]["calibration"]["ensemble"]
     sys.stdout.write(
