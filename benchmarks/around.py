@@ -5,6 +5,7 @@ In processor time, of all threads: so it can be measured on a machine that other
 
 import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.crops import center_crop
 from napari_all_detect.engines import open_engine
 from napari_all_detect.export.csv import csv_text
-from napari_all_detect.params import ScoreParams
+from napari_all_detect.params import ScoreParams, SegmentationParams
 from napari_all_detect.pipeline import PlaneInput, make_scorer, score_plane
 from napari_all_detect.sources import as_rgb
 
@@ -26,46 +27,47 @@ MOST_SCORED = 8
 
 def run(smoke: bool = False) -> Tables:
     """Measure a smear as lite and as whole networks see it."""
-    rounds = 1 if smoke else 5
-    small = (real_smears(1) or [draw_smear((224, 224), n_cells=8, cell_diameter_px=25, seed=2).rgb])[0]
+    rounds, n_smears = (1, 1) if smoke else (5, 16)
+    small = real_smears(n_smears) or [draw_smear((224, 224), n_cells=8, cell_diameter_px=25, seed=2).rgb]
     side, n_cells = (300, 2) if smoke else (1024, 12)
     large = draw_smear((side, side), n_cells=n_cells, cell_diameter_px=150, seed=2).rgb
     with whole_networks(smoke) as whole:
         lite = whole if smoke else load_bundle("lite")
         return {
-            "Around the ensemble: lite, a smear of 224 px": stages(lite, small, rounds),
-            f"Around the ensemble: whole networks, a drawn smear of {side} px": stages(whole, large, 1 if smoke else 2),
+            f"Around the ensemble: lite, smears of 224 px: {len(small)}": stages(lite, small, rounds),
+            f"Around the ensemble: whole networks, a drawn smear of {side} px": stages(whole, [large], min(rounds, 2)),
         }
 
 
-def stages(bundle: Bundle, rgb: np.ndarray, rounds: int) -> list[Row]:
+def stages(bundle: Bundle, smears: list[np.ndarray], rounds: int) -> list[Row]:
     """Return each stage's milliseconds a cell, and all of them as a share of the ensemble's."""
-    params = ScoreParams()
+    params = ScoreParams(precision="fp32")
     engine = open_engine(bundle, params)
-    labels = segment_cells(rgb)
-    crops = center_crop(rgb, labels, bundle.manifest.crop.size)
     around = make_scorer(params, bundle, NoNetworks(len(bundle.manifest.members)))
-    found = PlaneInput(as_rgb(rgb), labels=labels)
-    cells = score_plane(around, found).table
-    tasks = {
+    size = bundle.manifest.crop.size
+    found = [PlaneInput(as_rgb(rgb), labels=segment_cells(rgb)) for rgb in smears]
+    crops = np.concatenate([center_crop(rgb, one.labels, size) for rgb, one in zip(smears, found, strict=True)])
+    tables = [score_plane(around, one).table for one in found]
+    finding = {f"finding cells, {method}": SegmentationParams(method=method) for method in ("learned", "classical")}
+    tasks: dict[str, Callable[[], object]] = {
         "the ensemble": lambda: engine.predict(crops[:MOST_SCORED]),
-        "finding cells": lambda: segment_cells(rgb),
-        "measuring them": lambda: table.geometry(labels, None),
-        "crops": lambda: center_crop(rgb, labels, bundle.manifest.crop.size),
-        "all from labels to table": lambda: score_plane(around, found),
-        "CSV": lambda: csv_text(cells),
+        **{
+            name: lambda method=method: [segment_cells(rgb, method) for rgb in smears]
+            for name, method in finding.items()
+        },
+        "measuring them": lambda: [table.geometry(one.labels, None) for one in found],
+        "crops": lambda: [center_crop(rgb, one.labels, size) for rgb, one in zip(smears, found, strict=True)],
+        "all from labels to table": lambda: [score_plane(around, one) for one in found],
+        "CSV": lambda: [csv_text(cells) for cells in tables],
     }
     times = dict(
         zip(tasks, map(statistics.median, alternate(list(tasks.values()), rounds, time.process_time)), strict=True)
     )
     times["the ensemble"] *= len(crops) / len(crops[:MOST_SCORED])
-    rows = [row(name, 1000 * seconds / len(cells), "ms/cell") for name, seconds in times.items()]
-    after = times["all from labels to table"] + times["CSV"]
+    after, ensemble = times["all from labels to table"] + times["CSV"], times["the ensemble"]
     return [
-        row("cells", len(cells), ""),
-        *rows,
-        row(
-            f"around, without finding cells, over the ensemble by {engine.name}", after / times["the ensemble"], "ratio"
-        ),
-        row("around, with finding cells", (after + times["finding cells"]) / times["the ensemble"], "ratio"),
+        row("cells", len(crops), ""),
+        *(row(name, 1000 * seconds / len(crops), "ms/cell") for name, seconds in times.items()),
+        row(f"around, without finding cells, over the ensemble by {engine.name} in fp32", after / ensemble, "ratio"),
+        *(row(f"around, with {name}", (after + times[name]) / ensemble, "ratio") for name in finding),
     ]

@@ -83,6 +83,8 @@ def engines_of(bundle: Bundle, crops: np.ndarray) -> dict[str, Engine]:
         found["all-detect, OpenVINO fp32"] = OpenVinoEngine(bundle)
         if computes_in_bf16():
             found["all-detect, OpenVINO bf16"] = OpenVinoEngine(bundle, "bf16")
+            if bundle.manifest.bf16 is not None:
+                found["all-detect, --precision auto"] = OpenVinoEngine(bundle, bundle.manifest.bf16.precision)
         quantise(bundle, crops)
         found["all-detect, OpenVINO int8"] = OpenVinoEngine(bundle, "int8")
     except MissingDependencyError as error:

@@ -1,11 +1,13 @@
 """What `--fast-calls` saves: how many members cells need, and the time of the ensemble without and with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from benchmarks.bundles import engines_of, own_cache, whole_networks
 from benchmarks.cells import cells_of
+from benchmarks.engines import Predict
 from benchmarks.measure import Row, Tables, alternate, both_clocks, ratio, row
 from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.costs import member_gflop
@@ -44,8 +46,12 @@ def save(
     engines: dict[str, Engine],
     crops: np.ndarray,
     rounds: int,
+    peers: Mapping[str, Predict] = MappingProxyType({}),
 ) -> list[Row]:
-    """Return the share of cells that stop after each number of members, and what that saves each engine."""
+    """Return the share of cells that stop after each number of members, and what that saves each engine.
+
+    Peers, if any, run all members and take turns with it.
+    """
     costs = [member_gflop(m.architecture, m.cut, m.input_size) for m in bundle.manifest.members]
     numbers, rows = np.arange(len(crops), dtype=np.int32), list[Row]()
     for name, engine in engines.items():
@@ -53,13 +59,19 @@ def save(
         fast = make_scorer(ScoreParams(fast_calls=True, threshold=threshold), bundle, said).engine
         if not rows:
             rows += needed(fast, numbers, costs)
-        tasks = [lambda said=said: said.predict(numbers), lambda fast=fast: fast.predict(numbers)]
-        wall, processor = ratio(*alternate(tasks, rounds, both_clocks))
-        short = name.removeprefix("all-detect, ")
-        rows += [
-            row(f"times as fast, {short}", wall, "ratio"),
-            row(f"times as fast by the processor's clock, {short}", processor, "ratio"),
+        tasks = [
+            lambda fast=fast: fast.predict(numbers),
+            lambda said=said: said.predict(numbers),
+            *(lambda predict=predict: predict(crops) for predict in peers.values()),
         ]
+        seconds, *others = alternate(tasks, rounds, both_clocks)
+        short = name.removeprefix("all-detect, ")
+        for than, theirs in zip(["", *(f" as {peer}" for peer in peers)], others, strict=True):
+            wall, processor = ratio(theirs, seconds)
+            rows += [
+                row(f"times as fast{than}, {short}", wall, "ratio"),
+                row(f"times as fast{than} by the processor's clock, {short}", processor, "ratio"),
+            ]
     return rows
 
 
