@@ -181,8 +181,9 @@ class ScoreParams(Params):
     )
     precision: str = option(
         "auto",
-        "What the networks compute in. `auto` is fp32 until `all-detect bundles tune` has shown on cells of yours what "
-        "is faster and calls at least 999 of 1,000 the same; one for each member, joined by commas, is taken too",
+        "What the networks compute in. `auto` takes the fastest that was seen to call at least 999 of 1,000 cells as "
+        "fp32 does, by `all-detect bundles tune` on cells of yours or when the bundle was made; one for each member, "
+        "joined by commas, is taken too",
         metavar="auto|fp32|bf16|int8",
     )
     device: str = option("auto", "Where the networks run", choices=("auto", "cpu", "gpu"))

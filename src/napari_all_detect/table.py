@@ -116,7 +116,8 @@ def typed(columns: Sequence[Column], values: Mapping[str, Any], n: int) -> pd.Da
     n : int
         Number of rows.
     """
-    return pd.DataFrame({c.name: _series(c, values.get(c.name), n) for c in columns})
+    index = pd.RangeIndex(n)
+    return pd.DataFrame({c.name: _values(c, values.get(c.name), index) for c in columns}, index)
 
 
 def empty_cells(members: Sequence[str]) -> pd.DataFrame:
@@ -224,12 +225,16 @@ def image_row(cells: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
     return typed(IMAGE_COLUMNS, values, 1)
 
 
-def _series(column: Column, values: Any, n: int) -> pd.Series:
+def _values(column: Column, values: Any, index: pd.RangeIndex) -> Any:
+    """Return a column's values, as arrays where they can be: series make a table several times slower."""
     if values is None:
         values = pd.NA if column.dtype in ("boolean", "Int64") else (np.nan if column.dtype == "float32" else "")
     if np.ndim(values) == 0:
-        values = [values] * n
+        values = [values] * len(index)
     if column.dtype == "str":
         # A file name may be no Unicode; every format that we write is.
         values = [str(value).encode("utf-8", "backslashreplace").decode() for value in values]
-    return pd.Series(values, dtype="object" if column.dtype == "str" else column.dtype)
+        return pd.Series(values, index, dtype="object")  # of an array pandas 3 would make another type
+    if column.dtype in ("boolean", "Int64"):
+        return pd.array(values, dtype=column.dtype)
+    return np.asarray(values, column.dtype)
