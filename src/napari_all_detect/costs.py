@@ -14,7 +14,7 @@ REFERENCE_PX = 300
 GFLOP: Mapping[tuple[str, str | None], float] = MappingProxyType(
     {
         ("vgg16", None): 54.22,
-        ("vgg16", "block3_pool"): 33.49,
+        ("vgg16", "block3_conv2"): 26.85,
         ("xception", None): 16.71,
         ("xception", "block4_sepconv2_bn"): 5.251,
         ("mobilenet", None): 1.926,

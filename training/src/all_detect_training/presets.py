@@ -75,19 +75,19 @@ def _paper(size: int) -> FitParams:
 
 PRESETS: Mapping[str, FitParams] = MappingProxyType(
     {
-        # Trunks cut early and fed small crops: under 10 MB and tens of cells a second on two cores. Its schedule is
+        # Trunks cut early and fed small crops: under 10 MB and hundreds of cells a second on two cores. Its schedule is
         # short, one cycle of triangular2, and its peak rate half of the paper's, as most of a cut trunk is ImageNet's.
         # Labels that cells inherit from their smear are not sure, hence smoothed: unsmoothed, the overconfident members
         # drowned the better one's doubts (WEN-kappa 0.9896 beside Xception's 0.9907). Members that learn from scratch
         # where no ImageNet trunk is at hand were behind after as many epochs as the others take; VGG-16, which has no
-        # batch normalisation, takes a lower rate.
+        # batch normalisation, takes a lower rate, too.
         "lite": FitParams(
             members=(
-                MemberSpec("vgg16", 56, "block3_conv2", stretch=1.5, rate=0.4),
+                MemberSpec("vgg16", 56, "block3_conv2", stretch=3, rate=0.4),
                 MemberSpec("xception", 72, "block4_sepconv2_bn"),
                 MemberSpec("mobilenet", 96, "conv_pw_6_relu"),
                 MemberSpec("inception_resnet_v2", 80, "mixed_5b", stretch=3),
-                MemberSpec("densenet121", 64, "pool3_pool", stretch=3),
+                MemberSpec("densenet121", 64, "pool3_pool", stretch=4),
             ),
             crop_size=56,
             epochs=6,
