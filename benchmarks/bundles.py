@@ -45,7 +45,7 @@ def _written(folder: Path, smoke: bool) -> Bundle:
     input_px = SMOKE_PX if smoke else WHOLE_PX
     facts["name"], facts["description"] = "whole", "Random weights, for measuring time"
     facts["crop"] |= {"size": input_px, "cell_diameter_px": input_px * 0.6}
-    facts["domain"] = None
+    facts["domain"] = facts["bf16"] = None
     if smoke:
         facts["members"] = [member for member in facts["members"] if member["name"] in SMOKE_MEMBERS]
     (folder / "members").mkdir(parents=True)
