@@ -20,7 +20,8 @@ from napari_all_detect.export.labels import labels_tiff
 from napari_all_detect.labelled import LabelImage, LabelStore, Scratch, boxes_of
 from napari_all_detect.params import SegmentationParams
 from napari_all_detect.samples import draw_smear
-from napari_all_detect.segmentation import find_in_view, methods, segment_cells, tiles, view
+from napari_all_detect.segmentation import find_in_view, learned, methods, segment_cells, tiles, view
+from napari_all_detect.segmentation.learned import segment_learned
 from napari_all_detect.segmentation.view import Found, Survey, Unsettled, View
 from napari_all_detect.sources import RgbPlane, TiledPlane
 from napari_all_detect.sources.tiled import of_plane
@@ -139,6 +140,71 @@ def test_what_a_scanner_left_black_is_no_sample(monkeypatch: pytest.MonkeyPatch)
     whole = WholeCells(rgb, *segment_cells(rgb, SegmentationParams(method="classical"), nuclei=True))
     assert whole.labels[:, 250:].any()
     assert whole.labels[:, :200].max() == 0
+
+
+def slide(shape: tuple[int, int], places: list[tuple[int, int]], edge: int, seed: int = 20) -> Pixels:
+    """Draw fields of blood on glass."""
+    rng = np.random.default_rng(seed)
+    rgb = np.clip(np.rint(rng.normal(248, 2, (*shape, 3))), 0, 255).astype(np.uint8)
+    for k, (y, x) in enumerate(places):
+        rgb[y : y + edge, x : x + edge] = crowd((edge, edge), seed + k)
+    return rgb
+
+
+class Counting:
+    """A network that counts how often it is asked."""
+
+    def __init__(self, mapper: Any) -> None:
+        self.mapper, self.asked = mapper, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.mapper, name)
+
+    def predict(self, light: Pixels) -> Pixels:
+        self.asked += 1
+        predicted: Pixels = self.mapper.predict(light)
+        return predicted
+
+
+@pytest.mark.parametrize("tile_px", [160, 256])
+def test_glass_is_passed_over_and_nothing_is_lost(tile_px: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells lie on borders of fields that are cut by tiles; the same labels come out as with the network everywhere."""
+    from napari_all_detect.bundle import load_segmenter
+    from napari_all_detect.engines import open_mapper
+
+    monkeypatch.setattr(learned, "TILE_PX", 256)
+    rgb = slide((660, 720), [(60, 130), (400, 460)], 220)
+    mapper = Counting(open_mapper(load_segmenter("cells"), "auto", "auto"))
+    plane, asked, found = of_plane(RgbPlane(rgb), tile_px), [], []
+    for bare in (learned._is_bare, lambda *_: False):
+        monkeypatch.setattr(learned, "_is_bare", bare)
+        mapper.asked = 0
+        found.append(find_tiled(plane, lambda part, nuclei: segment_learned(part, None, mapper, nuclei=nuclei)))
+        asked.append(mapper.asked)
+    there, everywhere = found
+    assert len(there.numbers) > 5
+    assert_same(there, whole_cells(rgb, segment_learned(View.whole(rgb), None, mapper)))
+    assert_same(everywhere, WholeCells(rgb, np.asarray(there.labels), np.asarray(there.nuclei)))
+    assert asked[0] < asked[1], "the network saw glass"
+
+
+def test_squares_with_something_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the first squares meets the smear; without it, nothing would say how wide cells are."""
+    monkeypatch.setattr(view, "SAMPLE_EDGE_PX", 60)
+    monkeypatch.setattr(view, "SAMPLES", 3)
+    rgb = slide((1200, 1300), [(410, 450)], 180)
+    assert not any(view._holds_something(square) for square in view._squares(rgb, 3))
+    sampled = view.sample(rgb)
+    assert sampled is not None
+    assert sampled.shape[1] == 180
+    assert (sampled[..., 1] < 200).mean() > 0.2
+    cells = segment_cells(rgb)
+    there = cells[410:590, 450:630]
+    assert there.max() > 1
+    assert (cells > 0).sum() == (there > 0).sum()
+    glass = view.sample(slide((1200, 1300), [], 1))
+    assert glass is not None
+    assert glass.shape == (180, 180, 3)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -342,6 +408,7 @@ def test_labels_are_written_by_tiles(tmp_path: Path) -> None:
     with tifffile.TiffFile(tmp_path / "labels.tif") as tif:
         assert tif.is_bigtiff
         assert tif.pages.first.is_tiled
+        assert len(set(tif.pages.first.databytecounts)) > 1
         assert_array_equal(tif.asarray(), np.asarray(tiled.labels))
 
 

@@ -1,12 +1,12 @@
 """Label images as TIFF."""
 
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_all_detect.labelled import LabelImage
 
@@ -37,14 +37,19 @@ def labels_tiff(labels: LabelImage) -> bytes:
     else:
         tile = (TILE_PX, TILE_PX)
         tifffile.imwrite(
-            file, _tiles(labels), shape=labels.shape, dtype=np.uint32, tile=tile, bigtiff=True, maxworkers=1, **facts
+            file, _tiles(labels), shape=labels.shape, dtype="<u4", tile=tile, bigtiff=True, byteorder="<", **facts
         )
     return file.getvalue()
 
 
-def _tiles(labels: LabelImage) -> Iterator[NDArray[np.uint32]]:
+def _tiles(labels: LabelImage) -> Iterator[bytes]:
+    """Yield the tiles, packed. Most of a slide's are empty: those are packed once."""
+    empty = zlib.compress(bytes(4 * TILE_PX**2))
     height, width = labels.shape
     for y in range(0, height, TILE_PX):
         for x in range(0, width, TILE_PX):
-            part = labels[y : min(y + TILE_PX, height), x : min(x + TILE_PX, width)].astype(np.uint32)
-            yield np.pad(part, [(0, TILE_PX - n) for n in part.shape])
+            part = labels[y : min(y + TILE_PX, height), x : min(x + TILE_PX, width)]
+            if part.any():
+                yield zlib.compress(np.pad(part.astype("<u4"), [(0, TILE_PX - n) for n in part.shape]).tobytes())
+            else:
+                yield empty

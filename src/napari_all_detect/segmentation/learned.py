@@ -38,6 +38,9 @@ MORE_LOOKS, CLOSEST = 3, 2
 ABOVE_RED_CELLS = 0.01
 """Of four stains, nuclei of drawn and boxed cells were by at least 0.11 darker in chromatin's colour."""
 
+AROUND = 2
+"""Cell widths by which no cell reaches further than its nucleus."""
+
 TILE_PX = 1024
 MARGIN_PX = 64
 """Wider than what the network sees around a pixel at which it matters."""
@@ -72,7 +75,7 @@ def segment_learned(view: View, diameter: float | None, mapper: Mapper, *, nucle
         return looked[0].assumed if looked else None
 
     assumed = diameter or view.survey("learned diameter", settled)
-    if assumed is None:
+    if assumed is None or _is_bare(view, assumed, mapper):
         return Found.nothing(view.shape, nuclei)
     look = looked[0] if looked else _look(view, assumed, mapper)
     view.survey.block_px = look.ratio.numerator
@@ -83,6 +86,22 @@ def segment_learned(view: View, diameter: float | None, mapper: Mapper, *, nucle
 
 def _field(view: View) -> NDArray[np.float32]:
     return view.survey("field", lambda: empty_field(view.rgb))
+
+
+def _stain(view: View, ratio: Fraction) -> NDArray[np.float32]:
+    """Return how dark in chromatin's colour the reduced image is."""
+    return chromatin(shrink(view.plane, reduced(view, ratio), ratio), _field(view))
+
+
+def _is_bare(view: View, assumed: float, mapper: Mapper) -> bool:
+    """Return whether nothing in a part, nor around it, is as dark as a nucleus: most of a slide is glass.
+
+    Whatever the network found there would be dropped: no nucleus is darker on average than its darkest pixel.
+    """
+    if not view.survey.closed:
+        return False
+    stain = _stain(view.around(round(AROUND * assumed)), STRIDE * as_ratio(assumed / mapper.cell_diameter_px))
+    return bool(stain.max() < view.survey("red cells' level", lambda: np.inf))
 
 
 @dataclass(frozen=True)
@@ -141,7 +160,7 @@ def _look(view: View, diameter: float, mapper: Mapper) -> _Look:
 
 def _only_stained(look: _Look, view: View) -> Labels:
     """Drop the cells whose nuclei are no darker than red cells: seen far too close, those look like pale blasts."""
-    stain = chromatin(shrink(view.plane, reduced(view, look.ratio), look.ratio), _field(view))
+    stain = _stain(view, look.ratio)
     nuclei = np.where(look.maps[..., 1] >= HALF, look.pieces, 0)
     level = view.survey("red cells' level", lambda: least_chromatin(stain[look.pieces == 0], ABOVE_RED_CELLS))
     return keep_only(look.pieces, mean_stain(nuclei, stain) >= level)

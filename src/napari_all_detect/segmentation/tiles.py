@@ -74,7 +74,7 @@ def find_in_tiles(plane: Pixels, tiles: list[Window], find: Find, nuclei: bool =
             if wider == reach:
                 break
             reach = wider
-        cells = _owned(found.cells, tile, window)
+        cells = _owned(found.cells, tile, window) if found.cells.any() else found.cells
         if cells.any():
             inner = None if found.nuclei is None else np.where(found.nuclei > 0, cells, 0)
             yield TileCells(window, cells, inner, unfinished == ((0, 0), (0, 0)))

@@ -1,7 +1,7 @@
 """A part of a plane, and what is taken from the whole plane whatever part is looked at."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -18,6 +18,12 @@ Window = tuple[slice, slice]
 
 SAMPLE_EDGE_PX, SAMPLES = 512, 6
 """A plane of more pixels than 6 x 6 such squares is surveyed on so many of them, spread evenly."""
+
+ENOUGH_SQUARES, FINEST = 12, 8
+"""Where fewer squares hold something, they are looked for closer together, up to so many times as many on an axis."""
+
+DARKER, SHARE = 0.85, 0.02
+"""A square holds something if of its green light the darkest hundredths are by so much less than the brightest."""
 
 KEPT_BYTES = 2**28
 """Of maps for parts that overlap: three rows of tiles of a plane 100,000 pixels wide."""
@@ -119,6 +125,15 @@ class View:
         rows, columns = self.window
         return rows.stop - rows.start, columns.stop - columns.start
 
+    def around(self, by: int) -> "View":
+        """Return the view of the window and so many pixels around it, as far as the plane reaches."""
+        block_px = self.survey.block_px
+        rows, columns = (
+            slice(max(0, part.start - by) // block_px * block_px, min(n, part.stop + by))
+            for part, n in zip(self.window, self.plane.shape[:2], strict=True)
+        )
+        return View(self.plane, (rows, columns), self.survey)
+
     @cached_property
     def rgb(self) -> NDArray[np.uint8]:
         """(h, w, 3) uint8 pixels of the window."""
@@ -170,23 +185,49 @@ class Mapped:
 def sample(plane: Pixels) -> NDArray[np.uint8] | None:
     """Return squares of a large plane side by side, without those that are all black; None if it is small.
 
-    Scanners leave black what they did not scan.
+    Scanners leave black what they did not scan. Of a slide that is mostly glass, squares that hold something are looked
+    for: glass does not say how wide cells are.
     """
     height, width = plane.shape[:2]
     if height * width <= (SAMPLES * SAMPLE_EDGE_PX) ** 2:
         return None
-    squares = [plane[rows, columns] for rows in _spread(height) for columns in _spread(width)]
-    shape = squares[0].shape
+    squares = list(_squares(plane, SAMPLES))
     told = [square for square in squares if (square > BLACK).any()] or squares
+    holding = [square for square in told if _holds_something(square)]
+    if len(holding) < ENOUGH_SQUARES:
+        told = _searched(plane, holding) or told
+    shape = told[0].shape
     # Rows as long as before, the last filled up from the start.
     n = min(SAMPLES, len(told))
     told += told[: -len(told) % n]
     return np.asarray(np.stack(told).reshape(-1, n, *shape).swapaxes(1, 2).reshape(-1, n * shape[1], 3))
 
 
-def _spread(length: int) -> list[slice]:
-    """Return the parts of an axis that are surveyed; all as long, and all of it if it is short."""
+def _searched(plane: Pixels, holding: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Return squares that hold something, closer together than `holding`; at most as many as are surveyed."""
+    n, most = SAMPLES, max(plane.shape[:2]) // SAMPLE_EDGE_PX
+    while len(holding) < ENOUGH_SQUARES and n < min(most, FINEST * SAMPLES):
+        n *= 2
+        holding = [square for square in _squares(plane, n) if _holds_something(square)]
+    return holding[:: -(-len(holding) // SAMPLES**2) or 1]
+
+
+def _holds_something(square: NDArray[np.uint8]) -> bool:
+    """Return whether there is more than glass."""
+    dark, bright = np.quantile(square[::4, ::4, 1], (SHARE, 1 - SHARE))
+    return bool(bright > BLACK and dark < DARKER * bright)
+
+
+def _squares(plane: Pixels, n: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield n x n squares, all of a size, spread evenly; fewer where they would overlap."""
+    for rows in _spread(plane.shape[0], n):
+        for columns in _spread(plane.shape[1], n):
+            yield plane[rows, columns]
+
+
+def _spread(length: int, n: int) -> list[slice]:
+    """Return n parts of an axis; all as long, and all of it if it is short."""
     edge = min(SAMPLE_EDGE_PX, length)
-    n = min(SAMPLES, length // edge)
+    n = min(n, length // edge)
     centres = (np.arange(n) + 0.5) * length / n
     return [slice(int(c - edge / 2), int(c - edge / 2) + edge) for c in centres]
