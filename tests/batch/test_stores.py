@@ -114,13 +114,24 @@ def test_an_image_that_cannot_be_written_to_gets_one_beside(
 
 
 def test_the_level_reaches_the_table_and_the_labels(store: Path, tmp_path: Path, duo_bundle: Path) -> None:
-    options = ["--bundle", str(duo_bundle), "--segmentation", "classical", "--format", "ome-zarr", "--level", "1"]
+    options = ["--bundle", str(duo_bundle), "--segmentation", "classical", "--level", "1"]
+    options += ["--format", "ome-zarr,geojson"]
     assert main(["score", str(store), "--out", str(tmp_path / "out"), *options]) == 0
     images = pd.read_csv(tmp_path / "out/images.csv")
     assert images["pixel_size_um"].tolist() == [0.5] * 3
     label = ngio.open_ome_zarr_container(store).get_label("all_detect")
     assert label.shape == (3, 96, 96)
     assert label.pixel_size.yx == (0.5, 0.5)
+    # QuPath counts in pixels of the finest level.
+    cells = pd.read_csv(tmp_path / "out/cells.csv").query("plane == 'z2'")
+    (path,) = (tmp_path / "out/geojson").glob("*z2.geojson")
+    features = json.loads(path.read_text())["features"]
+    assert len(features) == len(cells) > 0
+    for feature, (_, row) in zip(features, cells.iterrows(), strict=True):
+        corners = np.array(feature["geometry"]["coordinates"][0])
+        box = [2 * row[f"bbox_{end}"] for end in ("x0", "y0", "x1", "y1")]
+        assert [*corners.min(axis=0), *corners.max(axis=0)] == box
+        assert feature["geometry"]["plane"] == {"c": -1, "z": 2, "t": 0}
 
 
 def test_the_bundle_s_pixel_size_chooses_the_level(

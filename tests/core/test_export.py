@@ -106,6 +106,32 @@ class TestGeojson:
                 assert np.float32(measured[name]) == np.float32(row[name])
             assert "nucleusGeometry" not in feature
 
+    @pytest.mark.parametrize(
+        ("plane", "place"),
+        [
+            ("0", None),
+            ("p3", None),
+            ("t0_z0", None),
+            ("z4", {"c": -1, "z": 4, "t": 0}),
+            ("t2_z11", {"c": -1, "z": 11, "t": 2}),
+        ],
+    )
+    def test_outlines_lie_on_the_plane_of_their_stack(
+        self, cells: pd.DataFrame, labels: Labels, nuclei: Labels, plane: str, place: dict[str, int] | None
+    ) -> None:
+        """As QuPath writes a place other than the first; it reads no other."""
+        for feature in json.loads(geojson_text(cells.assign(plane=plane), labels, nuclei))["features"]:
+            assert feature["geometry"].get("plane") == feature["nucleusGeometry"].get("plane") == place
+
+    def test_what_is_no_measurement_is_metadata(self, cells: pd.DataFrame, labels: Labels) -> None:
+        cells = cells.assign(flags="blurred;merged", in_domain=pd.array([True] * len(cells), "boolean"))
+        for feature, (_, row) in zip(
+            json.loads(geojson_text(cells, labels))["features"], cells.iterrows(), strict=True
+        ):
+            told = {"image": row["image"], "plane": row["plane"], "bundle": row["bundle"]}
+            assert feature["properties"]["metadata"] == told | {"flags": "blurred;merged", "in_domain": "True"}
+            assert all(isinstance(value, (int, float)) for value in feature["properties"]["measurements"].values())
+
     def test_parts_that_touch_by_a_corner_and_holes(self) -> None:
         labels = np.zeros((14, 14), np.int32)
         labels[1:8, 1:8] = 1

@@ -161,6 +161,7 @@ def test_levels_of_a_pyramid(write: Writer, tmp_path: Path) -> None:
         (plane,) = planes_of(path, level=level, tile_size_px=256)
         expected = RGB if factor == 1 else reduced(factor)
         assert plane.plane == "0"
+        assert plane.downsample == pytest.approx(factor, rel=0.02)
         assert plane.pixel_size_um == pytest.approx(SIZE_UM * factor, rel=0.02)
         assert_array_equal(plane.read().rgb, expected)
         assert_array_equal(opened(plane)[60:70, 3:66], expected[60:70, 3:66])

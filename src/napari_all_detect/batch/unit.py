@@ -96,7 +96,7 @@ def score_cut(
         scored = score_cells(scorer, found.cut, progress)
         files = found.files
         if "geojson" in job.output.formats:
-            text = geojson_text(scored.table, scored.labels, scored.nuclei)
+            text = geojson_text(scored.table, scored.labels, scored.nuclei, unit.plane.downsample)
             files = files | {f"geojson/{unit.stem}.geojson": text.encode()}
     except AllDetectError as error:
         return Failure(unit.name, "score", str(error))

@@ -1,6 +1,7 @@
 """GeoJSON, as QuPath imports it: each cell an object with its outline, call and measurements."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ __all__ = ["geojson_text", "write_geojson"]
 
 Rings = list[list[list[float]]]
 
+TOLD = ("image", "plane", "flags", "in_domain", "bundle")
+"""Columns that are no measurements: QuPath (0.5 and later) shows an object's metadata beside these."""
+
 
 def write_geojson(cells: pd.DataFrame, labels: LabelImage, path: Path, nuclei: LabelImage | None = None) -> None:
     """Write the cells of one plane as UTF-8 GeoJSON; see `geojson_text`."""
@@ -24,12 +28,16 @@ def write_geojson(cells: pd.DataFrame, labels: LabelImage, path: Path, nuclei: L
     path.write_text(geojson_text(cells, labels, nuclei), encoding="utf-8", newline="")
 
 
-def geojson_text(cells: pd.DataFrame, labels: LabelImage, nuclei: LabelImage | None = None) -> str:
+def geojson_text(
+    cells: pd.DataFrame, labels: LabelImage, nuclei: LabelImage | None = None, downsample: float = 1.0
+) -> str:
     """Return the cells of one plane as a GeoJSON FeatureCollection.
 
-    Coordinates are QuPath's: pixels, x before y, from the outer corner of the first pixel, so that they are larger by
-    a half than the centroids in the table. Each cell is an object of type `cell`, its call the classification, the
-    numbers of its row the measurements (those that are missing are left out), its nucleus a geometry of its own.
+    Coordinates are QuPath's: pixels of the image's finest level, x before y, from the outer corner of the first pixel,
+    so that they are larger by a half than the centroids in the table. Each cell is an object of type `cell`, its call
+    the classification, the numbers of its row the measurements (those that are missing are left out), its nucleus a
+    geometry of its own. Outlines of a plane of a stack say on which t and z they lie; without that QuPath takes them
+    for those of the first.
 
     Parameters
     ----------
@@ -39,6 +47,8 @@ def geojson_text(cells: pd.DataFrame, labels: LabelImage, nuclei: LabelImage | N
         The cells' numbers, as in the column `label`.
     nuclei : (H, W) integer, optional
         The same numbers where the nuclei are.
+    downsample : float
+        Pixels of the finest level that one of the labels is wide; the measurements stay in pixels of the labels.
 
     Examples
     --------
@@ -49,22 +59,31 @@ def geojson_text(cells: pd.DataFrame, labels: LabelImage, nuclei: LabelImage | N
     {'label': 1, 'p_all': 0.75}
     """
     numeric = cells.select_dtypes("number").columns
-    boxes = _boxes(cells, labels)
+    told = [name for name in TOLD if name in cells]
+    boxes, place = _boxes(cells, labels), _place(cells)
     features = []
     for i, number in enumerate(cells["label"]):
         box = boxes[i]
-        feature = {"type": "Feature", "geometry": _geometry(labels, number, box)}
+        feature = {"type": "Feature", "geometry": _geometry(labels, number, box, downsample) | place}
         if nuclei is not None and (nuclei[box] == number).any():
-            feature["nucleusGeometry"] = _geometry(nuclei, number, box)
+            feature["nucleusGeometry"] = _geometry(nuclei, number, box, downsample) | place
         call = str(cells["call"].iloc[i])
         feature["properties"] = {
             "objectType": "cell",
             "name": str(number),
             "classification": {"name": call, "color": list(CALL_COLOURS[call])},
             "measurements": {name: _number(cells[name].iloc[i]) for name in numeric if pd.notna(cells[name].iloc[i])},
+            "metadata": {name: str(cells[name].iloc[i]) for name in told if pd.notna(cells[name].iloc[i])},
         }
         features.append(feature)
     return json.dumps({"type": "FeatureCollection", "features": features}, separators=(",", ":")) + "\n"
+
+
+def _place(cells: pd.DataFrame) -> dict[str, Any]:
+    """Return what a geometry says of the plane that it lies on; QuPath's -1 stands for all channels."""
+    named = re.findall(r"(?:^|_)([tz])(\d+)", str(cells["plane"].iloc[0])) if len(cells) and "plane" in cells else []
+    places = {axis: int(place) for axis, place in named}
+    return {"plane": {"c": -1, "z": places.get("z", 0), "t": places.get("t", 0)}} if any(places.values()) else {}
 
 
 def _boxes(cells: pd.DataFrame, labels: LabelImage) -> list[tuple[slice, slice]]:
@@ -81,7 +100,7 @@ def _number(value: Any) -> int | float:
     return float(str(value)) if isinstance(value, np.floating) else int(value) if value == int(value) else float(value)
 
 
-def _geometry(labels: LabelImage, number: int, box: tuple[slice, slice]) -> dict[str, Any]:
+def _geometry(labels: LabelImage, number: int, box: tuple[slice, slice], downsample: float) -> dict[str, Any]:
     """Return the outline of a label, through the middles of its pixels' outer edges; its parts and holes too."""
     inside = np.pad(labels[box] == number, 1)
     y0, x0 = box[0].start, box[1].start
@@ -91,7 +110,7 @@ def _geometry(labels: LabelImage, number: int, box: tuple[slice, slice]) -> dict
     for contour in find_contours(inside.astype(np.float32), 0.5, fully_connected="low"):
         y, x = contour.T
         # One pixel of padding, and half a pixel from a pixel's centre to its corner.
-        ring = np.stack([x + x0 - 0.5, y + y0 - 0.5], axis=1).tolist()
+        ring = (downsample * np.stack([x + x0 - 0.5, y + y0 - 0.5], axis=1)).tolist()
         if _signed_area(contour) < 0:
             holes.append(ring)
         else:

@@ -35,11 +35,14 @@ class Level:
         Of its array, from the image.
     axes : tuple of str
     pixel_size_um : float or None
+    downsample : float
+        Pixels of the finest level that one of this level is wide.
     """
 
     path: str
     axes: tuple[str, ...]
     pixel_size_um: float | None
+    downsample: float = 1.0
 
 
 Model = TypeVar("Model", bound="pydantic.BaseModel")
@@ -84,14 +87,16 @@ def levels(attributes: Mapping[str, Any], version: str, path: Path) -> list[Leve
     multiscale = validated(model, attributes["multiscales"][0], path, "multiscales.0")
     axes = tuple("c" if axis.type == "channel" else str(axis.name) for axis in multiscale.axes)
     units = np.array([um_per_unit(axis.unit) for axis in multiscale.axes])
-    found = []
+    found, finest_wide = list[Level](), math.nan
     for dataset in multiscale.datasets:
-        sizes = units.copy()
+        scale = np.ones(len(axes))
         for transform in (*dataset.coordinateTransformations, *(multiscale.coordinateTransformations or ())):
             if transform.type == "scale":
-                sizes *= getattr(transform, "scale", math.nan)  # a scale kept in an array of its own isn't read
+                scale *= getattr(transform, "scale", math.nan)  # a scale kept in an array of its own isn't read
+        sizes, finest_wide = units * scale, finest_wide if found else scale[-1]
+        downsample = float(scale[-1] / finest_wide) if finest_wide > 0 and math.isfinite(scale[-1]) else 1.0
         # The specification lets the space axes have any name, but the last two are the plane.
-        found.append(Level(dataset.path, (*axes[:-2], "y", "x"), believed_um(sizes[-1], sizes[-2])))
+        found.append(Level(dataset.path, (*axes[:-2], "y", "x"), believed_um(sizes[-1], sizes[-2]), downsample))
     return found
 
 

@@ -95,6 +95,8 @@ class Plane:
         Opens the file and returns the pixels; call :meth:`read` instead.
     well, field : str
         Where the image lies on a plate, such as ``"A1"`` and ``"0"``; empty if it lies on none.
+    downsample : float
+        Pixels of the image's finest resolution level that one of this plane is wide.
     ome : OmePlace or None
         Where the plane lies in an OME-Zarr image; None if it lies in none.
     opener : callable or None
@@ -116,6 +118,7 @@ class Plane:
     reader: Callable[[], RgbPlane] = dataclasses.field(repr=False, compare=False)
     well: str = ""
     field: str = ""
+    downsample: float = 1.0
     ome: OmePlace | None = dataclasses.field(default=None, repr=False)
     opener: Callable[[], TiledPlane] | None = dataclasses.field(default=None, repr=False, compare=False)
 

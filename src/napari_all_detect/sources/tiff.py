@@ -59,6 +59,7 @@ class _Entry:
     pixel_size_um: float | None
     shape: tuple[int, int]
     place: _Place
+    downsample: float
 
 
 def open_tiff(file: ImageFile, reading: ReadParams, wanted_um: float | None = None) -> list[Plane]:
@@ -76,6 +77,7 @@ def open_tiff(file: ImageFile, reading: ReadParams, wanted_um: float | None = No
             file.path,
             entry.pixel_size_um,
             partial(_read, file.path, entry.place),
+            downsample=entry.downsample,
             opener=_opener(file.path, entry, reading),
         )
         for entry in found
@@ -131,14 +133,16 @@ def _list(tif: TiffFile, path: Path, reading: ReadParams, wanted_um: float | Non
             elif len(tif.series) > 1:
                 name = f"s{number}" if name == "0" else f"s{number}_{name}"
             place = _Place(number, int(level.path), index, channels)
-            yield _Entry(page_number, name, level.pixel_size_um, tiff_parts.plane_shape(series), place)
+            yield _Entry(
+                page_number, name, level.pixel_size_um, tiff_parts.plane_shape(series), place, level.downsample
+            )
 
 
 def _levels(pyramid: list[TiffPageSeries], finest_um: float | None) -> list[Level]:
     """Describe the levels of a pyramid by their numbers; the finest alone states a pixel size."""
     width = tiff_parts.plane_shape(pyramid[0])[1]
-    sizes = [finest_um and finest_um * width / tiff_parts.plane_shape(series)[1] for series in pyramid]
-    return [Level(str(number), (), size) for number, size in enumerate(sizes)]
+    by = [width / tiff_parts.plane_shape(series)[1] for series in pyramid]
+    return [Level(str(number), (), finest_um and finest_um * wide, wide) for number, wide in enumerate(by)]
 
 
 def _axes(series: TiffPageSeries, path: Path) -> tuple[str, ...]:

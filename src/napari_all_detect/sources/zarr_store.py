@@ -119,6 +119,7 @@ def _planes_of_image(image: Any, file: ImageFile, reading: ReadParams, wanted_um
             file.path,
             level.pixel_size_um,
             partial(_read, file.path, level.path, level.axes, index),
+            downsample=level.downsample,
             ome=OmePlace(level.path, places(level.axes, index)),
             opener=opener and partial(opener, file.path, level.path, level.axes, index),
         )
