@@ -151,6 +151,14 @@ def test_workers_of_its_own_one_of_which_is_killed(
     assert pd.read_csv(tmp_path / "out/failures.csv")["input"].tolist() == ["5.png"]
 
 
+@pytest.mark.parametrize("workers", [1, 4])
+def test_any_number_of_workers_gives_the_same_bytes(
+    many: Path, tmp_path: Path, params: ScoreParams, alone: dict[str, bytes], workers: int
+) -> None:
+    score_batch([many], tmp_path / "out", params, cluster=ClusterParams(workers=workers))
+    assert content(tmp_path / "out") == alone
+
+
 def _workers() -> list[int]:
     import psutil
 
