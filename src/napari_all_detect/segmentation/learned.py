@@ -1,6 +1,6 @@
 """Cells by a network: light -> maps of cell, nucleus and core -> labels."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
@@ -15,7 +15,7 @@ from napari_all_detect.segmentation.instances import HALF, enlarge, keep_only, p
 from napari_all_detect.segmentation.light import chromatin, empty_field, least_chromatin, mean_stain, relative_light
 from napari_all_detect.segmentation.nuclei import find_nuclei
 from napari_all_detect.segmentation.scale import typical_diameter
-from napari_all_detect.segmentation.view import Found, View
+from napari_all_detect.segmentation.view import Found, View, Window
 from napari_all_detect.unet import EMPTY_FIELD, STRIDE
 
 __all__ = ["segment_learned"]
@@ -37,9 +37,6 @@ MORE_LOOKS, CLOSEST = 3, 2
 
 ABOVE_RED_CELLS = 0.01
 """Of four stains, nuclei of drawn and boxed cells were by at least 0.11 darker in chromatin's colour."""
-
-AROUND = 2
-"""Cell widths by which no cell reaches further than its nucleus."""
 
 TILE_PX = 1024
 MARGIN_PX = 64
@@ -75,33 +72,30 @@ def segment_learned(view: View, diameter: float | None, mapper: Mapper, *, nucle
         return looked[0].assumed if looked else None
 
     assumed = diameter or view.survey("learned diameter", settled)
-    if assumed is None or _is_bare(view, assumed, mapper):
+    if assumed is None:
         return Found.nothing(view.shape, nuclei)
     look = looked[0] if looked else _look(view, assumed, mapper)
     view.survey.block_px = look.ratio.numerator
-    cells = enlarge(_only_stained(look, view), look.maps[..., 0], view.shape, look.ratio)
+    involved, pieces = look.maps[..., 0] >= HALF, _only_stained(look, view)
+    if not pieces.any():
+        return Found.nothing(view.shape, nuclei)._replace(involved=involved, reach_px=REACH_PX)
+    cells = enlarge(pieces, look.maps[..., 0], view.shape, look.ratio)
     inner = find_nuclei(view.rgb, cells, look.maps[..., 1], look.ratio, _field(view)) if nuclei else None
-    return Found(cells, inner, look.maps[..., 0] >= HALF, REACH_PX)
+    return Found(cells, inner, involved, REACH_PX)
 
 
 def _field(view: View) -> NDArray[np.float32]:
     return view.survey("field", lambda: empty_field(view.rgb))
 
 
-def _stain(view: View, ratio: Fraction) -> NDArray[np.float32]:
-    """Return how dark in chromatin's colour the reduced image is."""
-    return chromatin(shrink(view.plane, reduced(view, ratio), ratio), _field(view))
+def _stain(view: View, window: Window, ratio: Fraction) -> NDArray[np.float32]:
+    """Return how dark in chromatin's colour a window of the reduced plane is."""
+    return chromatin(shrink(view.plane, window, ratio), _field(view))
 
 
-def _is_bare(view: View, assumed: float, mapper: Mapper) -> bool:
-    """Return whether nothing in a part, nor around it, is as dark as a nucleus: most of a slide is glass.
-
-    Whatever the network found there would be dropped: no nucleus is darker on average than its darkest pixel.
-    """
-    if not view.survey.closed:
-        return False
-    stain = _stain(view.around(round(AROUND * assumed)), STRIDE * as_ratio(assumed / mapper.cell_diameter_px))
-    return bool(stain.max() < view.survey("red cells' level", lambda: np.inf))
+def _red_level(view: View, around: Callable[[], NDArray[np.float32]]) -> float:
+    """Return the stain that a nucleus has at least, by that around cells where the survey asks for it first."""
+    return view.survey("red cells' level", lambda: least_chromatin(around(), ABOVE_RED_CELLS))
 
 
 @dataclass(frozen=True)
@@ -160,9 +154,11 @@ def _look(view: View, diameter: float, mapper: Mapper) -> _Look:
 
 def _only_stained(look: _Look, view: View) -> Labels:
     """Drop the cells whose nuclei are no darker than red cells: seen far too close, those look like pale blasts."""
-    stain = _stain(view, look.ratio)
+    if view.survey.closed and not look.pieces.any():
+        return look.pieces
+    stain = _stain(view, reduced(view, look.ratio), look.ratio)
     nuclei = np.where(look.maps[..., 1] >= HALF, look.pieces, 0)
-    level = view.survey("red cells' level", lambda: least_chromatin(stain[look.pieces == 0], ABOVE_RED_CELLS))
+    level = _red_level(view, lambda: stain[look.pieces == 0])
     return keep_only(look.pieces, mean_stain(nuclei, stain) >= level)
 
 
@@ -182,11 +178,23 @@ def _maps(view: View, ratio: Fraction, mapper: Mapper) -> Maps:
 def _tile_maps(view: View, ratio: Fraction, rows: Tile, columns: Tile, mapper: Mapper) -> Maps:
     """Return the maps of what of a tile is kept; beyond the plane's border the image goes on as there."""
     (seen_y, kept_y), (seen_x, kept_x) = rows, columns
+    if _is_bare(view, (_halved(seen_y), _halved(seen_x)), STRIDE * ratio):
+        return np.zeros(((kept_y[1] - kept_y[0]) // STRIDE, (kept_x[1] - kept_x[0]) // STRIDE, 3), np.uint8)
     change = partial(relative_light, field=_field(view), full=EMPTY_FIELD)
     light = shrink(view.plane, (slice(*seen_y), slice(*seen_x)), ratio, STRIDE, change)
     pad = [(0, -n % mapper.multiple) for n in light.shape[:2]]
     found = mapper.predict(np.pad(light, (*pad, (0, 0)), mode="edge"))
     return found[_halved(kept_y, seen_y[0]), _halved(kept_x, seen_x[0])]
+
+
+def _is_bare(view: View, window: Window, ratio: Fraction) -> bool:
+    """Return whether nothing in a tile, its margin with it, is as dark as a nucleus: most of a slide is glass.
+
+    Whatever the network found there would be dropped: no nucleus is darker on average than its darkest pixel.
+    """
+    if not view.survey.closed:
+        return False
+    return bool(_stain(view, window, ratio).max() < _red_level(view, lambda: np.empty(0, np.float32)))
 
 
 def _tiles(length: int, part: slice) -> Iterator[Tile]:

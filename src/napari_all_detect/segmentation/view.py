@@ -125,15 +125,6 @@ class View:
         rows, columns = self.window
         return rows.stop - rows.start, columns.stop - columns.start
 
-    def around(self, by: int) -> "View":
-        """Return the view of the window and so many pixels around it, as far as the plane reaches."""
-        block_px = self.survey.block_px
-        rows, columns = (
-            slice(max(0, part.start - by) // block_px * block_px, min(n, part.stop + by))
-            for part, n in zip(self.window, self.plane.shape[:2], strict=True)
-        )
-        return View(self.plane, (rows, columns), self.survey)
-
     @cached_property
     def rgb(self) -> NDArray[np.uint8]:
         """(h, w, 3) uint8 pixels of the window."""
