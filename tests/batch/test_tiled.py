@@ -137,6 +137,23 @@ def test_a_slide_is_measured(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1].startswith(f"| 700 x 700 | 320 | {found['cells']} |")
 
 
+def test_fields_on_glass_are_found(tmp_path: Path) -> None:
+    """The benchmark of a slide, on one large enough to be surveyed on squares, most of which see glass."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.slide", "--edge", "3300", "--fields", "2", "--work", str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert (seen["edge_px"], seen["tiles"], seen["drawn"]) == (3300, 4, 16)
+    assert seen["found"] >= 15
+    assert seen["cells"] <= 18
+    assert seen["peak_mb"] > 100
+
+
 class Stop(BatchProgress):
     def plane(self) -> None:
         raise KeyboardInterrupt
