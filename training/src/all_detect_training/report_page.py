@@ -38,10 +38,11 @@ def report_page(found: Findings) -> str:
         "<p><b>For research only. Not for diagnosis or any other clinical use.</b></p>\n"
         f"<ul>{lines}</ul>\n<h2>Figures on the test cells</h2>\n{_html_table(found.table)}\n"
         "<p><small>In brackets: 95% percentile bootstrap intervals; what is drawn is said above. "
-        "<span class='paper'>Brown</span>: printed by Mondal et al. (2021, Table 4), on the preliminary set of C-NMC "
-        "2019; we have it of their best member and their best ensemble only. WP, WR, WFS: precision, recall and F1 "
-        "weighted by the classes' numbers of cells. ACC: accuracy. BA: balanced accuracy. Calls at 0.5. SAP: simple "
-        "average (Eq. 1). WEN: weighted by that validation figure (Eq. 2). Bold: the best of an input size.</small></p>"
+        "<span class='paper'>Brown</span>: in the preprint of Mondal et al. (2021, arXiv:2105.03995, Table 4), on "
+        "the preliminary set of C-NMC 2019; we have it of their best member and their best ensemble only. WP, WR, WFS: "
+        "precision, recall and F1 weighted by the classes' numbers of cells. ACC: accuracy. BA: balanced accuracy. "
+        "Calls at 0.5. SAP: simple average (Eq. 1). WEN: weighted by that validation figure (Eq. 2). Bold: the best of "
+        "an input size.</small></p>"
         + _roc(found.classifiers)
         + "<h2>Confusion matrices</h2>\n<div class='row'>"
         + "".join(_confusion(one) for one in found.classifiers if one.name in ("WEN-kappa", "SAP"))
