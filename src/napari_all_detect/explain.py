@@ -97,7 +97,8 @@ def _maps(bundle: Bundle, crops: NDArray[np.uint8], device: str) -> NDArray[np.f
     size = bundle.manifest.crop.size
     nothing = np.zeros((0, len(bundle.manifest.members), size, size), np.float32)
     batches = [crops[start : start + BATCH_SIZE] for start in range(0, len(crops), BATCH_SIZE)]
-    with keras.device(f"{device}:0"):
+    # Without a number, which would be another device than the default one to PyTorch.
+    with keras.device(device):
         graph = _graph(bundle.folder, bundle.digest, device)
         maps = [keras.ops.convert_to_numpy(graph(batch)) for batch in batches]
     return np.concatenate([nothing, *maps])

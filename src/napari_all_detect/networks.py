@@ -4,6 +4,7 @@ The five of Mondal et al. (2021), as Keras builds them, whole or cut after one o
 a new row of `ARCHITECTURES`.
 """
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,9 @@ def build_network(
         raise ValueError(f"{architecture} has no layer {cut!r} to cut at")
     features = trunk.output if cut is None else trunk.get_layer(cut).output
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(features)
-    pooled = keras.layers.Dropout(dropout, name="dropout")(pooled)
+    # Seeded: an unseeded layer takes PyTorch's own random numbers there, which are in no checkpoint.
+    seed = random.randint(1, 10**9) if dropout else None
+    pooled = keras.layers.Dropout(dropout, seed=seed, name="dropout")(pooled)
     logits = keras.layers.Dense(2, name="logits", dtype="float32")(pooled)
     return keras.Model(trunk.input, logits, name=architecture)
 

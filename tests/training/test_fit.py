@@ -3,8 +3,6 @@ import errno
 import json
 import logging
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,38 +158,6 @@ def test_the_papers_values(preset: str, size: int) -> None:
     assert {(m.input_size, m.cut, m.stretch) for m in params.members} == {(size, None, 1.0)}
     assert (params.crop_size, params.lowest_rate, params.highest_rate, params.step_epochs) == (size, 1e-7, 2e-3, 6)
     assert (params.label_smoothing, params.dropout, params.cells_per_epoch) == (0, 0, None)
-
-
-ON_JAX = """
-import json, sys
-import numpy as np
-sys.path.insert(0, sys.argv[1])
-import importlib.util
-spec = importlib.util.spec_from_file_location("test_fit", sys.argv[2])
-tests = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tests)
-import keras
-cells, split = tests.coloured()
-network, history = tests.fit_member(cells, split, tests.SPEC, tests.replace(tests.PARAMS, mixed_precision=True), None)
-print(json.dumps({"backend": keras.backend.backend(), "history": history}))
-"""
-
-
-def test_the_same_code_trains_on_jax_in_bf16() -> None:
-    pytest.importorskip("jax", reason="JAX is not installed: pip install jax")
-    done = subprocess.run(
-        [sys.executable, "-c", ON_JAX, str(Path(__file__).parent), __file__],
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["backend"] == "jax"
-    losses = [row["loss"] for row in told["history"]]
-    assert len(losses) == 4
-    assert losses[-1] < losses[0]
 
 
 def test_stain_options_reach_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,9 @@ __all__ = ["Run", "load_run", "open_cells", "plan_run", "read_record", "split_of
 log = logging.getLogger(__name__)
 IMAGES = "images.csv"
 
+LIBRARIES = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax", "jaxlib"), "torch": ("torch",)}
+"""What Keras's backends are called when they are installed."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -265,13 +268,15 @@ def _counts(images: NDArray[np.str_]) -> dict[str, dict[str, int]]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of all that the figures depend on."""
+    """Return the versions of all that the figures depend on; of Keras's backends, the one at work."""
+    import keras
+
     found = {
         "python": platform.python_version(),
         "napari-all-detect": napari_all_detect.__version__,
         "all-detect-training": all_detect_training.__version__,
     }
-    for name in ("keras", "tensorflow", "tensorflow-cpu", "numpy", "scikit-image"):
+    for name in ("keras", *LIBRARIES.get(keras.backend.backend(), ()), "numpy", "scikit-image"):
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
