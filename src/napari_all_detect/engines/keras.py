@@ -69,7 +69,7 @@ class KerasEngine:
         self.batch_size = batch_size or cells_at_once(bundle, self.device)
         # Planes may come from several threads; one batch at a time fills the machine.
         self._lock = Lock()
-        with keras.device(f"{self.device}:0"), computing_in(precision):
+        with keras.device(self.device), computing_in(precision):
             self._programs = [
                 compiled(member_graph(bundle, member, load_member(bundle, member)))
                 for member in bundle.manifest.members
@@ -89,7 +89,7 @@ class KerasEngine:
 
         programs = self._programs if members is None else [self._programs[k] for k in members]
         probabilities, done = np.empty((len(crops), len(programs), 2), np.float32), 0
-        with self._lock, keras.device(f"{self.device}:0"):
+        with self._lock, keras.device(self.device):
             while done < len(crops):
                 try:
                     for stop in self._batches(programs, crops, done, probabilities):
@@ -209,6 +209,8 @@ def _has_gpu() -> bool:
     try:
         return bool(keras.distribution.list_devices("gpu"))
     except RuntimeError:  # JAX's way of saying that there is none
+        return False
+    except AttributeError:  # PyTorch's devices Keras does not list
         return False
 
 

@@ -40,7 +40,7 @@ class KerasMapper:
         self.multiple = multiple_of(bundle.manifest.network.widths)
         self.cell_diameter_px = bundle.manifest.network.cell_diameter_px
         self._lock = Lock()
-        with keras.device(f"{self.device}:0"):
+        with keras.device(self.device):
             self._graph = maps_graph(bundle, load_unet(bundle))
 
     def predict(self, light: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -60,7 +60,7 @@ class KerasMapper:
         """
         import keras
 
-        with self._lock, keras.device(f"{self.device}:0"):
+        with self._lock, keras.device(self.device):
             return np.asarray(self._graph.predict_on_batch(light[None])[0], np.uint8)
 
 
