@@ -60,7 +60,8 @@ def test_more_cells_than_are_queued_at_once_come_back_in_order(duo: Bundle, crop
 def test_lite_calls_cells_as_keras_does(smear: Callable[..., NDArray[np.uint8]]) -> None:
     lite, rgb = load_bundle("lite"), smear(3)
     crops = np.stack([rgb[y : y + 56, x : x + 56] for y in range(0, 80, 16) for x in range(0, 112, 16)])
-    keras, openvino = (open_engine(lite, ScoreParams(engine=name, device="cpu")) for name in ("keras", "openvino"))
+    params = [ScoreParams(engine=name, device="cpu", precision="fp32") for name in ("keras", "openvino")]
+    keras, openvino = (open_engine(lite, one) for one in params)
     np.testing.assert_allclose(openvino.predict(crops), keras.predict(crops), atol=1e-5)
 
 

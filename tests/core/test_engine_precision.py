@@ -120,8 +120,9 @@ def test_auto_is_fp32_unless_tuned_here_and_for_these_calls(duo: Bundle) -> None
     chosen = choose(duo, ON_CPU)
     assert (chosen.engine, chosen.precision, chosen.calibration) == ("openvino", "int8,fp32", "c0ffee")
     assert "99.90% of 1200" in chosen.why
-    for other in ({"threshold": 0.3}, {"weighting": "equal"}, {"error_rate": "none"}):
-        assert choose(duo, replace(ON_CPU, **other)).precision == "fp32"
+    assert choose(duo, replace(ON_CPU, weighting="equal")).precision == "fp32"
+    for same in ({"threshold": 0.3}, {"weighting": "kappa"}, {"error_rate": "none"}):
+        assert choose(duo, replace(ON_CPU, **same)).precision == "int8,fp32"
     assert choose(duo, replace(ON_CPU, engine="keras")).precision == "fp32"
     assert choose(duo, replace(ON_CPU, precision="fp32")).why == "asked for"
 
@@ -138,7 +139,8 @@ def test_auto_takes_what_the_bundle_says_of_bf16_where_the_processor_can(
     chosen = choose(bundle, ON_CPU)
     assert (chosen.precision, chosen.calibration) == ("fp32,bf16", "")
     assert "99.95% of 4268" in chosen.why
-    assert choose(bundle, replace(ON_CPU, threshold=0.3)).precision == "fp32"
+    assert choose(bundle, replace(ON_CPU, threshold=0.3)).precision == "fp32,bf16"
+    assert choose(bundle, replace(ON_CPU, weighting="f1")).precision == "fp32"
     assert choose(bundle, replace(ON_CPU, engine="keras")).precision == "fp32"
     write_tuning(bundle, TUNED)
     assert choose(bundle, ON_CPU).precision == "fp32,bf16"  # that was another processor

@@ -101,18 +101,27 @@ def _check(bundle: Bundle, engine: str, precision: str) -> None:
 
 
 def _enough(bundle: Bundle, params: ScoreParams) -> tuple[str, str]:
-    """Return the precision that was found to be enough, here or when the bundle was made, or fp32; and why."""
-    tuning, rounded = read_tuning(bundle), bundle.manifest.bf16
-    if (params.weighting, params.threshold, params.error_rate) != (None, None, None):
-        return "fp32", "less was measured for the bundle's own weighting, threshold and error rate alone"
+    """Return the precision that was found to be enough, here or when the bundle was made, or fp32; and why.
+
+    Whatever the threshold and the error rate: moving them must not change a probability.
+    """
+    tuning, rounded, own = read_tuning(bundle), bundle.manifest.bf16, bundle.manifest.ensemble.weighting
     if tuning is not None and tuning.processor == processor():
         best = fastest_that_agrees(tuning)
-        return best.precision, (
-            "the fastest that calls 999 of 1,000 cells as fp32 does: "
-            f"{best.agreement.same_calls:.2%} of {tuning.cells} when tuned"
+        precision, why = (
+            best.precision,
+            (
+                "the fastest that calls 999 of 1,000 cells as fp32 does: "
+                f"{best.agreement.same_calls:.2%} of {tuning.cells} when tuned"
+            ),
         )
-    if rounded is not None and computes_in_bf16():
-        return rounded.precision, f"the bundle's own: {rounded.same_calls:.2%} of {rounded.n} cells called as in fp32"
-    if tuning is not None:
+    elif rounded is not None and computes_in_bf16():
+        precision = rounded.precision
+        why = f"the bundle's own: {rounded.same_calls:.2%} of {rounded.n} cells called as in fp32"
+    elif tuning is not None:
         return "fp32", f"tuned on another processor: {tuning.processor}"
-    return "fp32", "not tuned; `all-detect bundles tune` finds out whether less is enough"
+    else:
+        return "fp32", "not tuned; `all-detect bundles tune` finds out whether less is enough"
+    if params.weighting not in (None, own):
+        return "fp32", f"less was measured with the bundle's own weighting alone, {own}"
+    return precision, why
