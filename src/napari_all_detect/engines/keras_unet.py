@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_all_detect.bundle import SegmenterBundle
 from napari_all_detect.engines.keras import choose_device, load_weights
 from napari_all_detect.errors import BundleError
-from napari_all_detect.unet import EMPTY_FIELD, build_unet, multiple_of
+from napari_all_detect.unet import build_unet, multiple_of, split_unet
 
 __all__ = ["KerasMapper", "load_unet", "maps_graph"]
 
@@ -65,7 +65,7 @@ class KerasMapper:
 
 
 def load_unet(bundle: SegmenterBundle) -> Any:
-    """Build the network of a segmenter and give it its weights.
+    """Build the network of a segmenter, with its weights, in the form that takes least time (`split_unet`).
 
     Raises
     ------
@@ -78,6 +78,7 @@ def load_unet(bundle: SegmenterBundle) -> Any:
     except (ValueError, KeyError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BundleError(f"bundle {bundle.label}: {reason}; get the bundle again") from error
+    network = split_unet(network, bundle.manifest.network.widths)
     network.trainable = False
     return network
 
@@ -87,6 +88,5 @@ def maps_graph(bundle: SegmenterBundle, network: Callable[[Any], Any], side: int
     import keras
 
     light = keras.Input((side, side, 3), dtype="uint8", name="light")
-    logits = network(keras.ops.cast(light, "float32") / float(EMPTY_FIELD))
-    maps = keras.ops.cast(keras.ops.round(255 * keras.ops.sigmoid(logits)), "uint8")
+    maps = keras.ops.cast(keras.ops.round(255 * keras.ops.sigmoid(network(light))), "uint8")
     return keras.Model(light, maps, name=bundle.manifest.name)

@@ -17,7 +17,7 @@ from napari_all_detect.unet import multiple_of
 
 __all__ = ["DAMAGED", "GRAPH_VERSION", "export_members", "export_segmenter", "main"]
 
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 """Of what is built here: files of another one are made anew."""
 
 DAMAGED = 3
@@ -66,7 +66,9 @@ def _channels_first(network: Any) -> Callable[[Any], Any]:
 
     height, width, channels = network.input_shape[1:]
     twin = keras.models.clone_model(
-        network, input_tensors=keras.Input((channels, height, width)), clone_function=turned
+        network,
+        input_tensors=keras.Input((channels, height, width), dtype=network.input.dtype),
+        clone_function=turned,
     )
     twin.set_weights(network.get_weights())
 
@@ -86,12 +88,27 @@ def _write(graph: Any, path: Path, open_sides: bool = False) -> None:
     graph.export(str(raw), format="openvino", verbose=False)
     model = ov.Core().read_model(raw)
     if open_sides:
-        model.reshape([1, -1, -1, 3])
+        _open_sides(model)
     apply_moc_transformations(model, cf=True)
     ov.save_model(model, path, compress_to_fp16=False)
     del model
     raw.unlink()
     raw.with_suffix(".bin").unlink()
+
+
+def _open_sides(model: Any) -> None:
+    """Let an image be of any height and width; Keras wrote those at export into its transposed convolutions."""
+    from openvino.opset13 import convolution_backprop_data
+    from openvino.utils import replace_node
+
+    for node in model.get_ops():
+        if node.get_type_name() == "ConvolutionBackpropData":
+            image, kernel = node.input_value(0), node.input_value(1)
+            strides = node.get_attributes()["strides"]
+            # What `same` means where the kernel's length less the stride is even.
+            pads = [(k - stride) // 2 for k, stride in zip(list(kernel.shape)[2:], strides, strict=True)]
+            replace_node(node, convolution_backprop_data(image, kernel, strides, pads_begin=pads, pads_end=pads))
+    model.reshape([1, -1, -1, 3])
 
 
 def main(kind: str, folder: str, out: str) -> int:
