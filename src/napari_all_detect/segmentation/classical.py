@@ -15,7 +15,7 @@ from skimage.filters import threshold_otsu
 from napari_all_detect.segmentation.depth import depth_within, fill_holes
 from napari_all_detect.segmentation.grid import as_ratio, reduced, shrink
 from napari_all_detect.segmentation.instances import enlarge, expected_share, keep_only
-from napari_all_detect.segmentation.light import CHROMATIN, empty_field, least_chromatin, mean_stain, percentile
+from napari_all_detect.segmentation.light import CHROMATIN, least_chromatin, mean_stain, percentile
 from napari_all_detect.segmentation.necks import cut_at_necks
 from napari_all_detect.segmentation.nuclei import find_dark_nuclei
 from napari_all_detect.segmentation.scale import estimate_diameter, seed_level, typical_diameter, wide_regions
@@ -57,7 +57,7 @@ def segment_classical(view: View, diameter: float | None, *, nuclei: bool = True
     nuclei : bool
         Whether to outline the nuclei, too.
     """
-    assumed = diameter or view.survey("classical diameter", lambda: estimate_diameter(view.rgb))
+    assumed = diameter or view.survey("classical diameter", lambda: estimate_diameter(view.rgb, view.empty_field))
     if assumed is None:
         return Found.nothing(view.shape, nuclei)
     ratio = _ratio(assumed)
@@ -65,9 +65,8 @@ def segment_classical(view: View, diameter: float | None, *, nuclei: bool = True
     pieces, stained = _find(view, assumed, view.survey)
     outline = ndi.gaussian_filter((pieces > 0).astype(np.float32), 0.6) * 255
     cells = enlarge(pieces, outline.astype(np.uint8), view.shape, ratio)
-    field = view.survey("field", lambda: empty_field(view.rgb))
     reach_px = round(REACH * assumed / float(ratio)) + SMOOTHED_PX
-    return Found(cells, find_dark_nuclei(view.rgb, cells, field) if nuclei else None, stained, reach_px)
+    return Found(cells, find_dark_nuclei(view.rgb, cells, view.empty_field) if nuclei else None, stained, reach_px)
 
 
 def _ratio(diameter: float) -> Fraction:
@@ -80,16 +79,16 @@ def _absorbed(view: View, ratio: Fraction, field: Floats) -> Floats:
     return np.asarray(ndi.gaussian_filter(1 - small / field, (0.7, 0.7, 0)), np.float32)
 
 
-def found_diameter(rgb: NDArray[np.uint8]) -> float | None:
-    """Return the typical diameter of the white cells that are found, in pixels, or None.
+def found_diameter(view: View) -> float | None:
+    """Return the typical diameter of the white cells that are found in a view, in pixels, or None.
 
     Whole cells tell more than their chromatin: nine in ten images of two sets of single cells and one of smears came
     out within 0.7 to 1.3 of the truth, by chromatin alone (the single cells) within 0.35 to 1.2.
     """
-    assumed = estimate_diameter(rgb)
+    assumed = estimate_diameter(view.rgb, view.empty_field)
     if assumed is None:
         return None
-    pieces, _ = _find(View.whole(rgb), assumed, Survey())
+    pieces, _ = _find(view, assumed, Survey())
     found = typical_diameter(pieces)
     # Without a cell, what chromatin there is may be platelets: seen from afar, red cells are no white ones.
     return found * float(_ratio(assumed)) if found else 2 * assumed
@@ -100,7 +99,7 @@ def _find(view: View, diameter: float, survey: Survey) -> tuple[Labels, Mask]:
     ratio = _ratio(diameter)
     diameter = diameter / float(ratio)
     radius = diameter / 3
-    absorbed = _absorbed(view, ratio, survey("field", lambda: empty_field(view.rgb)))
+    absorbed = _absorbed(view, ratio, view.empty_field)
     stain = absorbed @ CHROMATIN
     stained = fill_holes(stain > survey("seed level", lambda: seed_level(stain)), diameter)
     nothing = np.zeros(stain.shape, np.int32), stained

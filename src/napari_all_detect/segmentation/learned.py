@@ -12,7 +12,7 @@ from napari_all_detect.engines import Mapper
 from napari_all_detect.segmentation.classical import found_diameter
 from napari_all_detect.segmentation.grid import as_ratio, length, reduced, shrink
 from napari_all_detect.segmentation.instances import HALF, enlarge, keep_only, part
-from napari_all_detect.segmentation.light import chromatin, empty_field, least_chromatin, mean_stain, relative_light
+from napari_all_detect.segmentation.light import chromatin, least_chromatin, mean_stain, relative_light
 from napari_all_detect.segmentation.nuclei import find_nuclei
 from napari_all_detect.segmentation.scale import typical_diameter
 from napari_all_detect.segmentation.view import Found, View, Window
@@ -67,7 +67,7 @@ def segment_learned(view: View, diameter: float | None, mapper: Mapper, *, nucle
     looked: list[_Look] = []
 
     def settled() -> float | None:
-        estimate = found_diameter(view.rgb)
+        estimate = found_diameter(view)
         looked.extend([] if estimate is None else [_best_look(view, estimate, mapper)])
         return looked[0].assumed if looked else None
 
@@ -80,17 +80,13 @@ def segment_learned(view: View, diameter: float | None, mapper: Mapper, *, nucle
     if not pieces.any():
         return Found.nothing(view.shape, nuclei)._replace(involved=involved, reach_px=REACH_PX)
     cells = enlarge(pieces, look.maps[..., 0], view.shape, look.ratio)
-    inner = find_nuclei(view.rgb, cells, look.maps[..., 1], look.ratio, _field(view)) if nuclei else None
+    inner = find_nuclei(view.rgb, cells, look.maps[..., 1], look.ratio, view.empty_field) if nuclei else None
     return Found(cells, inner, involved, REACH_PX)
-
-
-def _field(view: View) -> NDArray[np.float32]:
-    return view.survey("field", lambda: empty_field(view.rgb))
 
 
 def _stain(view: View, window: Window, ratio: Fraction) -> NDArray[np.float32]:
     """Return how dark in chromatin's colour a window of the reduced plane is."""
-    return chromatin(shrink(view.plane, window, ratio), _field(view))
+    return chromatin(shrink(view.plane, window, ratio), view.empty_field)
 
 
 def _red_level(view: View, around: Callable[[], NDArray[np.float32]]) -> float:
@@ -180,7 +176,7 @@ def _tile_maps(view: View, ratio: Fraction, rows: Tile, columns: Tile, mapper: M
     (seen_y, kept_y), (seen_x, kept_x) = rows, columns
     if _is_bare(view, (_halved(seen_y), _halved(seen_x)), STRIDE * ratio):
         return np.zeros(((kept_y[1] - kept_y[0]) // STRIDE, (kept_x[1] - kept_x[0]) // STRIDE, 3), np.uint8)
-    change = partial(relative_light, field=_field(view), full=EMPTY_FIELD)
+    change = partial(relative_light, field=view.empty_field, full=EMPTY_FIELD)
     light = shrink(view.plane, (slice(*seen_y), slice(*seen_x)), ratio, STRIDE, change)
     pad = [(0, -n % mapper.multiple) for n in light.shape[:2]]
     found = mapper.predict(np.pad(light, (*pad, (0, 0)), mode="edge"))

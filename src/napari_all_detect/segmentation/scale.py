@@ -35,16 +35,19 @@ LEAST_NUCLEUS_RADIUS_PX = 3.0
 Mask = NDArray[np.bool_]
 
 
-def estimate_diameter(rgb: NDArray[np.uint8]) -> float | None:
+def estimate_diameter(rgb: NDArray[np.uint8], field: NDArray[np.float32] | None = None) -> float | None:
     """Return the typical diameter of a white cell in pixels, or None where there is no chromatin.
 
     Parameters
     ----------
     rgb : (H, W, 3) uint8
+    field : (3,) float32, optional
+        Colour of the empty field, by the image itself if not given.
     """
+    field = empty_field(rgb) if field is None else field
     factor = 2 if min(rgb.shape[:2]) >= 64 else 1
     small = np.asarray(Image.fromarray(rgb).reduce(factor))
-    stain = ndi.gaussian_filter(chromatin(small, empty_field(rgb)), 1.0)
+    stain = ndi.gaussian_filter(chromatin(small, field), 1.0)
     radius = inscribed_radius(ndi.binary_fill_holes(stain > seed_level(stain)), LEAST_NUCLEUS_RADIUS_PX)
     return None if radius is None else 2 * WHOLE_TO_NUCLEUS * factor * radius
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_all_detect.segmentation.light import BLACK
+from napari_all_detect.segmentation.light import BLACK, empty_field
 
 __all__ = ["Found", "Mapped", "Pixels", "Survey", "Unsettled", "View", "Window", "sample"]
 
@@ -129,6 +129,11 @@ class View:
     def rgb(self) -> NDArray[np.uint8]:
         """(h, w, 3) uint8 pixels of the window."""
         return self.plane[self.window]
+
+    @property
+    def empty_field(self) -> NDArray[np.float32]:
+        """(3,) float32 colour of the empty field, by the survey."""
+        return self.survey("field", lambda: empty_field(self.rgb))
 
 
 class Found(NamedTuple):
