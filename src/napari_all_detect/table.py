@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
-from skimage.measure import label, regionprops_table
+from skimage.measure import label
 
 from napari_all_detect.hull import hull_area
+from napari_all_detect.moments import moments
 
 __all__ = ["IMAGE_COLUMNS", "Column", "cell_columns", "empty_cells", "geometry", "image_row", "typed"]
 
@@ -148,28 +149,20 @@ def geometry(
         `label` and the columns of the geometry, without the `_um` ones if there is no pixel size, and without those of
         the nuclei if there are none.
     """
-    measured = regionprops_table(
-        labels,
-        properties=(
-            "label",
-            "centroid_local",
-            "bbox",
-            "area",
-            "equivalent_diameter_area",
-            "eccentricity",
-        ),
-    )
-    boxes = (box for box in find_objects(labels) if box is not None)
-    hulls = [hull_area(labels[box] == n) for n, box in zip(measured["label"], boxes, strict=True)]
-    measured["solidity"] = measured["area"] / np.array(hulls, np.float64)
-    names = ["label", "y_px", "x_px", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]
-    names += ["area_px", "diameter_px", "eccentricity", "solidity"]
-    columns: dict[str, Any] = dict(zip(names, measured.values(), strict=True))
+    boxes = {number: box for number, box in enumerate(find_objects(labels), start=1) if box is not None}
+    columns: dict[str, Any] = {"label": np.array(list(boxes), np.int64)}
+    measured = moments(labels, boxes)
+    edges = np.array([(y.start, x.start, y.stop, x.stop) for y, x in boxes.values()], np.int64).reshape(-1, 4)
+    columns |= dict(zip(("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"), edges.T, strict=True))
+    area = columns["area_px"] = measured["area"]
+    columns["diameter_px"] = np.sqrt(4 / np.pi * area)
+    columns["eccentricity"] = measured["eccentricity"]
+    columns["solidity"] = area / np.array([hull_area(labels[box] == n) for n, box in boxes.items()], np.float64)
     for axis, start in zip("yx", origin, strict=True):
         for name in (f"bbox_{axis}0", f"bbox_{axis}1"):
             columns[name] = columns[name] + start
         # From the box on: the last bit does not depend on where the labels begin.
-        columns[f"{axis}_px"] = columns[f"bbox_{axis}0"] + columns[f"{axis}_px"]
+        columns[f"{axis}_px"] = columns[f"bbox_{axis}0"] + measured[axis]
     if pixel_size_um is not None:
         for name in ("y", "x", "diameter"):
             columns[f"{name}_um"] = columns[f"{name}_px"] * pixel_size_um

@@ -47,8 +47,9 @@ def csv_text(table: pd.DataFrame, header: bool = True) -> str:
 def _texts(column: "pd.Series[Any]") -> list[str]:
     """Return a column's fields."""
     if column.dtype.kind == "f":
-        texts = column.to_numpy(np.float32).astype(str).tolist()
-    elif column.dtype.kind == "O":
+        values = column.to_numpy(np.float32)
+        return list(np.where(np.isnan(values), "", values.astype(str)).tolist())
+    if column.dtype.kind == "O":
         texts = [_safe(str(text)) for text in column]
     else:
         texts = [str(value) for value in column.tolist()]

@@ -74,9 +74,10 @@ def _ratio(diameter: float) -> Fraction:
 
 
 def _absorbed(view: View, ratio: Fraction, field: Floats) -> Floats:
-    """Return the share of light that the reduced image absorbs, a little smoothed; (h, w, 3)."""
-    small = shrink(view.plane, reduced(view, ratio), ratio).astype(np.float32)
-    return np.asarray(ndi.gaussian_filter(1 - small / field, (0.7, 0.7, 0)), np.float32)
+    """Return the share of light that the reduced image absorbs, a little smoothed; (3, h, w)."""
+    # Channel by channel: loops over three values at a time take several times longer.
+    small = np.moveaxis(shrink(view.plane, reduced(view, ratio), ratio), -1, 0).astype(np.float32, order="C")
+    return np.asarray(ndi.gaussian_filter(1 - small / field[:, None, None], (0, 0.7, 0.7)), np.float32)
 
 
 def found_diameter(view: View) -> float | None:
@@ -100,7 +101,7 @@ def _find(view: View, diameter: float, survey: Survey) -> tuple[Labels, Mask]:
     diameter = diameter / float(ratio)
     radius = diameter / 3
     absorbed = _absorbed(view, ratio, view.empty_field)
-    stain = absorbed @ CHROMATIN
+    stain = np.tensordot(CHROMATIN, absorbed, 1)
     stained = fill_holes(stain > survey("seed level", lambda: seed_level(stain)), diameter)
     nothing = np.zeros(stain.shape, np.int32), stained
     seeds = wide_regions(stained, max(1.0, 0.3 * radius))
@@ -111,7 +112,7 @@ def _find(view: View, diameter: float, survey: Survey) -> tuple[Labels, Mask]:
     seeds = _only_dark(seeds, stain, survey("faint level", lambda: least_chromatin(stain[far], ABOVE_RED_CELLS)))
     if not seeds.any():
         return nothing
-    white = _beyond_red_cells(absorbed, survey("red cells", lambda: _red_cells(absorbed[far])))
+    white = _beyond_red_cells(absorbed, survey("red cells", lambda: _red_cells(absorbed, far)))
     near = distance <= REACH * diameter
     level = survey("cytoplasm level", lambda: _level(white, near, far))
     cells = fill_holes(ndi.binary_opening(near & (white > level)) | seeds, diameter)
@@ -126,26 +127,25 @@ def _only_dark(seeds: Mask, stain: Floats, level: float) -> Mask:
     return np.asarray(dark[regions], bool)
 
 
-def _red_cells(plain: Floats) -> Floats:
-    """Return what the thickest red cells absorb, (3,), from pixels that lie far from white cells; 0 if too few do."""
-    plain = plain[:: max(1, len(plain) // 20_000)]
-    if len(plain) <= 100:
+def _red_cells(absorbed: Floats, far: Mask) -> Floats:
+    """Return what the thickest red cells absorb, (3,), by pixels that lie far from white cells; 0 if too few do."""
+    pixels = np.flatnonzero(far)
+    if len(pixels) <= 100:
         return np.zeros(3, np.float32)
-    amount = _length(plain)
-    return np.asarray(plain[amount >= np.percentile(amount, 75)].mean(axis=0), np.float32)
+    plain = absorbed.reshape(3, -1)[:, pixels[:: max(1, len(pixels) // 20_000)]]
+    amount = np.linalg.norm(plain, axis=0)
+    return np.asarray(plain[:, amount >= np.percentile(amount, 75)].mean(axis=1), np.float32)
 
 
 def _beyond_red_cells(absorbed: Floats, red: Floats) -> Floats:
     """Return each pixel's distance from the line on which slide and red cells lie, in absorbed light; (h, w)."""
     thickest = float(np.linalg.norm(red)) + 1e-6
     direction = red / thickest
-    along = np.clip(absorbed @ direction, 0, 1.15 * thickest)
-    return _length(absorbed - along[..., None] * direction)
-
-
-def _length(vectors: Floats) -> Floats:
-    """Return lengths along the last axis, without an array of squares."""
-    return np.asarray(np.sqrt(np.einsum("...c,...c->...", vectors, vectors)), np.float32)
+    along = np.clip(np.tensordot(direction, absorbed, 1), 0, 1.15 * thickest)
+    squares = np.zeros_like(along)
+    for channel, step in zip(absorbed, direction, strict=True):
+        squares += (channel - step * along) ** 2
+    return np.asarray(np.sqrt(squares), np.float32)
 
 
 def _level(white: Floats, near: Mask, far: Mask) -> float:

@@ -1,7 +1,6 @@
 """Maps of what is cell, nucleus and core -> one label per cell, at the plane's own resolution."""
 
 from fractions import Fraction
-from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,20 +128,25 @@ def _membership(
 ) -> tuple[Window, NDArray[np.uint8]]:
     """Return where one label's surroundings lie in the plane, and how much of it each pixel there is (0 to 255)."""
     small = _widened(box, GROWN + 1, labels.shape)
-    rows, columns = (
-        slice(ceil(s.start * f), min(n, floor(s.stop * f + Fraction(1, 2))))
-        for s, f, n in zip(small, scale, shape, strict=True)
+    (rows, top, bottom), (columns, left, right) = (
+        _in_plane(part, ratio, n) for part, ratio, n in zip(small, scale, shape, strict=True)
     )
-    own = Image.fromarray(np.where(_grown(labels, small) == number, 255, 0).astype(np.uint8))
-    (fy, fx), (y0, x0) = scale, (small[0].start, small[1].start)
-    # Fractions: what a label becomes depends on nothing but its surroundings, not on where they lie in the plane.
-    left, top = max(columns.start / fx - x0, 0), max(rows.start / fy - y0, 0)
-    right, bottom = min(columns.stop / fx - x0, own.width), min(rows.stop / fy - y0, own.height)
-    corners = float(left), float(top), float(right), float(bottom)
     size = columns.stop - columns.start, rows.stop - rows.start
     if min(size) <= 0:
         return (rows, columns), np.zeros((0, 0), np.uint8)
-    return (rows, columns), np.asarray(own.resize(size, Image.Resampling.BILINEAR, box=corners))
+    own = Image.fromarray(np.where(_grown(labels, small) == number, 255, 0).astype(np.uint8))
+    return (rows, columns), np.asarray(own.resize(size, Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
+
+
+def _in_plane(part: slice, ratio: Fraction, n: int) -> tuple[slice, float, float]:
+    """Return where a part of an axis lies in the plane, and from where to where that is in it, in its own pixels.
+
+    In whole numbers: what a label becomes depends on nothing but its surroundings, not on where they lie in the plane.
+    """
+    p, q = ratio.as_integer_ratio()
+    start, stop = -(-part.start * p // q), min(n, (2 * part.stop * p + q) // (2 * q))
+    first, last = start * q - part.start * p, stop * q - part.start * p
+    return slice(start, stop), max(first, 0) / p, min(last, (part.stop - part.start) * p) / p
 
 
 def _grown(labels: Labels, window: Window) -> Labels:
