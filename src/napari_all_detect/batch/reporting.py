@@ -30,14 +30,20 @@ P_EDGES = np.linspace(0, 1, 21)
 DIAMETER_EDGES = np.geomspace(8, 512, 25)
 """Pixels; widths grow with the cells, as nobody knows how large they will be."""
 
-GALLERIES: dict[str, Callable[[pd.DataFrame, float], Any]] = {
-    "Highest P(ALL)": lambda cells, threshold: cells["p_all"],
-    "Lowest P(ALL)": lambda cells, threshold: -cells["p_all"],
-    "Least certain": lambda cells, threshold: -(cells["p_all"] - threshold).abs(),
+GALLERIES: dict[str, Callable[[NDArray[np.float64], float], NDArray[np.float64]]] = {
+    "Highest P(ALL)": lambda p_all, threshold: p_all,
+    "Lowest P(ALL)": lambda p_all, threshold: -p_all,
+    "Least certain": lambda p_all, threshold: -abs(p_all - threshold),
 }
 
-Chosen = tuple[float, int, int, Any]
-"""How high it ranks, unit and label (negative, so that the first of equals wins), row."""
+SAID = ("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1", "p_all", "spread", "flags")
+"""What a gallery shows of a cell, and where it lies."""
+
+Chosen = tuple[float, int, int, dict[str, Any]]
+"""How high it ranks, unit and label (negative, so that the first of equals wins), and what is said of it."""
+
+Pictures = dict[tuple[int, int], CellPicture]
+"""By unit and label."""
 
 Counts = dict[str, dict[str, NDArray[Any]]]
 
@@ -61,12 +67,13 @@ def gather_report(
             images.append(result.summary)
         _count(histograms, result.cells)
         flags.update(flag for text in result.cells["flags"] for flag in text.split(";") if flag)
+        p_all = result.cells["p_all"].to_numpy(np.float64)
         for title, rank in GALLERIES.items():
-            found = _highest(unit, result.cells, rank(result.cells, run["bundle"]["threshold"]))
-            chosen[title] = heapq.nlargest(SHOWN, [*chosen[title], *found])
+            _choose(chosen[title], unit, result.cells, rank(p_all, run["bundle"]["threshold"]))
         if unit.plane.well:
             row = result.summary.iloc[0]
             wells[_plate_name(unit)][unit.plane.well].update({name: int(row[name]) for name in ("cells", "all", "hem")})
+    pictures = _pictures([cell for cells in chosen.values() for cell in cells], units)
     return Report(
         run,
         {"planes": tables.planes, **tables.counts},
@@ -76,7 +83,7 @@ def gather_report(
             Histogram("Cells by P(ALL)", "", P_EDGES, histograms["p_all"]),
             Histogram("Cells by diameter", "px", DIAMETER_EDGES, histograms["px"]),
         ],
-        {title: _pictures(cells, units) for title, cells in chosen.items()},
+        {title: _gallery(cells, pictures) for title, cells in chosen.items()},
         [_plate(name, found) for name, found in wells.items()],
         flags,
         typed(FAILURE_COLUMNS, _columns(tables.failures), len(tables.failures)),
@@ -88,15 +95,25 @@ def _columns(failures: Sequence[Failure]) -> dict[str, list[str]]:
 
 
 def _count(histograms: Counts, cells: pd.DataFrame) -> None:
-    diameters = cells["diameter_px"].clip(DIAMETER_EDGES[0], DIAMETER_EDGES[-1])
-    for name, values, edges in (("p_all", cells["p_all"], P_EDGES), ("px", diameters, DIAMETER_EDGES)):
+    calls = cells["call"].to_numpy()
+    for name, column, edges in (("p_all", "p_all", P_EDGES), ("px", "diameter_px", DIAMETER_EDGES)):
+        n = len(edges) - 1
+        # What lies beyond the edges counts with the first and the last.
+        bins = np.clip(np.searchsorted(edges, cells[column].to_numpy(np.float64), "right") - 1, 0, n - 1)
         for call in CALLS:
-            histograms[name][call] += np.histogram(values[cells["call"] == call].astype(np.float64), edges)[0]
+            histograms[name][call] += np.bincount(bins[calls == call], minlength=n)
 
 
-def _highest(unit: Unit, cells: pd.DataFrame, ranks: pd.Series) -> list[Chosen]:
-    order = ranks.astype(np.float64).nlargest(SHOWN).index
-    return [(float(ranks[i]), -unit.number, -int(cells["label"][i]), cells.loc[i]) for i in order]
+def _choose(chosen: list[Chosen], unit: Unit, cells: pd.DataFrame, ranks: NDArray[np.float64]) -> None:
+    """Let the cells of a unit that rank higher than the lowest of those chosen take their places; highest first."""
+    best = np.argsort(-ranks, kind="stable")[:SHOWN]
+    if len(chosen) == SHOWN:
+        best = best[ranks[best] > chosen[-1][0]]
+    labels, columns = cells["label"].to_numpy(), [cells[name] for name in SAID]
+    for i in best.tolist():
+        said = dict(zip(SAID, (column.iat[i] for column in columns), strict=True))
+        chosen.append((float(ranks[i]), -unit.number, -int(labels[i]), said))
+    chosen[:] = heapq.nlargest(SHOWN, chosen, key=lambda cell: cell[:3])
 
 
 def _plate_name(unit: Unit) -> str:
@@ -118,12 +135,12 @@ def _row_and_column(well: str) -> tuple[str, str]:
     return row, well[len(row) :]
 
 
-def _pictures(chosen: Sequence[Chosen], units: Sequence[Unit]) -> list[CellPicture]:
+def _pictures(chosen: Iterable[Chosen], units: Sequence[Unit]) -> Pictures:
     """Cut the cells out of their planes, each of which is read once; one that can't be read any more is left out."""
-    pictures: dict[tuple[int, int], CellPicture] = {}
-    by_unit: dict[int, list[Chosen]] = defaultdict(list)
-    for cell in chosen:
-        by_unit[-cell[1]].append(cell)
+    pictures: Pictures = {}
+    by_unit: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for _, number, label, said in chosen:
+        by_unit[-number][-label] = said
     for number, cells in by_unit.items():
         unit = units[number]
         try:
@@ -131,18 +148,21 @@ def _pictures(chosen: Sequence[Chosen], units: Sequence[Unit]) -> list[CellPictu
         except InputError:
             continue
         pixels = opened.rgb if isinstance(opened, RgbPlane) else opened
-        for _, _, label, row in cells:
-            name = f"{unit.name} #{-label}"
-            p_all, spread = float(row["p_all"]), float(row["spread"])
-            pictures[number, label] = CellPicture(_picture(pixels, row), name, p_all, spread, row["flags"])
-    return [pictures[-number, label] for _, number, label, _ in chosen if (-number, label) in pictures]
+        for label, said in cells.items():
+            name, values = f"{unit.name} #{label}", (float(said["p_all"]), float(said["spread"]))
+            pictures[number, label] = CellPicture(_picture(pixels, said), name, *values, said["flags"])
+    return pictures
 
 
-def _picture(pixels: NDArray[np.uint8] | TiledPlane, row: Any) -> bytes:
+def _gallery(chosen: Iterable[Chosen], pictures: Pictures) -> list[CellPicture]:
+    return [pictures[-number, -label] for _, number, label, _ in chosen if (-number, -label) in pictures]
+
+
+def _picture(pixels: NDArray[np.uint8] | TiledPlane, said: Mapping[str, Any]) -> bytes:
     """Return a square around a cell, half as large again, as JPEG; beyond the plane it is white."""
     from PIL import Image
 
-    y0, x0, y1, x1 = (int(row[f"bbox_{side}"]) for side in ("y0", "x0", "y1", "x1"))
+    y0, x0, y1, x1 = (int(said[f"bbox_{side}"]) for side in ("y0", "x0", "y1", "x1"))
     half = max(y1 - y0, x1 - x0) * 3 // 4 + 1
     y, x = (y0 + y1) // 2, (x0 + x1) // 2
     inside = pixels[max(0, y - half) : y + half, max(0, x - half) : x + half]
