@@ -25,14 +25,23 @@ def real_smears(most: int) -> list[np.ndarray]:
     return [np.asarray(Image.open(path).convert("RGB")) for path in chosen]
 
 
-def cells_of(bundle: Bundle, n: int, real: bool) -> tuple[np.ndarray, str]:
-    """Return n crops as a bundle wants them, repeated if need be, and what they are of."""
+def cells_of(bundle: Bundle, n: int, real: bool, enlarged: int = 1) -> tuple[np.ndarray, str]:
+    """Return n crops as a bundle wants them, repeated if need be, and what they are of; smears may be enlarged."""
     smears = real_smears(max(2, n // 8)) if real else []
+    if enlarged > 1:
+        smears = [_enlarged(rgb, enlarged) for rgb in smears]
     what = f"cells of {len(smears)} Taleqani smears" if smears else "drawn cells"
     if not smears:
         smears = [draw_smear((512, 512), n_cells=30, cell_diameter_px=30, seed=1).rgb]
     crops = np.concatenate([center_crop(rgb, segment_cells(rgb), bundle.manifest.crop.size) for rgb in smears])
     return np.stack(list(islice(cycle(crops), n))), what
+
+
+def _enlarged(rgb: np.ndarray, times: int) -> np.ndarray:
+    from PIL import Image
+
+    height, width = rgb.shape[:2]
+    return np.asarray(Image.fromarray(rgb).resize((times * width, times * height), Image.Resampling.BICUBIC))
 
 
 class NoNetworks:

@@ -18,8 +18,8 @@ __all__ = ["Cut", "CuttingProcess", "cutters", "n_processes"]
 
 Cut = Callable[[Job, Unit], CutUnit | Failure]
 
-THREADS = 2
-"""Planes that this process cuts at once: while one is with the segmenter's network, the next is read."""
+THREADS = 3
+"""Planes that this process cuts at once: while one is with the segmenter's network, others are read and parted."""
 
 PROGRAM = "napari_all_detect.batch.cutter"
 ENVIRONMENT = {
