@@ -48,7 +48,12 @@ def stages(bundle: Bundle, smears: list[np.ndarray], rounds: int) -> list[Row]:
     found = [PlaneInput(as_rgb(rgb), labels=segment_cells(rgb)) for rgb in smears]
     crops = np.concatenate([center_crop(rgb, one.labels, size) for rgb, one in zip(smears, found, strict=True)])
     tables = [score_plane(around, one).table for one in found]
-    finding = {f"finding cells, {method}": SegmentationParams(method=method) for method in ("learned", "classical")}
+    diameter = float(np.median(np.concatenate([cells["diameter_px"] for cells in tables])))
+    finding = {
+        "finding cells, learned": SegmentationParams(method="learned"),
+        "finding cells, learned, how wide they are being known": SegmentationParams(cell_diameter_px=diameter),
+        "finding cells, classical": SegmentationParams(method="classical"),
+    }
     tasks: dict[str, Callable[[], object]] = {
         "the ensemble": lambda: engine.predict(crops[:MOST_SCORED]),
         **{
