@@ -46,7 +46,7 @@ def run(smoke: bool = False) -> Tables:
         Few and small planes: checks that it runs, measures nothing.
     """
     side, numbers, several = (160, (2, 4), 3) if smoke else (512, (10, 40, 100, 400), 40)
-    wide, shared, rounds = (160, 3, 1) if smoke else (1024, 60, 3)
+    wide, shared, rounds = (160, 3, 1) if smoke else (1024, 60, 2)
     ways = ((0, "0"), (0, "1")) if smoke else ((0, "0"), (0, "1"), (1, "0"), (2, "0"))
     few = 2 if smoke else 4
     with TemporaryDirectory() as name, own_cache(), whole_networks(smoke) as whole:
