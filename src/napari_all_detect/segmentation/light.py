@@ -1,5 +1,7 @@
 """The light that passes a smear, relative to the empty field: slides, lamps and white balances cancel out."""
 
+from math import ceil
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,8 +38,10 @@ def empty_field(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the colour of the bare slide, (3,) float32: the median of the brightest pixels."""
     stride = max(1, int(np.sqrt(rgb.shape[0] * rgb.shape[1] / 250_000)))
     sample = rgb[::stride, ::stride].reshape(-1, 3)
-    brightness = np.einsum("pc->p", sample, dtype=np.int32)  # several times faster than a sum over a short axis
-    empty = sample[brightness >= np.percentile(brightness, 100 - BRIGHTEST)]
+    # By adding and parting whole numbers: sums over a short axis, and percentiles, take several times as long.
+    brightness = sample[:, 0].astype(np.int16) + sample[:, 1] + sample[:, 2]
+    least = ceil((1 - BRIGHTEST / 100) * (len(brightness) - 1))
+    empty = sample[brightness >= np.partition(brightness, least)[least]]
     return np.asarray(np.maximum(np.median(empty, axis=0), LEAST_FIELD), np.float32)
 
 
