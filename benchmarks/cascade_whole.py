@@ -48,7 +48,7 @@ def measured(whole: Bundle, n_cells: int) -> Tables:
     name, engine = list(engines_of(whole, crops).items())[-1]
     votes, yardstick = engine.predict(crops), {YARDSTICK: peers(whole)[YARDSTICK]}
     return {
-        f"Fast calls: trained whole networks; {calls}, {n_cells} {what}": save(
+        f"Fast calls: trained whole networks; {calls.replace('lite', 'the bundle')}, {n_cells} {what}": save(
             whole, threshold, votes, {name: engine}, crops, 2, yardstick
         )
         for calls, threshold in CALLS.items()
