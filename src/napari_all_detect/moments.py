@@ -8,12 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Window", "moments"]
-
-Window = tuple[slice, slice]
+__all__ = ["moments"]
 
 
-def moments(labels: NDArray[np.integer], boxes: Mapping[int, Window]) -> dict[str, NDArray[np.float64]]:
+def moments(labels: NDArray[np.integer], boxes: Mapping[int, tuple[slice, slice]]) -> dict[str, NDArray[np.float64]]:
     """Measure cells.
 
     Parameters

@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from napari_all_detect.bundle import Bundle, load_bundle, load_segmenter
-from napari_all_detect.engines import choice, open_engine, open_mapper, openvino_cache
+from napari_all_detect.engines import choice, open_engine, open_mapper, openvino_cache, openvino_unet
 from napari_all_detect.engines.openvino_cache import made_once, networks_of, read_networks
 from napari_all_detect.errors import AllDetectError, BundleError, MissingDependencyError, ParameterError
 from napari_all_detect.params import ScoreParams
@@ -77,6 +77,17 @@ def test_maps_of_cells_are_keras_bytes(smear: Callable[..., NDArray[np.uint8]]) 
         assert np.abs(ours.astype(int) - theirs).max() <= 1
         assert (ours != theirs).mean() < 1e-3
     assert openvino.predict(smear(5)[:, ::-1]).std() > 5, "the maps are flat, so that a mix-up would not show"
+
+
+def test_maps_do_not_hang_on_the_number_of_threads(
+    smear: Callable[..., NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_DETECT_THREADS", "2")
+    light, mapper = smear(5)[:144, :176], open_mapper(load_segmenter("cells"), "cpu", "openvino")
+    on_one = mapper.predict(light)
+    monkeypatch.setattr(openvino_unet, "SMALL_PX", 0)
+    assert_array_equal(mapper.predict(light), on_one)
+    assert set(mapper._requests) == {1, 2}, "both were computed by as many threads"
 
 
 def test_the_second_start_needs_no_keras_and_no_tensorflow(tmp_path: Path, duo_bundle: Path) -> None:

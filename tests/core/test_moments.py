@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 from skimage.measure import regionprops_table
 
-from napari_all_detect.moments import Window, moments
+from napari_all_detect.moments import moments
 
 
-def boxes_of(labels: NDArray[np.integer]) -> dict[int, Window]:
+def boxes_of(labels: NDArray[np.integer]) -> dict[int, tuple[slice, ...]]:
     return {number: box for number, box in enumerate(find_objects(labels), start=1) if box is not None}
 
 

@@ -108,13 +108,8 @@ def _enough(bundle: Bundle, params: ScoreParams) -> tuple[str, str]:
     tuning, rounded, own = read_tuning(bundle), bundle.manifest.bf16, bundle.manifest.ensemble.weighting
     if tuning is not None and tuning.processor == processor():
         best = fastest_that_agrees(tuning)
-        precision, why = (
-            best.precision,
-            (
-                "the fastest that calls 999 of 1,000 cells as fp32 does: "
-                f"{best.agreement.same_calls:.2%} of {tuning.cells} when tuned"
-            ),
-        )
+        precision, same = best.precision, f"{best.agreement.same_calls:.2%} of {tuning.cells} when tuned"
+        why = f"the fastest that calls 999 of 1,000 cells as fp32 does: {same}"
     elif rounded is not None and computes_in_bf16():
         precision = rounded.precision
         why = f"the bundle's own: {rounded.same_calls:.2%} of {rounded.n} cells called as in fp32"
