@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.bundles import engines_of, own_cache, whole_networks
 from benchmarks.cascade import CALLS, save
 from benchmarks.cells import cells_of
-from benchmarks.engines import YARDSTICK, peers
+from benchmarks.engines import YARDSTICK, keras_peers, loaded
 from benchmarks.measure import Tables
 from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.engines import open_engine
@@ -32,7 +32,7 @@ def run(smoke: bool = False) -> Tables:
         large = np.repeat(crops[:, :1, :1], whole.manifest.crop.size, axis=1).repeat(whole.manifest.crop.size, axis=2)
         name, engine = list(engines_of(whole, large).items())[-1]
         said = votes[:, : len(whole.manifest.members)]
-        yardstick = {YARDSTICK: peers(whole)[YARDSTICK]}
+        yardstick = {YARDSTICK: keras_peers(whole, loaded(whole))[YARDSTICK]}
         return {
             f"Fast calls: what to expect of whole networks; {calls}, {n_cells} {what}": save(
                 whole, threshold, said, {name: engine}, large, 1 if smoke else 2, yardstick
@@ -46,7 +46,7 @@ def measured(whole: Bundle, n_cells: int) -> Tables:
     px = [bundle.manifest.crop.cell_diameter_px for bundle in (whole, load_bundle("lite"))]
     crops, what = cells_of(whole, n_cells, real=True, enlarged=round(px[0] / px[1]))
     name, engine = list(engines_of(whole, crops).items())[-1]
-    votes, yardstick = engine.predict(crops), {YARDSTICK: peers(whole)[YARDSTICK]}
+    votes, yardstick = engine.predict(crops), {YARDSTICK: keras_peers(whole, loaded(whole))[YARDSTICK]}
     return {
         f"Fast calls: trained whole networks; {calls.replace('lite', 'the bundle')}, {n_cells} {what}": save(
             whole, threshold, votes, {name: engine}, crops, 2, yardstick

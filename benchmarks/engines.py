@@ -4,7 +4,10 @@ Peers get what our engines get, uint8 crops, and run all five members. Batch siz
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -13,12 +16,14 @@ import numpy as np
 from benchmarks.bundles import engines_of, whole_networks
 from benchmarks.cells import cells_of
 from benchmarks.measure import Row, Tables, alternate, both_clocks, ratio, row
+from benchmarks.torch_peer import TorchPeer
+from benchmarks.voting import BATCH, votes
 from napari_all_detect.bundle import Bundle, load_bundle
+from napari_all_detect.engines.keras import load_member
 from napari_all_detect.ensemble import combine, member_weights
 
 Predict = Callable[[np.ndarray], np.ndarray]
-YARDSTICK = "keras.predict, batch 16"
-BATCH = 16
+YARDSTICK = f"keras.predict, batch {BATCH}"
 
 
 def run(smoke: bool = False) -> Tables:
@@ -33,12 +38,15 @@ def compare(bundle: Bundle, n_cells: int, rounds: int, real: bool = False) -> li
     """Let all engines and peers that are installed take turns on the same cells."""
     crops, what = cells_of(bundle, n_cells, real)
     ours = {name: engine.predict for name, engine in engines_of(bundle, crops).items()}
-    contestants: dict[str, Predict] = {**peers(bundle), **ours}
-    votes = {name: predict(crops) for name, predict in contestants.items()}
-    tasks = [lambda predict=predict: predict(crops) for predict in contestants.values()]
-    times = dict(zip(contestants, alternate(tasks, rounds, both_clocks, warm=True), strict=True))
+    networks = loaded(bundle)
+    with onnx_peers(bundle, networks) as (others, elsewhere):
+        contestants: dict[str, Predict] = {**keras_peers(bundle, networks), **others, **ours}
+        found = {name: predict(crops) for name, predict in contestants.items()}
+        tasks = [lambda predict=predict: predict(crops) for predict in contestants.values()]
+        taken = alternate(tasks, rounds, lambda: both_clocks() + np.array([0, elsewhere()]), warm=True)
+    times = dict(zip(contestants, taken, strict=True))
     weights = member_weights([m.validation for m in bundle.manifest.members], bundle.manifest.ensemble.weighting)
-    reference = combine(votes[YARDSTICK], weights)[:, 1]
+    reference = combine(found[YARDSTICK], weights)[:, 1]
     rows = []
     for name, seconds in times.items():
         wall, processor = ratio(times[YARDSTICK], seconds)
@@ -47,70 +55,88 @@ def compare(bundle: Bundle, n_cells: int, rounds: int, real: bool = False) -> li
             row(f"{name}: times as fast as {YARDSTICK}", wall, "ratio"),
             row(f"{name}: by the processor's clock", processor, "ratio"),
         ]
-        if name in ours:
-            p_all = combine(votes[name], weights)[:, 1]
-            same = (p_all >= 0.5) == (reference >= 0.5)
-            rows += [
-                row(f"{name}: largest change of p_all", float(np.abs(p_all - reference).max()), ""),
-                row(f"{name}: same calls", float(same.mean()), f"of {n_cells} {what}"),
-            ]
+        p_all = combine(found[name], weights)[:, 1]
+        same = (p_all >= 0.5) == (reference >= 0.5)
+        rows += [
+            row(f"{name}: largest change of p_all", float(np.abs(p_all - reference).max()), ""),
+            row(f"{name}: same calls", float(same.mean()), f"of {n_cells} {what}"),
+        ]
     return rows
 
 
-def peers(bundle: Bundle) -> dict[str, Predict]:
-    """Return what one would write with Keras, TensorFlow and ONNX Runtime."""
-    import keras
+def loaded(bundle: Bundle) -> list[Any]:
+    """Return the members as Keras models."""
+    return [load_member(bundle, member) for member in bundle.manifest.members]
+
+
+def keras_peers(bundle: Bundle, networks: Sequence[Any]) -> dict[str, Predict]:
+    """Return what one would write with Keras and TensorFlow."""
     import tensorflow as tf
 
-    from napari_all_detect.engines.keras import load_member
-    from napari_all_detect.networks import preprocess
-
-    members = [(member, load_member(bundle, member)) for member in bundle.manifest.members]
-
-    def votes(run_member: Callable[[Any, np.ndarray], np.ndarray], crops: np.ndarray, batch: int) -> np.ndarray:
-        parts = []
-        for start in range(0, len(crops), batch):
-            part = crops[start : start + batch]
-            logits = [
-                run_member(k, np.asarray(preprocess(part, m.input_size, m.preprocessing))) / m.temperature
-                for k, (m, _) in enumerate(members)
-            ]
-            parts.append(np.stack([np.asarray(keras.ops.softmax(one)) for one in logits], axis=1))
-        return np.concatenate(parts)
+    members = bundle.manifest.members
+    functions = [tf.function(lambda pixels, n=network: n(pixels, training=False)) for network in networks]
 
     def predict(k: int, pixels: np.ndarray) -> np.ndarray:
-        return np.asarray(members[k][1].predict(pixels, batch_size=BATCH, verbose=0))
+        return np.asarray(networks[k].predict(pixels, batch_size=BATCH, verbose=0))
 
-    functions = [tf.function(lambda pixels, n=network: n(pixels, training=False)) for _, network in members]
-    found: dict[str, Predict] = {
-        "keras.predict, a cell at a time": lambda crops: votes(predict, crops, 1),
-        YARDSTICK: lambda crops: votes(predict, crops, BATCH),
-        "TensorFlow function, batch 16": lambda crops: votes(lambda k, x: functions[k](x).numpy(), crops, BATCH),
+    return {
+        "keras.predict, a cell at a time": lambda crops: votes(members, predict, crops, 1),
+        YARDSTICK: lambda crops: votes(members, predict, crops),
+        f"TensorFlow function, batch {BATCH}": lambda crops: votes(
+            members, lambda k, pixels: functions[k](pixels).numpy(), crops
+        ),
     }
-    sessions = onnx_sessions([network for _, network in members])
-    if sessions:
-        found["ONNX Runtime, batch 16"] = lambda crops: votes(
-            lambda k, x: sessions[k].run(None, {sessions[k].get_inputs()[0].name: x})[0], crops, BATCH
+
+
+@contextmanager
+def onnx_peers(bundle: Bundle, networks: Sequence[Any]) -> Iterator[tuple[dict[str, Predict], Callable[[], float]]]:
+    """Make what one would write with ONNX Runtime and, by way of ONNX, with PyTorch; of them what is installed.
+
+    Yields
+    ------
+    peers : dict
+    elsewhere : callable
+        Returns the seconds of the processor that those took that run in a process of their own.
+    """
+    found, members = dict[str, Predict](), bundle.manifest.members
+    if not _are_there("ONNX Runtime", "bench", "onnxruntime", "tf2onnx"):
+        yield found, lambda: 0.0
+        return
+    with TemporaryDirectory() as folder:
+        files = _as_onnx(networks, Path(folder))
+        sessions = [_session(file) for file in files]
+        found[f"ONNX Runtime, batch {BATCH}"] = lambda crops: votes(
+            members, lambda k, pixels: sessions[k].run(None, {sessions[k].get_inputs()[0].name: pixels})[0], crops
         )
-    return found
+        if not _are_there("PyTorch", "bench-torch", "torch", "onnx2torch"):
+            yield found, lambda: 0.0
+            return
+        with TorchPeer(members, files) as torch:
+            yield found | {f"PyTorch, batch {BATCH}": torch.predict}, torch.processor_s
 
 
-def onnx_sessions(networks: list[Any]) -> list[Any]:
-    """Return an ONNX Runtime session of each network; none where ONNX Runtime or tf2onnx is not installed."""
-    try:
-        import onnxruntime
-        import tf2onnx  # noqa: F401
-    except ImportError:
-        print("ONNX Runtime is left out: pip install 'napari-all-detect[bench]'", file=sys.stderr)
-        return []
+def _are_there(what: str, extra: str, *modules: str) -> bool:
+    """Return whether modules are installed; say what is left out otherwise."""
+    if all(map(find_spec, modules)):
+        return True
+    print(f"{what} is left out: pip install 'napari-all-detect[{extra}]'", file=sys.stderr)
+    return False
+
+
+def _as_onnx(networks: Sequence[Any], folder: Path) -> list[Path]:
+    """Write each network as ONNX."""
     import warnings
 
-    sessions = []
-    with TemporaryDirectory() as folder, warnings.catch_warnings():
+    files = [folder / f"{k}.onnx" for k in range(len(networks))]
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of NumPy, about what Keras and tf2onnx use
-        for k, network in enumerate(networks):
-            path = f"{folder}/{k}.onnx"
+        for network, file in zip(networks, files, strict=True):
             network.predict_on_batch(np.zeros((1, *network.input_shape[1:]), np.float32))  # Keras exports what ran
-            network.export(path, format="onnx", verbose=False)
-            sessions.append(onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]))
-    return sessions
+            network.export(str(file), format="onnx", verbose=False)
+    return files
+
+
+def _session(file: Path) -> Any:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])

@@ -177,15 +177,16 @@ def _nuclei(
 ) -> dict[str, NDArray[Any]]:
     """Measure the nucleus of each cell."""
     n = int(numbers.max(initial=0)) + 1
-    nucleus = np.bincount(nuclei.ravel(), minlength=n)[numbers]
+    inside = np.flatnonzero(nuclei)
+    cell, part = nuclei.ravel()[inside], label(nuclei, connectivity=1).ravel()[inside]
+    all_areas, area = np.bincount(cell, minlength=n), np.bincount(part)
+    nucleus = all_areas[numbers]
     cytoplasm = areas - nucleus
     both = (nucleus > 0) & (cytoplasm > 0)
-    parts = label(nuclei, connectivity=1)
-    area = np.bincount(parts.ravel())
     owner = np.zeros(len(area), np.int64)
-    owner[parts] = nuclei
-    large = area >= LEAST_LOBE * np.bincount(nuclei.ravel(), minlength=n)[owner]
-    large[0] = False
+    owner[part] = cell
+    large = area >= LEAST_LOBE * all_areas[owner]
+    large[:1] = False
     return {
         "nc_ratio": np.divide(nucleus, cytoplasm, out=np.full(len(numbers), np.nan), where=both),
         "nucleus_area_px": nucleus,

@@ -4,6 +4,7 @@ import heapq
 import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -26,6 +27,9 @@ SHOWN = 12
 """Cells of each gallery."""
 
 PICTURE_PX = 112
+READERS = 3
+"""Planes that are read at once."""
+
 P_EDGES = np.linspace(0, 1, 21)
 DIAMETER_EDGES = np.geomspace(8, 512, 25)
 """Pixels; widths grow with the cells, as nobody knows how large they will be."""
@@ -136,22 +140,30 @@ def _row_and_column(well: str) -> tuple[str, str]:
 
 
 def _pictures(chosen: Iterable[Chosen], units: Sequence[Unit]) -> Pictures:
-    """Cut the cells out of their planes, each of which is read once; one that can't be read any more is left out."""
-    pictures: Pictures = {}
+    """Cut the cells out of their planes, each of which is read once."""
     by_unit: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
     for _, number, label, said in chosen:
         by_unit[-number][-label] = said
-    for number, cells in by_unit.items():
-        unit = units[number]
-        try:
-            opened = unit.plane.open()
-        except InputError:
-            continue
-        pixels = opened.rgb if isinstance(opened, RgbPlane) else opened
-        for label, said in cells.items():
-            name, values = f"{unit.name} #{label}", (float(said["p_all"]), float(said["spread"]))
-            pictures[number, label] = CellPicture(_picture(pixels, said), name, *values, said["flags"])
+    pictures: Pictures = {}
+    with ThreadPoolExecutor(READERS) as pool:
+        for found in pool.map(lambda number: _cut(units[number], by_unit[number]), by_unit):
+            pictures |= found
     return pictures
+
+
+def _cut(unit: Unit, cells: Mapping[int, dict[str, Any]]) -> Pictures:
+    """Cut cells out of a plane; none if it can't be read any more."""
+    try:
+        opened = unit.plane.open()
+    except InputError:
+        return {}
+    pixels = opened.rgb if isinstance(opened, RgbPlane) else opened
+    return {
+        (unit.number, label): CellPicture(
+            _picture(pixels, said), f"{unit.name} #{label}", float(said["p_all"]), float(said["spread"]), said["flags"]
+        )
+        for label, said in cells.items()
+    }
 
 
 def _gallery(chosen: Iterable[Chosen], pictures: Pictures) -> list[CellPicture]:

@@ -40,6 +40,7 @@ class OpenVinoMapper:
         self.name = engine_name()
         self.multiple = multiple_of(bundle.manifest.network.widths)
         self.cell_diameter_px = bundle.manifest.network.cell_diameter_px
+        # Two images at once are 5 % faster, and where sizes vary OpenVINO (2026.4) crashed beside TensorFlow.
         self._lock = Lock()
         (self._network,) = read_networks("segmenter", bundle, [bundle.manifest.name])
         self._requests: dict[int, Any] = {}

@@ -64,8 +64,9 @@ def _pillow(path: Path) -> PillowFile.ImageFile:
 
 def _read(path: Path) -> RgbPlane:
     with readable(path, "an image"):
-        if _is_16_bit_colour(path):
-            # Pillow would keep the upper 8 bits, which leaves 12-bit camera images almost black.
+        if _is_colour_png(path):
+            # Of 16 bits Pillow would keep the upper 8, which leaves 12-bit camera images almost black; for 8 it takes
+            # half as long again.
             from imagecodecs import png_decode
 
             return as_rgb(png_decode(path.read_bytes()), str(path))
@@ -78,10 +79,11 @@ def _read(path: Path) -> RgbPlane:
     return plane
 
 
-def _is_16_bit_colour(path: Path) -> bool:
+def _is_colour_png(path: Path) -> bool:
+    """Return whether a file is a PNG of RGB or RGBA pixels, without a palette."""
     with path.open("rb") as stream:
         start = stream.read(26)
-    return start.startswith(_PNG) and start[24] == 16 and start[25] in (2, 6)
+    return start.startswith(_PNG) and start[25] in (2, 6)
 
 
 def _values(image: PillowFile.ImageFile) -> NDArray[np.generic]:
