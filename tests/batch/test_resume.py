@@ -326,8 +326,8 @@ def test_a_disk_that_fails_now_and_then(
 ) -> None:
     from napari_all_detect.sources import raster
 
-    flaky = Flaky(raster._values, times, OSError(errno.EIO, os.strerror(errno.EIO)))
-    monkeypatch.setattr(raster, "_values", _only_for("2.png", flaky, flaky.work))
+    flaky = Flaky(raster.as_rgb, times, OSError(errno.EIO, os.strerror(errno.EIO)))
+    monkeypatch.setattr(raster, "as_rgb", _only_for("2.png", flaky, flaky.work))
     summary = score_batch([images], tmp_path / "out", params)
     assert at_once == [0.5, 2.0, 8.0]
     if times == 3:
@@ -340,7 +340,7 @@ def test_a_disk_that_fails_now_and_then(
 
 
 def _only_for(name: str, special: Callable[..., Any], usual: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda image: (special if str(image.filename).endswith(name) else usual)(image)
+    return lambda pixels, path: (special if path.endswith(name) else usual)(pixels, path)
 
 
 @pytest.mark.parametrize(
