@@ -189,9 +189,15 @@ def test_without_dask(many: Path, tmp_path: Path, params: ScoreParams, monkeypat
     assert not (tmp_path / "out").exists()
 
 
-def test_a_plane_that_kills_its_workers_fails_alone(among_deadly: Path, tmp_path: Path, deadly: ScoreParams) -> None:
+@pytest.mark.parametrize(
+    ("workers", "lost"), [(2, 1), (1, 0)], ids=["usual", "with all that share its worker at first"]
+)
+def test_a_plane_that_kills_its_workers_fails_alone(
+    among_deadly: Path, tmp_path: Path, deadly: ScoreParams, monkeypatch: pytest.MonkeyPatch, workers: int, lost: int
+) -> None:
     """As one does that takes more memory than a worker has: the kernel, or Dask, kills it."""
-    summary = score_batch([among_deadly], tmp_path / "out", deadly, cluster=ClusterParams(workers=2))
+    monkeypatch.setattr(cluster, "LOST", lost)
+    summary = score_batch([among_deadly], tmp_path / "out", deadly, cluster=ClusterParams(workers=workers))
     failures = pd.read_csv(tmp_path / "out/failures.csv")
     assert failures["input"].tolist() == ["2.png", "4.png"]
     assert "several workers were lost on it, for want of memory or of time" in failures["reason"][0]

@@ -30,6 +30,10 @@ CONNECT_S = 10
 CLOSE_S = 1
 END_S = 0.2
 """For a worker to end by itself, before it is killed."""
+
+LOST = 1
+"""Workers that a unit may lose before it has to wait for the end, in a cluster started here."""
+
 _loading = Lock()
 
 
@@ -92,24 +96,27 @@ def _shielded(start: Callable[[], Any]) -> Any:
 
 def _local(workers: int) -> Any:
     """Start a cluster on this machine, whose workers share its cores."""
+    import dask
     from distributed import LocalCluster
 
     threads = str(max(1, (os.cpu_count() or 1) // workers))
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",  # any port: another run on this machine may have the usual one
-        silence_logs=logging.CRITICAL,
-        env=dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "ALL_DETECT_THREADS"), threads),
-    )
+    with dask.config.set({"distributed.scheduler.allowed-failures": LOST}):
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",  # any port: another run on this machine may have the usual one
+            silence_logs=logging.CRITICAL,
+            env=dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "ALL_DETECT_THREADS"), threads),
+        )
 
 
 def on_cluster(client: Any, job: Job, units: Iterable[Unit]) -> Iterator[tuple[Unit, UnitResult | Failure]]:
     """Score units on a cluster and yield the results as they come.
 
-    A worker loads the bundle with its first unit. What a worker had when it was lost, others do again; a unit that
-    loses several workers is a failure.
+    A worker loads the bundle with its first unit. What a worker had when it was lost, others do again. Units that lose
+    several workers come again at the end, one at a time: that which killed them is then a failure, and those that only
+    were with it are not.
 
     Parameters
     ----------
@@ -124,10 +131,11 @@ def on_cluster(client: Any, job: Job, units: Iterable[Unit]) -> Iterator[tuple[U
     """
     from distributed import as_completed
 
-    waiting, known = iter(units), dict[Any, Unit]()
+    waiting, known, suspects = iter(units), dict[Any, Unit](), list[Unit]()
 
-    def begin(unit: Unit) -> Any:
-        future = client.submit(_score_there, job, unit, key=f"all-detect-{id(known)}-{unit.number}", pure=False)
+    def begin(unit: Unit, attempt: int = 1) -> Any:
+        key = f"all-detect-{id(known)}-{unit.number}-{attempt}"
+        future = client.submit(_score_there, job, unit, key=key, pure=False)
         known[future] = unit
         return future
 
@@ -136,25 +144,36 @@ def on_cluster(client: Any, job: Job, units: Iterable[Unit]) -> Iterator[tuple[U
     try:
         for future in ready:
             unit = known.pop(future)
-            yield unit, _result(future, unit)
+            if _lost_workers(future):
+                suspects.append(unit)
+            else:
+                yield unit, _result(future, unit)
             for following in islice(waiting, 1):
                 ready.add(begin(following))
+        for unit in suspects:
+            (future,) = as_completed([begin(unit, 2)])
+            del known[future]
+            yield unit, _result(future, unit)
     finally:
         with suppress(OSError):
             client.cancel(list(known))
 
 
-def _result(future: Any, unit: Unit) -> UnitResult | Failure:
+def _lost_workers(future: Any) -> bool:
     from distributed.scheduler import KilledWorker
 
+    return future.status == "error" and isinstance(future.exception(), KilledWorker)
+
+
+def _result(future: Any, unit: Unit) -> UnitResult | Failure:
     if future.status == "cancelled":
         raise OutputError("the Dask scheduler is lost; start it again, then go on with --resume")
+    if _lost_workers(future):
+        return Failure(unit.name, "score", "several workers were lost on it, for want of memory or of time: give more")
     try:
         result: UnitResult | Failure = future.result()
     except OSError as error:
         raise OutputError(f"the Dask cluster is lost ({error}); start it again, then go on with --resume") from error
-    except KilledWorker:
-        return Failure(unit.name, "score", "several workers were lost on it, for want of memory or of time: give more")
     except AllDetectError as error:
         return Failure(unit.name, "load", f"a worker could not load what it needs: {error}")
     return result
