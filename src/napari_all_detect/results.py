@@ -14,6 +14,7 @@ import pandas as pd
 from napari_all_detect import table
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.csv import csv_text, write_csv
+from napari_all_detect.trust import n_out_of_domain
 
 __all__ = [
     "FAILURE_COLUMNS",
@@ -42,6 +43,9 @@ FOLDERS = {"labels": "*_labels.tif", "geojson": "*.geojson", "ome-zarr": "*.zarr
 """Folders of results, and the names of what we write into them."""
 
 RESULTS = (*TABLES, *FOLDERS)
+SUMMED = ("cells", "all", "hem", "uncertain")
+"""Columns of `images.csv` that are summed up over all planes."""
+
 FAILURE_COLUMNS = (
     table.Column("input", "str", "", "The path or image that failed"),
     table.Column("stage", "str", "", "What was tried: open, read, labels, score, write"),
@@ -190,7 +194,7 @@ class ResultTables:
         self.folder = folder
         self.failures: list[Failure] = []
         self.planes = 0
-        self.counts = dict.fromkeys(("cells", "all", "hem", "uncertain"), 0)
+        self.counts = dict.fromkeys((*SUMMED, "out_of_domain"), 0)
         write_csv(table.empty_cells(members), folder / "cells.csv")
         write_csv(table.typed(table.IMAGE_COLUMNS, {}, 0), folder / "images.csv")
         write_csv(table.typed(FAILURE_COLUMNS, {}, 0), folder / "failures.csv")
@@ -198,8 +202,9 @@ class ResultTables:
     def add_plane(self, cells: pd.DataFrame, summary: pd.DataFrame) -> None:
         """Append a plane's rows."""
         self.planes += 1
-        for name in self.counts:
+        for name in SUMMED:
             self.counts[name] += int(summary[name].iloc[0])
+        self.counts["out_of_domain"] += n_out_of_domain(cells["flags"])
         self._append("cells.csv", cells)
         self._append("images.csv", summary)
 

@@ -117,6 +117,7 @@ def test_a_folder_of_all_formats(good: Path, tmp_path: Path, params: ScoreParams
         called_all=int((cells["call"] == "ALL").sum()),
         called_hem=int((cells["call"] == "Hem").sum()),
         uncertain=0,
+        out_of_domain=0,
         failures=(),
     )
     assert summary.exit_status == 0

@@ -1,3 +1,4 @@
+import html
 import json
 import os
 import re
@@ -534,10 +535,31 @@ def test_explaining_a_cell(run: Run, image: Path, out: Path, duo_bundle: Path, t
     second = cells_of(out).iloc[1]
     ran = run("explain", image, "--label", 2, "--out", tmp_path / "heat.png", "--bundle", duo_bundle)
     assert ran.status == 0
-    assert ran.out[0] == f"cell 2: {second['call']}, P(ALL) {float(second['p_all']):.2f}; {tmp_path / 'heat.png'}"
+    said = f"cell 2: {second['call']}, P(ALL) {float(second['p_all']):.2f} (larger_than_crop)"
+    assert second["flags"] == "larger_than_crop"
+    assert ran.out[0] == f"{said}; {tmp_path / 'heat.png'}"
     assert ran.out[1] == RESEARCH_USE
     with Image.open(tmp_path / "heat.png") as drawn:
         assert drawn.size[0] > 4 * 224  # the cell, two members, the ensemble
+
+
+def test_cells_that_the_bundle_cannot_judge_are_counted_beside_the_calls(
+    run: Run, image: Path, out: Path, tmp_path: Path
+) -> None:
+    run("segment", image, "--out", tmp_path / "labels", "--segmentation", "classical")
+    with Image.open(image) as drawn:
+        Image.fromarray(np.asarray(drawn)[..., ::-1]).save(image)
+    given = ["--bundle", "lite", "--labels", tmp_path / "labels"]
+    ran, flags = run("score", image, "--out", out, *given), cells_of(out)["flags"]
+    n_out = flags.str.contains("out_of_domain").sum()
+    assert n_out > 0
+    note = f"out_of_domain: {n_out} of {len(flags)} cells, unlike those of the training; don't trust their calls"
+    assert ran.out[1] == note
+    assert f'<p class="use">{note}</p>' in html.unescape((out / "report.html").read_text())
+    assert run("score", image, "--out", out, *given, "--resume").out[1] == note
+    k = int(flags.str.contains("out_of_domain").argmax())
+    explained = run("explain", image, "--label", k + 1, "--out", tmp_path / "heat.png", *given)
+    assert f" ({', '.join(flags[k].split(';'))}); " in explained.out[0]
 
 
 def test_explaining_what_is_not_there(run: Run, image: Path, out: Path, duo_bundle: Path, tmp_path: Path) -> None:

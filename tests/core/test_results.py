@@ -97,13 +97,14 @@ def test_tables_start_as_headers(tmp_path: Path) -> None:
 def test_tables_grow_with_each_plane(tmp_path: Path) -> None:
     tables = ResultTables(tmp_path, ["vgg16"])
     parts = [plane("a.png", 2), plane("empty.png", 0), plane("b.png", 3)]
+    parts[2][0]["flags"] = ["", "blurred;out_of_domain", "out_of_domain"]
     for done, (cells, summary) in enumerate(parts, start=1):
         tables.add_plane(cells, summary)
         assert tables.planes == done
         for k, name in enumerate(("cells.csv", "images.csv")):
             header, *rows = [csv_text(parts[0][k][:0]), *(csv_text(part[k], header=False) for part in parts[:done])]
             assert (tmp_path / name).read_text() == header + "".join(rows)
-    assert tables.counts == {"cells": 5, "all": 5, "hem": 0, "uncertain": 0}
+    assert tables.counts == {"cells": 5, "all": 5, "hem": 0, "uncertain": 0, "out_of_domain": 2}
 
 
 def test_failures_are_written_at_once(tmp_path: Path) -> None:

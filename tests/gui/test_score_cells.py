@@ -120,6 +120,17 @@ def test_filters_and_copy(scored):
     assert widget.table.model.rowCount() == 0
 
 
+def test_cells_out_of_the_domain_are_told_beside_the_calls(scored):
+    _, widget, layer, results = scored
+    widget.tabs.setCurrentIndex(1)
+    assert not widget.domain.isVisible()
+    table = results.rows.table.assign(flags=["out_of_domain", *results.rows.table["flags"][1:]])
+    attach(layer, CellResults(replace(results.rows, table=table), results.run))
+    assert widget.domain.isVisible()
+    assert f"out_of_domain: 1 of {len(table)} cells" in widget.domain.text()
+    assert widget.summary.domain.text() == widget.domain.text()
+
+
 def test_calls_by_an_error_rate_say_so_until_the_threshold_is_moved(scored):
     _, widget, layer, results = scored
     assert not widget.called_by.isVisibleTo(widget.tabs)

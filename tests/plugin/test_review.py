@@ -72,3 +72,9 @@ def test_summary_counts_and_bounds_the_fraction(results):
     assert found.histogram.sum() == 4
     assert found.flags == {"blurred": 2, "touches_border": 1}
     assert found.sentence == "4 cells: 2 ALL, 2 Hem; 50.0 % ALL (95 % interval 15.0 to 85.0 %)"
+    assert found.domain_note == ""
+
+
+def test_summary_says_what_cannot_be_judged(results):
+    found = summarise(results(VOTES, flags=["", "out_of_domain", "blurred;out_of_domain", ""]))
+    assert found.domain_note == ("out_of_domain: 2 of 4 cells, unlike those of the training; don't trust their calls")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_all_detect import trust
 from napari_all_detect._napari.results import CellResults
 
 __all__ = ["N_BINS", "Summary", "summarise"]
@@ -50,6 +51,11 @@ class Summary:
             return f"{self.cells} cells"
         share = f"{100 * self.fraction_all:.1f} % ALL (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
         return f"{self.cells} cells: {calls}; {share}"
+
+    @property
+    def domain_note(self) -> str:
+        """What is to be said of cells that are unlike those of the training."""
+        return trust.domain_note(self.flags.get("out_of_domain", 0), self.cells)
 
 
 def summarise(results: CellResults) -> Summary:

@@ -31,7 +31,7 @@ class BatchSummary:
     Attributes
     ----------
     folder : Path
-    planes, cells, called_all, called_hem, uncertain : int
+    planes, cells, called_all, called_hem, uncertain, out_of_domain : int
     failures : tuple of Failure
     """
 
@@ -41,6 +41,7 @@ class BatchSummary:
     called_all: int
     called_hem: int
     uncertain: int
+    out_of_domain: int
     failures: tuple[Failure, ...]
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from napari_all_detect import trust
 from napari_all_detect.batch.cluster import check_dask, connected, on_cluster
 from napari_all_detect.batch.collecting import Collector, write_at_the_end
 from napari_all_detect.batch.containers import check_stores
@@ -102,8 +103,8 @@ def score_batch(
         if run is None:
             return _summary_of(folder)
         tables = _run(run, scorer, output, cluster, progress, sheet, began)
-    cells, called_all, called_hem, uncertain = tables.counts.values()
-    return BatchSummary(folder, tables.planes, cells, called_all, called_hem, uncertain, tuple(tables.failures))
+    cells, called_all, called_hem, uncertain, unlike = tables.counts.values()
+    return BatchSummary(folder, tables.planes, cells, called_all, called_hem, uncertain, unlike, tuple(tables.failures))
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,10 @@ def _summary_of(folder: Path) -> BatchSummary:
     """Return what a run gave that is complete, without a failure."""
     images = pd.read_csv(folder / "images.csv", usecols=["cells", "all", "hem", "uncertain"])
     cells, called_all, called_hem, uncertain = map(int, images.sum())
-    return BatchSummary(folder, len(images), cells, called_all, called_hem, uncertain, ())
+    flags = pd.read_csv(folder / "cells.csv", usecols=["flags"], keep_default_na=False)["flags"]
+    return BatchSummary(
+        folder, len(images), cells, called_all, called_hem, uncertain, trust.n_out_of_domain(flags), failures=()
+    )
 
 
 def _interrupted(folder: Path, output: OutputParams) -> dict[str, Any] | None:

@@ -83,7 +83,7 @@ def segment_batch(
             counts.append(n)
             progress.cells(counts[-1])
         progress.plane()
-    return BatchSummary(folder, len(counts), sum(counts), 0, 0, 0, tuple(failures))
+    return BatchSummary(folder, len(counts), sum(counts), 0, 0, 0, 0, tuple(failures))
 
 
 def _segment(unit: Unit, params: SegmentationParams) -> tuple[LabelImage, LabelImage | None, int] | Failure:

@@ -42,7 +42,8 @@ def explain(arguments: argparse.Namespace) -> int:
     summary = f"cell {which.label}: {cell['call']}, P(ALL) {cell['p_all']:.2f}"
     heat = np.concatenate([maps.members[0], maps.ensemble])
     write_heatmaps(arguments.out, crops[0], summary, heat, [*titles, f"ensemble {cell['p_all']:.2f}"])
-    print(f"{summary}; {arguments.out}")
+    flags = f" ({', '.join(cell['flags'].split(';'))})" if cell["flags"] else ""
+    print(f"{summary}{flags}; {arguments.out}")
     print(RESEARCH_USE)
     return 0
 

@@ -9,6 +9,7 @@ from napari_all_detect.batch import BatchProgress, BatchSummary, Failure, score_
 from napari_all_detect.cli.options import params_of
 from napari_all_detect.export.report import RESEARCH_USE
 from napari_all_detect.params import ClusterParams, OutputParams, ReadParams, ScoreParams, SegmentationParams
+from napari_all_detect.trust import domain_note
 
 __all__ = ["score", "segment"]
 
@@ -64,6 +65,9 @@ def score(arguments: argparse.Namespace) -> int:
         f"{summary.cells} cells in {summary.planes} images: "
         f"{summary.called_all} ALL, {summary.called_hem} Hem{uncertain}"
     )
+    note = domain_note(summary.out_of_domain, summary.cells)
+    if note:
+        print(note)
     _print_end(summary)
     print(RESEARCH_USE)
     return summary.exit_status

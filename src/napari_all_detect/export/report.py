@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_all_detect.export.colours import CALL_COLOURS, probability_colours
+from napari_all_detect.trust import domain_note
 
 __all__ = ["CellPicture", "Histogram", "Plate", "Report", "report_html"]
 
@@ -166,14 +167,15 @@ def _head(report: Report) -> str:
         "Hem": report.counts["hem"],
         "uncertain": report.counts["uncertain"],
         "ALL of called": fraction,
+        "out of domain": report.counts["out_of_domain"],
         "failed": len(report.failures),
     }
     boxes = "".join(f"<div><b>{escape(str(value))}</b>{name}</div>" for name, value in totals.items())
-    bundle = report.run["bundle"]
+    bundle, note = report.run["bundle"], domain_note(report.counts["out_of_domain"], report.counts["cells"])
     return (
         f'<h1>White blood cells, scored</h1><p class="use">{RESEARCH_USE}</p>'
         f"<p>Bundle {escape(bundle['name'])}-{escape(bundle['version'])}, {escape(str(report.run['created']))}</p>"
-        f'<div class="totals">{boxes}</div>'
+        f'<div class="totals">{boxes}</div>' + (f'<p class="use">{note}</p>' if note else "")
     )
 
 

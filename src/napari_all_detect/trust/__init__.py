@@ -16,7 +16,7 @@ from napari_all_detect.trust.calls import (
     votes_all,
 )
 from napari_all_detect.trust.domain import colour_features, domain_distance, sharpness
-from napari_all_detect.trust.flags import FLAGS, flag_cells, join_flags
+from napari_all_detect.trust.flags import FLAGS, domain_note, flag_cells, join_flags, n_out_of_domain
 
 __all__ = [
     "FLAGS",
@@ -26,10 +26,12 @@ __all__ = [
     "calls",
     "colour_features",
     "domain_distance",
+    "domain_note",
     "flag_cells",
     "join_flags",
     "log_odds",
     "looked_up",
+    "n_out_of_domain",
     "settled",
     "sharpness",
     "spread",

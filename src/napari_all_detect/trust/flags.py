@@ -1,13 +1,13 @@
 """Flags on cells that are not what the members were taught."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.trust.pixels import darkest_channel, inside
 
-__all__ = ["FLAGS", "flag_cells", "join_flags"]
+__all__ = ["FLAGS", "domain_note", "flag_cells", "join_flags", "n_out_of_domain"]
 
 FLAGS = (
     "touches_border",
@@ -101,3 +101,19 @@ def join_flags(flags: dict[str, NDArray[np.bool_]], n: int) -> list[str]:
     """
     present: Sequence[str] = [name for name in FLAGS if name in flags]
     return [";".join(name for name in present if flags[name][i]) for i in range(n)]
+
+
+def n_out_of_domain(flags: Iterable[str]) -> int:
+    """Count the cells that are flagged `out_of_domain`.
+
+    >>> n_out_of_domain(["", "blurred;out_of_domain"])
+    1
+    """
+    return sum("out_of_domain" in one.split(";") for one in flags)
+
+
+def domain_note(n_out: int, n_cells: int) -> str:
+    """Return what is to be said where calls are counted; nothing if no cell is out of the domain."""
+    if not n_out:
+        return ""
+    return f"out_of_domain: {n_out} of {n_cells} cells, unlike those of the training; don't trust their calls"

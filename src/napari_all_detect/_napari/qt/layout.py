@@ -5,7 +5,21 @@ from typing import Any
 
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-__all__ = ["button", "column", "note", "row"]
+__all__ = ["Caution", "button", "column", "note", "row"]
+
+
+class Caution(QLabel):
+    """A line in bold that wraps, and is there only while it has something to say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.say("")
+
+    def say(self, text: str) -> None:
+        """Show a text; nothing if it is empty."""
+        self.setText(f"<b>{text}</b>" if text else "")
+        self.setVisible(bool(text))
 
 
 def button(text: str, tooltip: str, pressed: Callable[[], Any]) -> QPushButton:

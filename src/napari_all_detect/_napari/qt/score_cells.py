@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_all_detect import trust
 from napari_all_detect._napari.axes import is_smear
 from napari_all_detect._napari.bundles import bundle_choices, card_text
 from napari_all_detect._napari.colours import COLOURINGS
@@ -37,7 +38,7 @@ from napari_all_detect._napari.qt.colour_bar import ColourBar
 from napari_all_detect._napari.qt.form import params_widgets, values_of
 from napari_all_detect._napari.qt.image_form import ImageForm
 from napari_all_detect._napari.qt.layer_choices import LayerChoice
-from napari_all_detect._napari.qt.layout import button, column, note, row
+from napari_all_detect._napari.qt.layout import Caution, button, column, note, row
 from napari_all_detect._napari.qt.summary_plot import SummaryPlot
 from napari_all_detect._napari.settings import plugin_settings
 from napari_all_detect._napari.shared_process import borrow, give_back
@@ -99,6 +100,7 @@ class ScoreCells(QWidget):
         self.threshold.setRange(0, 100)
         self.threshold.setToolTip("Called ALL from this probability on; the calls follow at once")
         self.threshold_text = QLabel()
+        self.domain = Caution()
         self.called_by = QLabel()
         self.called_by.setWordWrap(True)
         self.restore_button = button(
@@ -136,6 +138,7 @@ class ScoreCells(QWidget):
         colours.addRow(self.colour_bar)
         colours.addRow("Threshold", row(self.threshold, self.threshold_text, self.restore_button))
         colours.addRow(self.called_by)
+        colours.addRow(self.domain)
         self.tabs.addTab(setting, "Score")
         self.tabs.addTab(column(self._colour_box, self.table), "Cells")
         self.tabs.addTab(self.summary, "Summary")
@@ -261,6 +264,7 @@ class ScoreCells(QWidget):
         self._colour_box.setVisible(results is not None)
         if results is None:
             return
+        self.domain.say(trust.domain_note(trust.n_out_of_domain(results.table["flags"]), len(results.table)))
         self.colouring.setCurrentText(results.colouring)
         self.colour_bar.show_colouring(results.colouring)
         self.threshold.blockSignals(True)

@@ -8,7 +8,7 @@ from qtpy.QtGui import QPainter, QPaintEvent
 from qtpy.QtWidgets import QFileDialog, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_all_detect._napari.followed import Followed
-from napari_all_detect._napari.qt.layout import button
+from napari_all_detect._napari.qt.layout import Caution, button
 from napari_all_detect._napari.qt.summary_picture import PLOT_SUFFIXES, paint_summary, save_summary
 from napari_all_detect._napari.summary import Summary, summarise
 from napari_all_detect.errors import OutputError
@@ -29,10 +29,12 @@ class SummaryPlot(QWidget):
         self._followed = followed
         self.sentence = QLabel()
         self.sentence.setWordWrap(True)
+        self.domain = Caution()
         self.plot = _Plot()
         self.save_button = button("Save plot…", "As PNG, SVG or PDF", self._save)
         layout = QVBoxLayout(self)
         layout.addWidget(self.sentence)
+        layout.addWidget(self.domain)
         layout.addWidget(self.plot, stretch=1)
         layout.addWidget(self.save_button)
         layout.addStretch()
@@ -62,6 +64,7 @@ class SummaryPlot(QWidget):
         results = self._followed.results
         self.plot.summary = None if results is None else summarise(results)
         self.sentence.setText("No scores yet" if self.plot.summary is None else self.plot.summary.sentence)
+        self.domain.say("" if self.plot.summary is None else self.plot.summary.domain_note)
         self.save_button.setEnabled(self.plot.summary is not None)
         self.plot.update()
 
