@@ -236,6 +236,23 @@ def test_rgba_png_keeps_its_alpha(tmp_path):
     assert (pixels(path) == 255).all()
 
 
+def test_rgb_png_may_have_a_transparent_colour(tmp_path):
+    path = tmp_path / "keyed.png"
+    Image.fromarray(np.array([[[9, 8, 7], [10, 20, 30]]], np.uint8)).save(path, transparency=(9, 8, 7))
+    plane = only_plane(path).read()
+    assert plane.rgb.tolist() == [[[255, 255, 255], [10, 20, 30]]]
+    assert plane.notes == ("transparent pixels laid over white",)
+
+
+def test_a_png_that_is_cut_short_is_refused(tmp_path):
+    path = tmp_path / "cut.png"
+    Image.fromarray(RGB).save(path)
+    path.write_bytes(path.read_bytes()[:-40])
+    plane = only_plane(path)
+    with pytest.raises(InputError, match="cut.png: can't be read as an image .*: export or copy it again"):
+        plane.read()
+
+
 def test_grey_png_with_alpha_is_still_grey(tmp_path):
     path = tmp_path / "la.png"
     Image.merge("LA", [Image.new("L", (2, 1), 90), Image.new("L", (2, 1), 255)]).save(path)
