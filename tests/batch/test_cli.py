@@ -1,3 +1,4 @@
+import argparse
 import html
 import json
 import os
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +23,16 @@ from napari_all_detect import __version__
 from napari_all_detect.bundle import load_segmenter
 from napari_all_detect.bundle.places import builtin_root
 from napari_all_detect.cli import main, scoring
-from napari_all_detect.params import SegmentationParams
+from napari_all_detect.cli.options import add_params, params_of
+from napari_all_detect.params import (
+    ClusterParams,
+    ExplainParams,
+    OutputParams,
+    Params,
+    ReadParams,
+    ScoreParams,
+    SegmentationParams,
+)
 from napari_all_detect.segmentation import segment_cells
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
@@ -507,6 +518,28 @@ class TestBundles:
         (duo_copy / "MODEL_CARD.md").unlink()
         assert_refused(run("bundles", "install", duo_copy), 1, "no file MODEL_CARD.md")
         assert not (home / "bundles/duo").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "least"),
+    [
+        (kind, f.name, f.metadata["min"])
+        for kind in (ScoreParams, SegmentationParams, ReadParams, OutputParams, ClusterParams, ExplainParams)
+        for f in fields(kind)
+        if "min" in f.metadata
+    ],
+)
+def test_every_number_is_read_as_one(kind: type[Params], name: str, least: float) -> None:
+    parser = argparse.ArgumentParser()
+    add_params(parser, kind)
+    (flag,) = (action.option_strings[0] for action in parser._actions if action.dest == name)
+    assert getattr(params_of(kind, parser.parse_args([flag, str(least)])), name) == least
+
+
+def test_an_error_rate_on_the_command_line(run: Run, image: Path, out: Path) -> None:
+    ran = run("score", image, "--out", out, "--error-rate", 0.02)
+    assert ran.status == 0
+    assert json.loads((out / "run.json").read_text())["parameters"]["error_rate"] == 0.02
 
 
 def test_the_console_script(run: Run, image: Path, tmp_path: Path, duo_bundle: Path, home: Path) -> None:

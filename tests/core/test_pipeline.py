@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.bundle.places import builtin_root
+from napari_all_detect.engines import Choice
 from napari_all_detect.errors import BundleError, InputError, ParameterError
 from napari_all_detect.export.csv import csv_text
 from napari_all_detect.params import ScoreParams
 from napari_all_detect.pipeline import PlaneInput, ScoredImage, Scorer, open_scorer, score_image, score_plane
+from napari_all_detect.pipeline import scorer as scorers
+from napari_all_detect.pipeline.scorer import kept_scorer
 from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.sources import as_rgb
 
@@ -418,3 +421,31 @@ class TestLite:
         assert ((probabilities >= 0) & (probabilities <= 1)).all()
         np.testing.assert_allclose(scored.table["p_all"] + scored.table["p_hem"], 1, atol=1e-6)
         assert set(scored.table["bundle"]) == {load_bundle("lite").label}
+
+
+def test_kept_networks_compute_in_what_is_chosen_for_the_parameters_at_hand(
+    duo_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A precision that was measured with the bundle's own weighting is not taken for another one."""
+
+    def chosen(bundle: Any, params: ScoreParams) -> Choice:
+        return Choice("keras", "bf16" if params.weighting is None else "fp32", "")
+
+    monkeypatch.setattr(scorers, "choose", chosen)
+    monkeypatch.setattr(scorers, "open_engine", lambda bundle, params: [params.precision])
+    scorers._kept.cache_clear()
+    own, equal, again = (kept_scorer(ScoreParams(bundle=str(duo_bundle), weighting=w)) for w in (None, "equal", None))
+    assert (own.engine, equal.engine) == (["bf16"], ["fp32"])
+    assert own.engine is again.engine
+    scorers._kept.cache_clear()
+
+
+def test_a_bundle_that_was_replaced_is_loaded_anew(duo_bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(duo_bundle, tmp_path / "copy"))
+    before = kept_scorer(ScoreParams(bundle=str(copy)))
+    facts = json.loads((copy / "bundle.json").read_text())
+    facts["version"], facts["ensemble"]["threshold"] = "9.9.9", 0.75
+    (copy / "bundle.json").write_text(json.dumps(facts))
+    after = kept_scorer(ScoreParams(bundle=str(copy)))
+    assert (before.bundle.label, after.bundle.label) == ("duo-0.1", "duo-9.9.9")
+    assert after.threshold == 0.75

@@ -30,7 +30,7 @@ from napari_all_detect.engines import Engine, Progress, open_engine
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.explain import GradCam, grad_cam
 from napari_all_detect.params import ScoreParams
-from napari_all_detect.pipeline import PlaneInput, Scorer, find_cells, make_scorer, score_plane
+from napari_all_detect.pipeline import PlaneInput, Scorer, find_cells, make_scorer, score_plane, settle
 from napari_all_detect.segmentation import open_method
 
 __all__ = ["Networks", "serve"]
@@ -108,9 +108,9 @@ class Networks:
         return grad_cam(load_bundle(bundle), crops, weights)
 
     def _scorer(self, params: ScoreParams) -> Scorer:
-        # By digest: a bundle that was trained anew under the same name is another one.
-        bundle = load_bundle(params.bundle)
-        key = (bundle.digest, params.engine, params.precision, params.device, params.batch_size)
+        bundle, params, choice = settle(params)
+        # By digests: a bundle that was trained anew under the same name is another one, and so is one tuned anew.
+        key = (bundle.digest, choice.calibration, params.engine, params.precision, params.device, params.batch_size)
         if self._engine is None or key != self._key:
             self._engine, self._key = open_engine(bundle, params), key
         return make_scorer(params, bundle, self._engine)

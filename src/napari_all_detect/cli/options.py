@@ -52,16 +52,18 @@ def _reader(annotation: Any) -> Any:
     """Return what turns an argument's text into a field's type."""
     readers = {
         int: int,
+        str: str,
+        str | None: str,
         int | None: int,
         float: float,
-        int | None: int,
         float | None: float,
         str | float: _word_or_number,
+        str | float | None: _word_or_number,
         str | int: _word_or_whole,
         tuple[str, ...]: lambda text: tuple(text.split(",")),
         tuple[int, ...] | None: _whole_numbers,
     }
-    return readers.get(annotation, str)
+    return readers[annotation]
 
 
 def _word_or_number(text: str) -> str | float:

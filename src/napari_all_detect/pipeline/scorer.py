@@ -15,7 +15,7 @@ from napari_all_detect.errors import BundleError
 from napari_all_detect.fast_calls import FastCalls
 from napari_all_detect.params import ScoreParams
 
-__all__ = ["Scorer", "kept_scorer", "make_scorer", "open_scorer", "uncertain_bounds"]
+__all__ = ["Scorer", "kept_scorer", "make_scorer", "open_scorer", "settle", "uncertain_bounds"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,20 @@ class Scorer:
 
 
 def open_scorer(params: ScoreParams) -> Scorer:
-    """Load the bundle and build its networks, which takes seconds.
+    """Load the bundle and build its networks, which takes seconds; raises as `settle` and `open_engine`."""
+    bundle, params, choice = settle(params)
+    return replace(make_scorer(params, bundle, open_engine(bundle, params)), choice=choice)
+
+
+def settle(params: ScoreParams) -> tuple[Bundle, ScoreParams, Choice]:
+    """Load the bundle and settle what runs it: once, for every process that takes part, and for the record.
+
+    Returns
+    -------
+    bundle : Bundle
+    params : ScoreParams
+        With engine and precision as they are chosen, where they were left open.
+    choice : Choice
 
     Raises
     ------
@@ -75,9 +88,7 @@ def open_scorer(params: ScoreParams) -> Scorer:
     _weights(bundle, params)
     uncertain_bounds(bundle, params)
     choice = choose(bundle, params)
-    # Settled here, once: for every process that takes part, and for the record.
-    params = replace(params, engine=choice.engine, precision=choice.precision)
-    return replace(make_scorer(params, bundle, open_engine(bundle, params)), choice=choice)
+    return bundle, replace(params, engine=choice.engine, precision=choice.precision), choice
 
 
 def make_scorer(params: ScoreParams, bundle: Bundle, engine: Engine) -> Scorer:
@@ -96,17 +107,21 @@ def make_scorer(params: ScoreParams, bundle: Bundle, engine: Engine) -> Scorer:
 
 def kept_scorer(params: ScoreParams) -> Scorer:
     """Make a scorer of networks that are kept for the next call; raises as `open_scorer`."""
-    bundle, engine = _loaded(params.bundle, params.engine, params.precision, params.device, params.batch_size)
-    _weights(bundle, params)
-    return make_scorer(params, bundle, engine)
+    bundle, params, choice = settle(params)
+    needed = ScoreParams(
+        bundle=params.bundle,
+        engine=params.engine,
+        precision=params.precision,
+        device=params.device,
+        batch_size=params.batch_size,
+    )
+    return replace(make_scorer(params, bundle, _kept(bundle.digest, choice.calibration, needed)), choice=choice)
 
 
 @lru_cache(maxsize=2)
-def _loaded(bundle: str, engine: str, precision: str, device: str, batch_size: int | None) -> tuple[Bundle, Engine]:
-    """Keep the networks: only these parameters need other ones."""
-    params = ScoreParams(bundle=bundle, engine=engine, precision=precision, device=device, batch_size=batch_size)
-    loaded = load_bundle(bundle)
-    return loaded, open_engine(loaded, params)
+def _kept(digest: str, calibration: str, params: ScoreParams) -> Engine:
+    """Keep the networks: a bundle of another digest, or tuned on other cells, has other ones."""
+    return open_engine(load_bundle(params.bundle), params)
 
 
 def _weights(bundle: Bundle, params: ScoreParams) -> NDArray[np.float64]:
