@@ -62,4 +62,5 @@ def fraction_interval(positive: ArrayLike, counted: ArrayLike, confidence: float
 def _wilson(fraction: float, n: float, z: float) -> tuple[float, float]:
     middle = (fraction + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # At 0 and 1 the sums may miss the fraction by their last bit.
+    return max(0.0, min(fraction, middle - half)), min(1.0, max(fraction, middle + half))

@@ -1,7 +1,8 @@
 """The sample sheet, and sums by sample and by subject."""
 
 import csv
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,7 +12,15 @@ from napari_all_detect import table
 from napari_all_detect.errors import InputError
 from napari_all_detect.interval import fraction_interval
 
-__all__ = ["SAMPLE_COLUMNS", "SUBJECT_COLUMNS", "read_sample_sheet", "sum_samples", "sum_subjects"]
+__all__ = [
+    "SAMPLE_COLUMNS",
+    "SUBJECT_COLUMNS",
+    "line_name",
+    "place_name",
+    "read_sample_sheet",
+    "sum_samples",
+    "sum_subjects",
+]
 
 SAMPLE_COLUMNS = (
     table.Column("sample", "str", "", "Sample, as the sheet names it"),
@@ -33,15 +42,21 @@ SUBJECT_COLUMNS = (
 def read_sample_sheet(path: Path) -> pd.DataFrame:
     """Read a CSV with the columns image, sample and, optionally, subject.
 
+    Returns
+    -------
+    sheet : DataFrame
+        Its images as `place_name` spells them; subjects are empty where the sheet names none.
+
     Raises
     ------
     InputError
-        If the file can't be read, a column is missing, a row has too many fields, or an image is listed twice.
+        If the file can't be read, a column is missing, a row has too many fields or no image, or an image is listed
+        twice.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="")
-            rows, columns = list(reader), list(reader.fieldnames or ())
+            rows, columns = [(reader.line_num, row) for row in reader], list(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _unreadable(path, str(error)) from error
     if not columns:
@@ -52,15 +67,56 @@ def read_sample_sheet(path: Path) -> pd.DataFrame:
             f"{path}: no column {' or '.join(sorted(missing))}; it has {', '.join(columns)}; "
             "expected image, sample and, if known, subject"
         )
-    for number, row in enumerate(rows, start=2):
-        # Commas at the end of a row are the spreadsheet's; a further field is somebody's mistake.
-        if any(row.pop(None, ())):
-            raise _unreadable(path, f"row {number} has more fields than the header")
-    sheet = pd.DataFrame(rows, columns=columns)
-    twice = sheet["image"][sheet["image"].duplicated()]
-    if len(twice):
-        raise InputError(f"{path}: {twice.iloc[0]} is listed twice; expected each image once")
+    sheet = pd.DataFrame(_checked(path, rows), columns=columns)
     return sheet if "subject" in sheet else sheet.assign(subject="")
+
+
+def place_name(name: str) -> str:
+    r"""Return the one spelling of what names an image or a folder, in a sheet or in the tables.
+
+    >>> [place_name(name) for name in ("./day1/", "day1\\a.png", "http://host/day1/")]
+    ['day1', 'day1/a.png', 'http://host/day1']
+    """
+    scheme, path, query = _split(name)
+    return f"{scheme}{path}{query}"
+
+
+def line_name(place: str) -> str:
+    """Return what the tables call the image of a line: a query may hold a signature, so a digest stands for it.
+
+    >>> line_name("day1/a.png"), line_name("https://host/a.png?signature=secret")
+    ('day1/a.png', 'https://host/a.png?b2cfc486')
+    """
+    scheme, path, query = _split(place)
+    return f"{scheme}{path}?{hashlib.sha256(query.encode()).hexdigest()[:8]}" if query else f"{scheme}{path}"
+
+
+def _split(name: str) -> tuple[str, PurePosixPath, str]:
+    """Return the scheme of a URL, such as `http://`, of which a path would make `http:/`; the path; and the query."""
+    query = name[name.find("?") :] if name.startswith(("http://", "https://")) and "?" in name else ""
+    scheme, mark, path = name.removesuffix(query).replace("\\", "/").rpartition("://")
+    return scheme + mark, PurePosixPath(path), query
+
+
+def _checked(path: Path, rows: Iterable[tuple[int, dict[Any, Any]]]) -> Iterator[dict[Any, Any]]:
+    """Yield the rows that say something, their images spelled alike; numbers are those of the lines in the file."""
+    lines: dict[str, int] = {}
+    for number, row in rows:
+        # Commas at the end of a row, and rows of nothing else, are the spreadsheet's; a further field is a mistake.
+        if any(row.pop(None, ())):
+            raise _unreadable(path, f"line {number} has more fields than the header")
+        if not any(value.strip() for value in row.values()):
+            continue
+        if not row["image"].strip():
+            raise InputError(f"{path}: line {number} has no image; expected a file or folder: name it, or delete it")
+        image = place_name(row["image"])
+        if image in lines:
+            raise InputError(
+                f"{path}: {image} is listed twice, in lines {lines[image]} and {number}; expected each image once: "
+                "delete one of the lines"
+            )
+        lines[image] = number
+        yield row | {"image": image}
 
 
 def _unreadable(path: Path, reason: str) -> InputError:
@@ -91,6 +147,9 @@ def _summed(
     images: pd.DataFrame, sheet: pd.DataFrame, keys: list[str], columns: Sequence[table.Column]
 ) -> pd.DataFrame:
     """Sum images by what the sheet says of them."""
+    if images.empty or sheet.empty:  # columns without a value have types that don't merge
+        return table.typed(columns, {}, 0)
+    sheet = sheet.assign(image=[line_name(place) for place in sheet["image"]])
     listed = frozenset(sheet["image"])
     lines: list[Any] = [_line(image, listed) for image in images["image"]]
     images = images.rename(columns={"image": "file"}).assign(image=lines)
@@ -118,5 +177,6 @@ def _summed(
 
 def _line(image: str, listed: frozenset[str]) -> str | None:
     """Return the line of the sheet that stands for an image: the image itself, else the nearest folder."""
-    path = PurePosixPath(image)
-    return next((str(place) for place in (path, *path.parents) if str(place) in listed), None)
+    scheme, path, query = _split(image)
+    places = (f"{scheme}{path}{query}", *(f"{scheme}{place}" for place in path.parents))
+    return next((place for place in places if place in listed), None)

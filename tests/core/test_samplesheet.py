@@ -37,8 +37,10 @@ def images() -> pd.DataFrame:
         "\ufeffimage,sample,subject\na.png,s1,P1\nb.png,01,\n",
         "image,sample,subject\na.png,s1,P1,\nb.png,01,,\n",
         'image,sample,subject\n"a.png","s1","P1"\n"b.png","01",""\n',
+        "image,sample,subject\na.png,s1,P1\n,,\nb.png,01,\n , \n,,,,\n",
+        "image,sample,subject\n./a.png,s1,P1\nb.png/,01,\n",
     ],
-    ids=["plain", "other order, CRLF", "byte order mark", "commas at line ends", "quoted"],
+    ids=["plain", "other order, CRLF", "byte order mark", "commas at line ends", "quoted", "empty rows", "spelling"],
 )
 def test_a_good_sheet(text: str, tmp_path: Path) -> None:
     sheet = read_sample_sheet(sheet_of(tmp_path, text))
@@ -55,10 +57,13 @@ def test_subject_is_optional_and_na_is_a_name(tmp_path: Path) -> None:
     [
         ("image,subject\na.png,P1\n", "no column sample; it has image, subject; expected image, sample"),
         ("image;sample\na.png;s1\n", "no column image or sample; it has image;sample"),
-        ("image,sample\na.png,s1\na.png,s2\n", "a.png is listed twice; expected each image once"),
+        ("image,sample\na.png,s1\na.png,s2\n", "a.png is listed twice, in lines 2 and 3; expected each image once"),
+        ("image,sample\nd/a.png,s1\n\n./d//a.png,s2\n", "d/a.png is listed twice, in lines 2 and 4; expected"),
+        ("image,sample\nd,s1\n.\\d\\,s1\n", "d is listed twice, in lines 2 and 3; expected"),
+        ("image,sample\na.png,s1\n,s2\n", "line 3 has no image; expected a file or folder"),
         ("", "no sample sheet that can be read"),
         ("image,sample\na.png,s1,more\n", "no sample sheet that can be read"),
-        ("image,sample\na.png,s1\nb.png,s1,P1,more\n", "no sample sheet that can be read"),
+        ("image,sample\na.png,s1\nb.png,s1,P1,more\n", "line 3 has more fields than the header"),
         ("image,sample\nä.png,s1\n".encode("latin-1"), "no sample sheet that can be read"),
     ],
 )
@@ -113,6 +118,14 @@ def test_a_sheet_of_other_images_gives_an_empty_table(tmp_path: Path) -> None:
     assert list(table.columns) == [column.name for column in SAMPLE_COLUMNS]
 
 
+@pytest.mark.parametrize("columns", ["image,sample", "image,sample,subject"])
+def test_no_images_or_no_lines_give_an_empty_table(columns: str, tmp_path: Path) -> None:
+    sheet = read_sample_sheet(sheet_of(tmp_path, f"{columns}\na.png,s1\n"))
+    for given, lines in ((images().iloc[:0], sheet), (images(), sheet.iloc[:0])):
+        assert sum_samples(given, lines).to_dict("list") == {column.name: [] for column in SAMPLE_COLUMNS}
+        assert sum_subjects(given, lines).to_dict("list") == {column.name: [] for column in SUBJECT_COLUMNS}
+
+
 def test_an_image_without_cells_is_a_sample_too(tmp_path: Path) -> None:
     empty = images().iloc[[2]]
     table = sum_samples(empty, read_sample_sheet(sheet_of(tmp_path, "image,sample\nb.tif,s1\n")))
@@ -132,6 +145,14 @@ def test_a_line_stands_for_all_below_it_the_nearest_one_counts(tmp_path: Path) -
     text = "image,sample\np.zarr,rest\np.zarr/A/1,well\nday1,day\n"
     table = sum_samples(many, read_sample_sheet(sheet_of(tmp_path, text)))
     assert table[["sample", "images"]].to_numpy().tolist() == [["rest", 1], ["well", 2], ["day", 1]]
+
+
+def test_a_url_is_below_the_line_of_its_folder(tmp_path: Path) -> None:
+    names = ["http://h/day1/a.png", "http://h/day2/c.png", "http://k/day2/c.png", "s3://h/day2/c.png"]
+    many = pd.concat([images().iloc[[0]].assign(image=name) for name in names], ignore_index=True)
+    text = "image,sample\nhttp://h/,S1\nhttp://h/day2/c.png,S2\ns3://h/day2/,S3\n"
+    table = sum_samples(many, read_sample_sheet(sheet_of(tmp_path, text)))
+    assert table[["sample", "images"]].to_numpy().tolist() == [["S1", 1], ["S2", 1], ["S3", 1]]
 
 
 def test_the_interval_is_over_images_and_planes_of_one_image_are_none_of_their_own(tmp_path: Path) -> None:
@@ -164,6 +185,13 @@ def test_the_interval_covers_what_it_says(fraction: float, alike: float) -> None
         low, high = fraction_interval(k, n)
         covered.append(low <= fraction <= high)
     assert 0.92 < np.mean(covered) <= 0.995
+
+
+@pytest.mark.parametrize("k", [0, 10])
+def test_an_interval_holds_its_fraction(k: int) -> None:
+    for images in range(2, 60):
+        low, high = fraction_interval([k] * images, [10] * images)
+        assert low <= k / 10 <= high
 
 
 @pytest.mark.parametrize("k", [0, 10])

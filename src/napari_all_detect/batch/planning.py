@@ -1,17 +1,19 @@
 """From inputs to units of work."""
 
+import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from napari_all_detect.batch.retrying import with_retries
 from napari_all_detect.errors import InputError, StoreError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.results import Failure
+from napari_all_detect.retrying import with_retries
+from napari_all_detect.samplesheet import line_name, place_name
 from napari_all_detect.sources import ImageFile, Plane, find_images, open_planes
 from napari_all_detect.sources.labels import label_names
-from napari_all_detect.sources.places import as_place
+from napari_all_detect.sources.places import as_place, is_remote
 
 __all__ = ["Unit", "listed_images", "plan", "plan_units"]
 
@@ -26,7 +28,7 @@ class Unit:
         Its place among the inputs, from 0.
     plane : Plane
     stem : str
-        What its files are called, relative to their folder: `day1/smear_p3`.
+        What its files are called, relative to their folder: `day1/smear_p3`. It leads to no place outside.
     """
 
     number: int
@@ -49,14 +51,31 @@ def plan(
 def _planes(
     files: Iterable[ImageFile], reading: ReadParams | None, wanted_um: float | None
 ) -> tuple[list[Plane], list[Failure]]:
-    planes: list[Plane] = []
+    """List planes in the order of the files; one that several files hold, as plates and wells do, once."""
+    found: dict[tuple[Path, str], tuple[int, Plane]] = {}
     failures: list[Failure] = []
     for file in files:
         try:
-            planes += with_retries(partial(open_planes, file, reading, wanted_um), StoreError)
+            planes = with_retries(partial(open_planes, file, reading, wanted_um), StoreError)
         except InputError as error:
             failures.append(Failure(file.image, "open", str(error)))
-    return planes, failures
+            continue
+        depth = len(_absolute(file.path).parts)
+        for plane in planes:
+            key = _absolute(plane.path), plane.plane
+            found[key] = _nearer(found[key], (depth, plane)) if key in found else (depth, plane)
+    return [plane for _, plane in found.values()], failures
+
+
+def _nearer(first: tuple[int, Plane], second: tuple[int, Plane]) -> tuple[int, Plane]:
+    """Return the plane as the deeper file names it, with the well that perhaps only its plate knows."""
+    (_, other), (depth, plane) = sorted([first, second], key=lambda one: one[0])
+    return depth, replace(plane, well=plane.well or other.well, field=plane.field or other.field)
+
+
+def _absolute(path: Path) -> Path:
+    """Return what tells whether two paths are the same; links are not, as in `find_images`."""
+    return path if is_remote(path) else Path(os.path.abspath(path))  # noqa: PTH100 - keeps links
 
 
 def listed_images(entries: Iterable[str], folder: Path) -> list[ImageFile]:
@@ -67,13 +86,35 @@ def listed_images(entries: Iterable[str], folder: Path) -> list[ImageFile]:
     entries : iterable of str
         Files, folders and zarr stores; relative ones lie in the sheet's folder.
     folder : Path
+
+    Returns
+    -------
+    list of ImageFile
+        In the order of the entries, none twice: what several entries stand for is named by the nearest.
+
+    Raises
+    ------
+    InputError
+        If two entries are the same place.
     """
-    files = []
+    lines: dict[Path, str] = {}
+    found: dict[Path, tuple[int, ImageFile]] = {}
     for entry in entries:
         place = as_place(entry if "://" in entry else folder / entry)
-        found = find_images([place])
-        files += [ImageFile(one.path, entry if one.path == place else f"{entry}/{one.image}") for one in found]
-    return files
+        line = _absolute(place)
+        if line in lines:
+            raise InputError(
+                f"the sample sheet lists {lines[line]} and {entry}, which are the same place; expected each image "
+                "once: delete one of the lines"
+            )
+        lines[line] = entry
+        for one in find_images([place]):
+            path = _absolute(one.path)
+            depth = len(line.parts) if path.is_relative_to(line) else 0  # 0: a pattern
+            name = line_name(entry) if one.path == place else place_name(f"{entry}/{one.image}")
+            if path not in found or depth > found[path][0]:
+                found[path] = depth, ImageFile(one.path, name)
+    return [file for _, file in found.values()]
 
 
 def plan_units(
@@ -81,6 +122,32 @@ def plan_units(
 ) -> tuple[list[Unit], list[Failure]]:
     """Return the planes of all images, numbered and with names for their files; see `plan`."""
     planes, failures = _planes(files, reading, wanted_um)
-    names = label_names(planes)
-    stems = [names[plane.image, plane.plane].removesuffix("_labels.tif") for plane in planes]
+    stems = _stems(planes)
     return [Unit(i, plane, stem) for i, (plane, stem) in enumerate(zip(planes, stems, strict=True))], failures
+
+
+def _stems(planes: Sequence[Plane]) -> list[str]:
+    """Name the files of each plane."""
+    safe = {plane.image: _safe(plane.image) for plane in planes}
+    taken = {image for image, name in safe.items() if name == image}
+    for image, name in safe.items():
+        if name != image:
+            while name in taken:
+                name = f"_{name}"
+            safe[image] = name
+            taken.add(name)
+    named = [replace(plane, image=safe[plane.image]) for plane in planes]
+    names = label_names(named)
+    return [names[plane.image, plane.plane].removesuffix("_labels.tif") for plane in named]
+
+
+def _safe(image: str) -> str:
+    """Return an image's name as a path that stays below the folder that it is put into.
+
+    >>> _safe("../up.png"), _safe("/data/a.png"), _safe("http://host:80/a.png")
+    ('__/up.png', 'data/a.png', 'http_/host_80/a.png')
+    """
+    if "://" in image or image[1:3] == ":/":  # a URL or a drive; Windows takes neither in a name
+        image = image.replace(":", "_").replace("?", "_")
+    parts = [part for part in image.split("/") if part not in ("", ".")]
+    return "/".join("__" if part == ".." else part for part in parts) or "_"
