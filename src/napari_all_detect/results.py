@@ -104,7 +104,10 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
         for name in _held(folder):
             results = folder / name
             for path in list(results.rglob(FOLDERS[name])) if results.is_dir() else [results]:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)  # what lay in a container of ours is gone with it
 
 
 @contextlib.contextmanager
@@ -169,7 +172,7 @@ def read_run(path: Path) -> dict[str, Any]:
     Raises
     ------
     OutputError
-        If it can't be read, or is no record of a run.
+        If it can't be read, or is no record of a run: parts are missing, or are of another type than it has.
     """
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
@@ -177,7 +180,24 @@ def read_run(path: Path) -> dict[str, Any]:
         raise OutputError(f"{path} can't be read as the record of a run ({error}); expected a run.json") from error
     if not isinstance(run, dict) or not {"inputs", "parameters", "status"} <= run.keys():
         raise OutputError(f"{path} is no record of a run: inputs, parameters or status are missing")
+    for name, expected, fits in _parts_of(run):
+        if not fits:
+            raise OutputError(
+                f"{path} is no record of a run: {name} should be {expected}; name a run.json as it was written"
+            )
     return run
+
+
+def _parts_of(run: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """Yield the name of each part of a record that is relied on, what it should be, and whether it is that."""
+    inputs, parameters, images = run["inputs"], run["parameters"], run.get("images", [])
+    yield "inputs", "a list of texts", isinstance(inputs, list) and all(isinstance(one, str) for one in inputs)
+    yield "parameters", "an object", isinstance(parameters, dict)
+    yield "images", "a list of objects", isinstance(images, list) and all(isinstance(one, dict) for one in images)
+    for name in ("bundle", "segmentation"):
+        yield name, "an object", isinstance(run.get(name) or {}, dict)
+    for name in ("segmentation", "reading"):
+        yield f"parameters.{name}", "an object", isinstance(parameters.get(name, {}), dict)
 
 
 class ResultTables:

@@ -1,5 +1,6 @@
 """Nothing that is done is lost, nothing else is taken for it."""
 
+import contextlib
 import errno
 import json
 import os
@@ -17,14 +18,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_all_detect.batch import BatchProgress, retrying, score_batch, store, unit
+from napari_all_detect import retrying
+from napari_all_detect.batch import BatchProgress, score_batch, segment_batch, store, unit
 from napari_all_detect.cli import main
 from napari_all_detect.errors import InputError, OutputError, ParameterError, StoreError
 from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
 from napari_all_detect.results import locked_folder, write_atomically
+from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.sources.plane import readable
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
@@ -460,6 +464,88 @@ def test_a_plane_that_takes_more_memory_than_there_is(
     assert "out of memory" in failures(tmp_path / "out")[0][2]
 
 
+def test_an_error_that_nobody_foresaw_costs_one_plane(
+    images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_cells = unit.cut_cells
+
+    def faulty(given: Any, params: Any, crop: Any) -> Any:
+        if given.image == "2.png":
+            raise ZeroDivisionError("by a method of another package")
+        return cut_cells(given, params, crop)
+
+    monkeypatch.setattr(unit, "cut_cells", faulty)
+    summary = score_batch([images], tmp_path / "out", params)
+    assert (summary.planes, summary.exit_status) == (N - 1, 3)
+    ((name, stage, reason),) = failures(tmp_path / "out")
+    assert (name, stage) == ("2.png", "score")
+    assert reason.startswith("ZeroDivisionError: by a method of another package; ")
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_disk_that_fails_while_a_file_is_identified(
+    images: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    whole: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+) -> None:
+    flaky = Flaky(unit.identity, times, OSError(errno.EIO, os.strerror(errno.EIO)))
+    monkeypatch.setattr(
+        unit, "identity", lambda path, pixels: (flaky if path.name == "2.png" else flaky.work)(path, pixels)
+    )
+    score_batch([images], tmp_path / "out", params)
+    if times == 1:
+        assert content(tmp_path / "out") == whole
+    else:
+        ((name, stage, reason),) = failures(tmp_path / "out")
+        assert (name, stage) == ("2.png", "read")
+        assert "the disk or server failed" in reason
+
+
+@pytest.mark.parametrize("what", ["labels", "sheet"])
+@pytest.mark.parametrize("complete", [True, False])
+def test_labels_and_sheets_that_changed_are_noticed(
+    images: Path, tmp_path: Path, params: ScoreParams, what: str, complete: bool
+) -> None:
+    sheet, labels, out = tmp_path / "sheet.csv", tmp_path / "labels", tmp_path / "out"
+    sheet.write_text("image,sample\n0.png,S\n")
+    segment_batch([images], labels, params.segmentation)
+    output = OutputParams(labels=str(labels), samples=str(sheet))
+    with contextlib.nullcontext() if complete else pytest.raises(KeyboardInterrupt):
+        score_batch([images], out, params, output, None if complete else StopAfter(3))
+    again = replace(output, resume=True)
+    if what == "labels":
+        tifffile.imwrite(labels / "0_labels.tif", np.zeros((96, 120), np.uint8))
+        expected = r"holds results of images that changed since: 0\.png; bring them back, or their labels,"
+    else:
+        sheet.write_text("image,sample\n0.png,T\n")
+        expected = "samples_sha256 was"
+    with pytest.raises(OutputError, match=expected):
+        score_batch([images], out, params, again)
+
+
+def test_an_image_that_could_not_be_opened_is_scored_when_it_can(
+    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes]
+) -> None:
+    kept = (images / "2.png").read_bytes()
+    (images / "2.png").write_bytes(b"")
+    assert score_batch([images], tmp_path / "out", params).exit_status == 3
+    (images / "2.png").write_bytes(kept)
+    assert score_batch([images], tmp_path / "out", params, RESUME).exit_status == 0
+    assert content(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize("place", ["results", "."])
+def test_results_within_the_inputs_are_no_inputs(images: Path, params: ScoreParams, place: str) -> None:
+    out = images / place
+    score_batch([images], out, params)
+    assert score_batch([images], out, params, RESUME).planes == N
+    again = score_batch([images], out, params, OutputParams(overwrite=True))
+    assert (again.planes, again.failures) == (N, ())
+
+
 class TestFromRun:
     @pytest.fixture
     def command(self, images: Path, duo_bundle: Path, tmp_path: Path) -> Callable[..., int]:
@@ -501,6 +587,47 @@ class TestFromRun:
         ((name, stage, reason),) = failures(tmp_path / "second")
         assert (name, stage) == ("2.png", "read")
         assert "not the file that the repeated run scored" in reason
+
+    def test_an_image_that_is_gone_fails(self, command: Callable[..., int], images: Path, tmp_path: Path) -> None:
+        (images / "2.png").unlink()
+        assert command() == 3
+        ((name, stage, reason),) = failures(tmp_path / "second")
+        assert (name, stage) == ("2.png", "open")
+        assert "was scored by the repeated run and is not there now" in reason
+
+    def test_an_image_that_was_not_there_is_refused(
+        self, command: Callable[..., int], images: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.copy(images / "2.png", images / "new.png")
+        assert command() == 1
+        assert "the inputs hold images that the repeated run had not: new.png" in capsys.readouterr().err
+
+    def test_another_sample_sheet_is_refused(
+        self, command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "sheet.csv").write_text("image,sample\n0.png,T\n")
+        assert command() == 1
+        assert "sheet.csv is not the sample sheet of the repeated run" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("part", ["pixels", "labels"])
+    def test_pixels_of_a_store_and_labels_that_changed_fail(
+        self, duo_bundle: Path, tmp_path: Path, smear: Callable[..., Pixels], part: str
+    ) -> None:
+        rgb, store_, labels = smear(3, (96, 120), 3), tmp_path / "a.zarr", tmp_path / "labels.tif"
+        array = zarr.create_array(store_, shape=rgb.shape, dtype=rgb.dtype)
+        array[:] = rgb
+        tifffile.imwrite(labels, segment_cells(rgb, SegmentationParams(method="classical")))
+        first, second = tmp_path / "first", tmp_path / "second"
+        options = ["--labels", str(labels), "--bundle", str(duo_bundle)]
+        assert main(["score", str(store_), "--out", str(first), *options]) == 0
+        if part == "pixels":
+            array[0, 0] = 7
+        else:
+            tifffile.imwrite(labels, np.zeros(rgb.shape[:2], np.uint8))
+        assert main(["score", "--from-run", str(first / "run.json"), "--out", str(second)]) == 1
+        ((_, stage, reason),) = failures(second)
+        assert stage == "read"
+        assert f"not the {part} that the repeated run scored" in reason
 
     def test_other_images_may_be_scored_with_its_settings(
         self, command: Callable[..., int], images: Path, tmp_path: Path, smear: Callable[..., Pixels]

@@ -16,7 +16,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_all_detect.batch import containers, retrying, score_batch
+from napari_all_detect import retrying
+from napari_all_detect.batch import containers, score_batch
 from napari_all_detect.cli import main
 from napari_all_detect.errors import MissingDependencyError, OutputError
 from napari_all_detect.params import OutputParams, ReadParams, ScoreParams, SegmentationParams

@@ -173,6 +173,20 @@ def test_what_cannot_be_had_is_refused_in_one_line(duo: Bundle, monkeypatch: pyt
         ScoreParams(precision="fp16")
 
 
+def test_a_tuning_that_was_interrupted_leaves_none(duo: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier one found does not hold for int8 networks that are made anew."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    write_tuning(duo, TUNED)
+    monkeypatch.setattr(batch_tuning, "_cells", lambda *_: np.zeros((4, 48, 48, 3), np.uint8))
+    monkeypatch.setattr(batch_tuning, "quantise", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune_bundle(str(duo.folder), [])
+    assert read_tuning(duo) is None
+
+
 def test_a_damaged_file_of_tuning_is_one_line(duo: Bundle) -> None:
     write_tuning(duo, TUNED)
     (file,) = networks_of(duo.digest).parent.glob("*-tuning.json")

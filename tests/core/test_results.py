@@ -80,6 +80,13 @@ def test_what_the_run_reads_is_not_overwritten(needed: str, tmp_path: Path) -> N
     check_folder(tmp_path, True, [tmp_path / "smears", tmp_path])
 
 
+def test_containers_within_containers_are_replaced(tmp_path: Path) -> None:
+    """As those of a plate's fields are."""
+    (tmp_path / "ome-zarr/plate.zarr/A/01/0.zarr").mkdir(parents=True)
+    prepare_folder(tmp_path, True)
+    assert not any((tmp_path / "ome-zarr").iterdir())
+
+
 def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results").touch()
     with pytest.raises(OutputError, match="can't be written to"):

@@ -16,6 +16,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from napari_all_detect.errors import InputError
+from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import ImageFile, Plane, as_rgb, find_images, open_planes
 
 GREY = "grey image repeated to three channels: it carries no stain colour"
@@ -249,7 +250,7 @@ def test_a_png_that_is_cut_short_is_refused(tmp_path):
     Image.fromarray(RGB).save(path)
     path.write_bytes(path.read_bytes()[:-40])
     plane = only_plane(path)
-    with pytest.raises(InputError, match="cut.png: can't be read as an image .*: export or copy it again"):
+    with pytest.raises(InputError, match=r"cut\.png: can't be read as an image .*: export or copy it again"):
         plane.read()
 
 
@@ -281,6 +282,47 @@ def test_16_bit_rgb_png_keeps_the_lower_bits(tmp_path):
     plane = only_plane(path).read()
     assert plane.rgb.tolist() == [[[0, 128, 255]]]
     assert plane.notes == ("16-bit values in 0-4095 scaled to 8 bits",)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+@pytest.mark.parametrize("tile_size_px", [None, 256])
+def test_channels_of_an_rgb_file_are_told(tmp_path, suffix, tile_size_px):
+    path = tmp_path / f"bgr{suffix}"
+    Image.fromarray(RGB).save(path)
+    (file,) = find_images([path])
+
+    def read(*channels: int):
+        return open_planes(file, ReadParams(channels=channels, tile_size_px=tile_size_px))[0].open()
+
+    assert_array_equal(read(2, 1, 0).rgb, RGB[..., ::-1])
+    assert_array_equal(read(0, 1, 2).rgb, RGB)
+    assert_array_equal(read(1).rgb, np.dstack([RGB[..., 1]] * 3))
+    assert read(1).notes == (GREY,)
+    with pytest.raises(InputError, match=rf"bgr{suffix}: no channel 3; it has 0 to 2"):
+        read(3, 1, 0)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_a_grey_file_has_one_channel(tmp_path, suffix):
+    path = tmp_path / f"grey{suffix}"
+    Image.fromarray(RGB[..., 0]).save(path)
+    (file,) = find_images([path])
+    (plane,) = open_planes(file, ReadParams(channels=(0,)))
+    assert_array_equal(plane.read().rgb, pixels(path))
+    with pytest.raises(InputError, match=rf"grey{suffix}: no channel 2; it has 0 to 0"):
+        open_planes(file, ReadParams(channels=(2, 1, 0)))
+
+
+def test_channels_are_counted_once_a_png_is_decoded(tmp_path):
+    rgba = np.dstack([RGB, RGB[..., 0]])
+    Image.fromarray(rgba).save(tmp_path / "alpha.png")
+    Image.fromarray(RGB).save(tmp_path / "key.png", transparency=(1, 2, 3))
+    Image.fromarray(RGB).quantize(8).save(tmp_path / "palette.png")
+    for file in find_images([tmp_path]):
+        (plane,) = open_planes(file, ReadParams(channels=(2, 1, 0)))
+        expected = RGB if file.image != "palette.png" else pixels(file.path)
+        assert_array_equal(plane.read().rgb, expected[..., ::-1])
+        assert plane.read().notes == ()
 
 
 def test_images_beyond_pillows_limit_are_read(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Planes that are read by parts, and TIFF pyramids."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from napari_all_detect.errors import InputError
+from napari_all_detect import retrying
+from napari_all_detect.errors import InputError, StoreError
 from napari_all_detect.params import ReadParams
-from napari_all_detect.sources import Plane, RgbPlane, TiledPlane, find_images, open_planes
+from napari_all_detect.sources import Plane, RgbPlane, TiledPlane, find_images, open_planes, tiff, zarr_store
 
 SHAPE = (310, 450)
 RNG = np.random.default_rng(7)
@@ -30,7 +33,7 @@ RGBA[250:260, 20:30, 3] = 90
 Writer = Callable[[Path], None]
 
 
-def tiff(array: np.ndarray, **options: Any) -> Writer:
+def tiff_of(array: np.ndarray, **options: Any) -> Writer:
     return lambda path: tifffile.imwrite(path, array, **options)
 
 
@@ -43,18 +46,18 @@ def zarr_array(array: np.ndarray, **options: Any) -> Writer:
 
 
 KINDS: dict[str, tuple[str, Writer]] = {
-    "strips": ("a.tif", tiff(RGB, photometric="rgb")),
-    "short-strips": ("a.tif", tiff(RGB, photometric="rgb", rowsperstrip=32, compression="lzw")),
-    "tiles": ("a.tif", tiff(RGB, photometric="rgb", tile=(64, 96), compression="zlib", predictor=2)),
-    "plain-tiles": ("a.tif", tiff(RGB, photometric="rgb", tile=(128, 128), bigtiff=True)),
-    "jpeg": ("a.tif", tiff(RGB, photometric="ycbcr", subsampling=(2, 2), tile=(128, 128), compression="jpeg")),
-    "separate": ("a.tif", tiff(RGB.transpose(2, 0, 1), photometric="rgb", planarconfig="separate", tile=(64, 64))),
-    "channels": ("a.ome.tif", tiff(RGB.transpose(2, 0, 1), photometric="minisblack", metadata={"axes": "CYX"})),
-    "grey-16": ("a.tif", tiff(GREY_16, photometric="minisblack", tile=(64, 64))),
-    "white-is-zero": ("a.tif", tiff(RGB[..., 0], photometric="miniswhite", tile=(64, 64))),
-    "alpha": ("a.tif", tiff(RGBA, photometric="rgb", extrasamples=("unassalpha",), tile=(64, 64))),
-    "imagej": ("a.tif", tiff(np.stack([RGB, RGB[::-1]]), photometric="rgb", imagej=True)),
-    "pages": ("a.tif", tiff(np.stack([RGB, RGB[::-1]]), photometric="rgb", tile=(64, 64), compression="zlib")),
+    "strips": ("a.tif", tiff_of(RGB, photometric="rgb")),
+    "short-strips": ("a.tif", tiff_of(RGB, photometric="rgb", rowsperstrip=32, compression="lzw")),
+    "tiles": ("a.tif", tiff_of(RGB, photometric="rgb", tile=(64, 96), compression="zlib", predictor=2)),
+    "plain-tiles": ("a.tif", tiff_of(RGB, photometric="rgb", tile=(128, 128), bigtiff=True)),
+    "jpeg": ("a.tif", tiff_of(RGB, photometric="ycbcr", subsampling=(2, 2), tile=(128, 128), compression="jpeg")),
+    "separate": ("a.tif", tiff_of(RGB.transpose(2, 0, 1), photometric="rgb", planarconfig="separate", tile=(64, 64))),
+    "channels": ("a.ome.tif", tiff_of(RGB.transpose(2, 0, 1), photometric="minisblack", metadata={"axes": "CYX"})),
+    "grey-16": ("a.tif", tiff_of(GREY_16, photometric="minisblack", tile=(64, 64))),
+    "white-is-zero": ("a.tif", tiff_of(RGB[..., 0], photometric="miniswhite", tile=(64, 64))),
+    "alpha": ("a.tif", tiff_of(RGBA, photometric="rgb", extrasamples=("unassalpha",), tile=(64, 64))),
+    "imagej": ("a.tif", tiff_of(np.stack([RGB, RGB[::-1]]), photometric="rgb", imagej=True)),
+    "pages": ("a.tif", tiff_of(np.stack([RGB, RGB[::-1]]), photometric="rgb", tile=(64, 64), compression="zlib")),
     "floats": ("a.zarr", zarr_array(RGB.astype(np.float32) / 255, chunks=(100, 100, 3))),
     "v2": ("a.zarr", zarr_array(RGB, chunks=(64, 64, 3), zarr_format=2)),
     "sharded": ("a.zarr", zarr_array(RGB.transpose(2, 0, 1), chunks=(1, 64, 64), shards=(3, 128, 128))),
@@ -125,6 +128,100 @@ def test_a_tiff_that_is_cut_short_says_so(tmp_path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"a\.tif"):
         opened(planes_of(path, tile_size_px=256)[0])[0:10, 0:10]
+
+
+# A disk that fails now and then
+
+
+class FlakyDisk:
+    """Reads as `work`, but for I/O errors as often as `failing` says."""
+
+    def __init__(self, work: Callable[..., Any]) -> None:
+        self.work, self.failing, self.calls = work, 0, 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.calls += 1
+        if self.failing:
+            self.failing -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self.work(*arguments)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Wait for nothing; return the waits."""
+    waits: list[float] = []
+    monkeypatch.setattr(retrying.with_retries, "__defaults__", (None, waits.append))
+    return waits
+
+
+def flaky_plane(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Plane, FlakyDisk]:
+    name, write = KINDS[kind]
+    write(folder / name)
+    module, reads = (zarr_store, "_cut") if name.endswith(".zarr") else (tiff, "_values")
+    disk = FlakyDisk(getattr(module, reads))
+    monkeypatch.setattr(module, reads, disk)
+    return planes_of(folder / name, tile_size_px=256)[0], disk
+
+
+@pytest.mark.parametrize("kind", ["v2", "sharded", "tiles", "grey-16"])
+def test_a_part_is_asked_for_again(
+    kind: str, tmp_path: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane, disk = flaky_plane(kind, tmp_path, monkeypatch)
+    whole, tiled = plane.read(), opened(plane)
+    for window in tiled.tiles:
+        disk.failing = 3
+        assert_array_equal(tiled[window], whole.rgb[window])
+    assert waits == [0.5, 2.0, 8.0] * 4
+    disk.failing, disk.calls = 4, 0
+    with pytest.raises(InputError, match="the disk or server failed") as caught:
+        retrying.with_retries(lambda: tiled[0:10, 0:10], StoreError)
+    assert not isinstance(caught.value, StoreError)  # that would be for the caller to try again, four times four
+    assert disk.calls == 4
+
+
+def test_a_part_that_is_damaged_is_asked_for_once(tmp_path: Path, waits: list[float]) -> None:
+    KINDS["v2"][1](tmp_path / "a.zarr")
+    (tmp_path / "a.zarr" / "4.6.0").write_bytes(b"junk")
+    tiled = opened(planes_of(tmp_path / "a.zarr", tile_size_px=256)[0])
+    with pytest.raises(InputError, match="can't be read as zarr"):
+        tiled[256:310, 384:450]
+    assert waits == []
+
+
+@pytest.mark.parametrize("kind", ["floats", "grey-16"])
+def test_values_that_are_read_for_their_greatest_are_asked_for_again(
+    kind: str, tmp_path: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane, disk = flaky_plane(kind, tmp_path, monkeypatch)
+    whole, real = plane.read(), disk.work
+
+    def failing_at_first(*arguments: Any) -> Any:
+        disk.failing = 3 * (len(waits) == 0)  # but for the first pixel, which the caller tries again
+        disk.work = real
+        return real(*arguments)
+
+    disk.work = failing_at_first
+    assert_array_equal(opened(plane)[:, :], whole.rgb)
+    assert waits == [0.5, 2.0, 8.0]
+
+
+def test_what_was_asked_for_four_times_is_not_for_the_caller_to_try_again(
+    tmp_path: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane, disk = flaky_plane("floats", tmp_path, monkeypatch)
+    real = disk.work
+
+    def failing_from_now_on(*arguments: Any) -> Any:
+        disk.failing = 1000
+        return real(*arguments)
+
+    disk.work = failing_from_now_on
+    with pytest.raises(InputError, match="the disk or server failed") as caught:
+        retrying.with_retries(plane.open, StoreError)
+    assert not isinstance(caught.value, StoreError)
+    assert disk.calls == 1 + 4
 
 
 # Pyramids

@@ -1,22 +1,25 @@
 """Results into the tables, in the order of the inputs, whatever order they come in."""
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from napari_all_detect.batch.containers import write_containers
+from napari_all_detect.batch.containers import rest_goes_on, write_containers
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.progress import BatchProgress
 from napari_all_detect.batch.reporting import gather_report
-from napari_all_detect.batch.retrying import with_retries
+from napari_all_detect.batch.resuming import changed_part
 from napari_all_detect.batch.store import UnitResult, UnitStore
 from napari_all_detect.export.csv import write_csv
 from napari_all_detect.export.h5ad import write_h5ad
 from napari_all_detect.export.parquet import write_parquet_parts
 from napari_all_detect.export.report import report_html
 from napari_all_detect.results import Failure, ResultTables, write_atomically
+from napari_all_detect.retrying import with_retries
 from napari_all_detect.samplesheet import sum_samples, sum_subjects
 
 __all__ = ["Collector", "write_at_the_end"]
@@ -37,8 +40,8 @@ class Collector:
     done : collection of int
         Numbers of those that are in the store already.
     progress : BatchProgress
-    expected : mapping of str to str, optional
-        The SHA-256 that images must have.
+    expected : mapping of str to mapping, optional
+        Rows of images in the record of a run that is repeated.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class Collector:
         units: Sequence[Unit],
         done: Collection[int],
         progress: BatchProgress,
-        expected: Mapping[str, str] | None = None,
+        expected: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.sources: dict[str, dict[str, Any]] = {}
         self._tables, self._store, self._units, self._progress = tables, store, units, progress
@@ -77,9 +80,9 @@ class Collector:
         self._advance()
 
     def _keep(self, unit: Unit, result: UnitResult) -> Failure | None:
-        expected = self._expected.get(unit.plane.image)
-        if expected not in (None, result.source.get("sha256")):
-            reason = f"{unit.plane.path}: not the file that the repeated run scored; expected SHA-256 {expected}"
+        part = changed_part(self._expected.get(unit.plane.image, {}), unit.plane.plane, result.source)
+        if part:
+            reason = f"{unit.plane.path}: not the {part} that the repeated run scored; bring them back"
             return Failure(unit.name, "read", reason)
         try:
             with_retries(lambda: self._store.write(unit, result), OSError)
@@ -106,6 +109,8 @@ class Collector:
             facts["sha256"] = result.source["sha256"]
         else:
             facts.setdefault("pixels_sha256", {})[unit.plane.plane] = result.source["pixels_sha256"]
+        if "labels_sha256" in result.source:
+            facts.setdefault("labels_sha256", {})[unit.plane.plane] = result.source["labels_sha256"]
 
 
 def write_at_the_end(
@@ -115,17 +120,23 @@ def write_at_the_end(
     formats: Sequence[str],
     sheet: pd.DataFrame | None,
     run: Mapping[str, Any],
+    fail: Callable[[Failure], None],
 ) -> None:
-    """Write what can only be written when all units are done."""
+    """Write what can only be written when all units are done.
+
+    A table or container that can't be written becomes a failure, and is tried again with `--resume`. The report comes
+    last, so that it shows these, too.
+    """
     folder, samples = tables.folder, None
     if "parquet" in formats:
-        cells = (result.cells for _, result in store.read_all(units))
-        write_parquet_parts(chain([store.no_cells], cells), folder / "cells.parquet")
+        with _whole_or_failed(fail, folder / "cells.parquet") as path:
+            cells = (result.cells for _, result in store.read_all(units))
+            write_parquet_parts(chain([store.no_cells], cells), path)
     if "h5ad" in formats:
-        everything = _joined([result.cells for _, result in store.read_all(units)], store.no_cells)
-        write_h5ad(everything, folder / "cells.h5ad")
+        with _whole_or_failed(fail, folder / "cells.h5ad") as path:
+            write_h5ad(_joined([result.cells for _, result in store.read_all(units)], store.no_cells), path)
     if "ome-zarr" in formats:
-        write_containers(folder, store, units)
+        write_containers(folder, store, units, fail)
     if sheet is not None:
         images = _joined([result.summary for _, result in store.read_all(units)], store.no_images)
         samples = sum_samples(images, sheet)
@@ -135,6 +146,17 @@ def write_at_the_end(
             write_csv(subjects, folder / "subjects.csv")
     report = gather_report(store.read_all(units), units, tables, run, samples)
     write_atomically(folder / "report.html", report_html(report).encode(errors="backslashreplace"))
+
+
+@contextlib.contextmanager
+def _whole_or_failed(fail: Callable[[Failure], None], path: Path) -> Iterator[Path]:
+    """Record a failure if a table can't be written; half of one is deleted."""
+    with rest_goes_on(fail, path.name, path):
+        try:
+            yield path
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _joined(parts: list[pd.DataFrame], empty: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,10 @@
 """Labels and tables into the OME-Zarr images that were scored, or into new ones beside the results."""
 
+import contextlib
+import errno
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -9,14 +12,24 @@ import numpy as np
 
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.store import UnitResult, UnitStore
-from napari_all_detect.errors import OutputError
+from napari_all_detect.errors import OutputError, StoreError
 from napari_all_detect.export.ome_zarr import NAME, LabelledPlane, add_labels, write_ome_zarr
 from napari_all_detect.labelled import LabelImage
+from napari_all_detect.results import Failure
+from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources import RgbPlane
 from napari_all_detect.sources.labels import open_labels, read_labels
 from napari_all_detect.sources.places import is_remote
 
-__all__ = ["check_stores", "write_containers"]
+__all__ = ["check_stores", "rest_goes_on", "write_containers"]
+
+PART = ".part.zarr"
+"""What a container is called, below `ome-zarr`, until it is whole; of the names that `--overwrite` clears away."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+Fail = Callable[[Failure], object]
+Done = Sequence[tuple[Unit, UnitResult]]
 
 
 def check_stores(units: Sequence[Unit]) -> None:
@@ -26,40 +39,124 @@ def check_stores(units: Sequence[Unit]) -> None:
             raise OutputError(f"{unit.plane.path} holds labels {NAME} of an earlier run already; add --overwrite")
 
 
-def write_containers(folder: Path, store: UnitStore, units: Sequence[Unit]) -> None:
+def write_containers(folder: Path, store: UnitStore, units: Sequence[Unit], fail: Fail) -> None:
     """Write the results of each OME-Zarr image into it; those of all else into a container of its own.
 
-    A container of its own holds one plane with its pixels, below `ome-zarr` in the output folder. It is also made for
-    an OME-Zarr image that can't be written to.
+    A container of its own holds one plane with its pixels, below `ome-zarr` in the output folder, in place of one that
+    an interrupted run left there. It is also made for an OME-Zarr image that can't be written to, or that ngio refuses.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder.
+    store : UnitStore
+    units : sequence of Unit
+        Those of one image one after the other.
+    fail : callable
+        Takes the failure of each plane of which no container can be written; the others are written nevertheless.
+
+    Raises
+    ------
+    OSError
+        If the disk is full.
     """
     for path, members in groupby(units, key=lambda unit: unit.plane.path):
-        of_image = list(members)
-        if _takes_labels(of_image[0]) and of_image[0].plane.ome is not None:
-            planes = list(_places(folder, store, of_image))
-            if planes:
-                add_labels(path, iter(planes), of_image[0].plane.ome.level)
-        else:
-            for unit, result in store.read_all(of_image):
-                _write_beside(folder, unit, result)
+        done = list(store.read_all(list(members)))
+        if done and _written_into(path, folder, done):
+            for unit, _ in done:
+                _room_for(_place_beside(folder, unit), folder)  # the image could not be written to in an earlier try
+            continue
+        for unit, result in done:
+            place = _place_beside(folder, unit)
+            with rest_goes_on(fail, unit.name, place):
+                _write_beside(folder, unit, result, place)
+
+
+@contextlib.contextmanager
+def rest_goes_on(fail: Fail, name: str, path: Path) -> Iterator[None]:
+    """Make a failure of whatever keeps something from being written; only a full disk ends the run.
+
+    Parameters
+    ----------
+    fail : callable
+        Takes the failure.
+    name : str
+        What the failure is of.
+    path : Path
+        What is written.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _is_full(error):
+            raise
+        why = "out of memory" if isinstance(error, MemoryError) else " ".join(str(error).split())[:500]
+        reason = f"{path} can't be written ({why or type(error).__name__}); mend that, then go on with --resume"
+        fail(Failure(name, "write", reason))
+
+
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in FULL
 
 
 def _takes_labels(unit: Unit) -> bool:
     return unit.plane.ome is not None and not is_remote(unit.plane.path) and os.access(unit.plane.path, os.W_OK)
 
 
-def _places(folder: Path, store: UnitStore, units: Sequence[Unit]) -> Iterator[LabelledPlane]:
-    for unit, result in store.read_all(units):
+def _written_into(path: Path, folder: Path, done: Done) -> bool:
+    """Write the results of an image into it, if it is one that takes them; return whether it did."""
+    first = done[0][0]
+    if first.plane.ome is None or not _takes_labels(first):
+        return False
+    try:
+        add_labels(path, _labelled(folder, done), first.plane.ome.level)
+    except Exception as error:
+        # ngio is stricter than our reader, and its errors are of many kinds.
+        if _is_full(error):
+            raise
+        return False
+    return True
+
+
+def _labelled(folder: Path, done: Done) -> Iterator[LabelledPlane]:
+    for unit, result in done:
         if unit.plane.ome is not None:
             yield LabelledPlane(unit.plane.ome.place, _labels(folder, unit), result.cells)
 
 
-def _write_beside(folder: Path, unit: Unit, result: UnitResult) -> None:
+def _place_beside(folder: Path, unit: Unit) -> Path:
+    """Return where a plane's own container lies; names that are no Unicode, which Parquet can't open, are escaped."""
+    return folder / "ome-zarr" / f"{unit.stem.encode(errors='backslashreplace').decode()}.zarr"
+
+
+def _write_beside(folder: Path, unit: Unit, result: UnitResult, place: Path) -> None:
+    """Write a container that is there whole or not at all."""
     size = result.summary["pixel_size_um"].iloc[0]
-    path = folder / "ome-zarr" / f"{unit.stem}.zarr"
     pixel_size_um = None if np.isnan(size) else float(size)
-    opened = unit.plane.open()
+    opened = with_retries(unit.plane.open, StoreError)
     pixels = opened.rgb if isinstance(opened, RgbPlane) else opened
-    write_ome_zarr(pixels, _labels(folder, unit), result.cells, path, pixel_size_um)
+    part = _room_for(place, folder)
+    try:
+        write_ome_zarr(pixels, _labels(folder, unit), result.cells, part, pixel_size_um)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(place)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _room_for(place: Path, folder: Path) -> Path:
+    """Delete the container that lies there, if it is ours; return where the new one is to be written until it is whole.
+
+    It is renamed before it is deleted, so that whatever kills the run leaves no half of it under its name.
+    """
+    part = folder / "ome-zarr" / PART
+    if part.exists():
+        shutil.rmtree(part)
+    if (place / "zarr.json").is_file():
+        place.replace(part)
+        shutil.rmtree(part)
+    return part
 
 
 def _labels(folder: Path, unit: Unit) -> LabelImage:

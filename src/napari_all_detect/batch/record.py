@@ -1,8 +1,9 @@
 """`run.json`: all that is needed to know how the numbers came about, to get them again, and to go on."""
 
+import hashlib
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,7 +20,7 @@ from napari_all_detect.sources.identity import stamp
 __all__ = ["absolute", "differences", "run_record"]
 
 VERSIONS_OF = ("napari-all-detect", "keras", "numpy", "scikit-image", "pandas")
-SETTINGS = ("parameters", "bundle", "segmentation", "engine", "device", "precision", "versions")
+SETTINGS = ("parameters", "samples_sha256", "bundle", "segmentation", "engine", "device", "precision", "versions")
 """What must be the same for a run to go on."""
 
 HOW = ("overwrite", "resume", "why")
@@ -37,6 +38,7 @@ def run_record(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": [str(name) for name in inputs],
         "parameters": asdict(scorer.params) | asdict(output),
+        "samples_sha256": hashlib.sha256(Path(output.samples).read_bytes()).hexdigest() if output.samples else None,
         "bundle": {
             "name": manifest.name,
             "version": manifest.version,
@@ -94,9 +96,17 @@ def _absolute(name: str | None) -> str | None:
     return name if name is None or "://" in name else os.path.abspath(name)  # noqa: PTH100 - keeps links
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], mended: Collection[str] = frozenset()) -> list[str]:
     """Say in which settings and images two records differ; whether images changed is not looked at.
 
+    Parameters
+    ----------
+    before, now : mapping
+    mended : collection of str
+        Images that could not be opened before: that they are there now is no difference.
+
+    Examples
+    --------
     >>> before = {"parameters": {"threshold": 0.5}, "images": [{"image": "a.png", "planes": 1}]}
     >>> differences(before, {"parameters": {"threshold": 0.6}, "images": []})
     ['parameters.threshold was 0.5, now 0.6', 'a.png is no input now']
@@ -108,13 +118,13 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
     was_images, now_images = ({row["image"]: row["planes"] for row in record["images"]} for record in (before, now))
     found += [f"{image} is no input now" for image in was_images.keys() - now_images.keys()]
-    found += [f"{image} was no input" for image in now_images.keys() - was_images.keys()]
+    found += [f"{image} was no input" for image in now_images.keys() - was_images.keys() - set(mended)]
     found += [
         f"{image} had {was_images[image]} planes, now {now_images[image]}"
         for image in was_images.keys() & now_images.keys()
         if was_images[image] != now_images[image]
     ]
-    if not found and list(was_images) != list(now_images):
+    if not found and list(was_images) != [image for image in now_images if image in was_images]:
         found.append("the inputs come in another order")
     return found
 

@@ -19,6 +19,7 @@ from napari_all_detect.export.report import ROWS_SHOWN, CellPicture, Histogram, 
 from napari_all_detect.results import FAILURE_COLUMNS, Failure, ResultTables
 from napari_all_detect.sources import RgbPlane, TiledPlane
 from napari_all_detect.table import typed
+from napari_all_detect.trust import domain_note
 
 __all__ = ["gather_report"]
 
@@ -91,6 +92,7 @@ def gather_report(
         [_plate(name, found) for name, found in wells.items()],
         flags,
         typed(FAILURE_COLUMNS, _columns(tables.failures), len(tables.failures)),
+        domain_note(tables.counts["out_of_domain"], tables.counts["cells"]),
     )
 
 

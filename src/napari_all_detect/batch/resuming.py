@@ -4,13 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.record import differences
 from napari_all_detect.batch.store import UnitStore
+from napari_all_detect.batch.unit import labels_sha256
 from napari_all_detect.errors import BundleError, InputError, OutputError
+from napari_all_detect.results import Failure
 from napari_all_detect.sources.identity import identity
 
-__all__ = ["check_repeated", "finished_units"]
+__all__ = ["changed_part", "check_repeated", "finished_units", "missing_images"]
 
 SHOWN = 3
 """Differences that an error names; of the others it gives the number."""
@@ -32,9 +36,9 @@ def finished_units(
     Raises
     ------
     OutputError
-        If settings differ, or an image changed of which a plane was scored already.
+        If settings differ, or an image or its labels changed of which a plane was scored already.
     """
-    found = differences(before, now)
+    found = differences(before, now, _not_opened(folder))
     if found:
         raise OutputError(
             f"{folder} holds a run with other settings: {_shown(found)}; repeat it as it was begun, name another "
@@ -42,27 +46,77 @@ def finished_units(
         )
     stamps = [{row["image"]: _stamp(row) for row in record["images"]} for record in (before, now)]
     unchanged = {image for image in stamps[0] if stamps[0][image] and stamps[0][image] == stamps[1][image]}
+    labels = now["parameters"].get("labels")
     done, changed = set(), dict[str, None]()
     for unit, source in _sources(before, units, store):
-        if unit.plane.image in unchanged or _same_content(unit, source):
+        same = unit.plane.image in unchanged or _same_content(unit, source)
+        if same and (labels is None or _same_labels(Path(labels), unit, source)):
             done.add(unit.number)
         else:
             changed[unit.plane.image] = None
     if changed:
         raise OutputError(
-            f"{folder} holds results of images that changed since: {_shown(list(changed))}; bring them back, name "
-            "another folder, or add --overwrite"
+            f"{folder} holds results of images that changed since: {_shown(list(changed))}; bring them back, or their "
+            "labels, name another folder, or add --overwrite"
         )
     return frozenset(done)
 
 
 def check_repeated(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise BundleError unless a run that is repeated has the same bundles as then."""
+    """Raise BundleError or OutputError unless a run that is repeated has the bundles and inputs of then.
+
+    Images that are missing or changed are no reason: `missing_images` and `changed_part` tell them.
+    """
     for part in ("bundle", "segmentation"):
         was, is_ = ((record.get(part) or {}).get("digest") for record in (before, now))
         if was != is_:
             name = (now.get(part) or {}).get("name", part)
             raise BundleError(f"{name} has the digest {is_}, in the repeated run {was}; install the one of then")
+    same_sheet = before["parameters"].get("samples") == now["parameters"].get("samples")
+    if same_sheet and before.get("samples_sha256", now["samples_sha256"]) != now["samples_sha256"]:
+        raise OutputError(
+            f"{now['parameters']['samples']} is not the sample sheet of the repeated run; bring that back, or give the "
+            "sheet with --samples under another name"
+        )
+    new = sorted(_names(now) - _names(before))
+    if new:
+        raise OutputError(
+            f"the inputs hold images that the repeated run had not: {_shown(new)}; take them away, or name the images "
+            "that you want beside --from-run"
+        )
+
+
+def missing_images(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Failure]:
+    """Return the images of a run that is repeated that are not there any more, as failures."""
+    reason = "was scored by the repeated run and is not there now; bring it back"
+    return [Failure(row["image"], "open", reason) for row in before["images"] if row["image"] not in _names(now)]
+
+
+def changed_part(before: Mapping[str, Any], plane: str, source: Mapping[str, Any]) -> str:
+    """Return what of a plane's source is not what it was; empty if nothing is, as far as is known.
+
+    Parameters
+    ----------
+    before : mapping
+        Its image's row in the record of the run that is repeated; empty if it has none.
+    plane : str
+    source : mapping
+        What it was scored from now.
+    """
+    for key, part in (("sha256", "file"), ("pixels_sha256", "pixels"), ("labels_sha256", "labels")):
+        was = _of_plane(before.get(key), plane)
+        if was is not None and was != source.get(key):
+            return part
+    return ""
+
+
+def _of_plane(digest: Any, plane: str) -> Any:
+    """Return a digest, out of those of an image's planes where each has its own."""
+    return digest.get(plane) if isinstance(digest, Mapping) else digest
+
+
+def _names(record: Mapping[str, Any]) -> set[str]:
+    return {row["image"] for row in record["images"]}
 
 
 def _stamp(image: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +133,8 @@ def _sources(
     images = {row["image"]: row for row in before["images"]}
     for unit in units:
         row = images[unit.plane.image]
-        yield unit, row | {"pixels_sha256": row.get("pixels_sha256", {}).get(unit.plane.plane)}
+        per_plane = {key: _of_plane(row.get(key), unit.plane.plane) for key in ("pixels_sha256", "labels_sha256")}
+        yield unit, row | per_plane
 
 
 def _same_content(unit: Unit, source: Mapping[str, Any]) -> bool:
@@ -89,6 +144,22 @@ def _same_content(unit: Unit, source: Mapping[str, Any]) -> bool:
     except InputError:
         return False
     return all(source.get(key) == value for key, value in now.items())
+
+
+def _not_opened(folder: Path) -> set[str]:
+    """Return the images that the interrupted run could not open."""
+    try:
+        failures = pd.read_csv(folder / "failures.csv", dtype=str, keep_default_na=False)
+    except (OSError, ValueError):  # killed before there was one
+        return set()
+    return set(failures.loc[failures["stage"] == "open", "input"])
+
+
+def _same_labels(labels: Path, unit: Unit, source: Mapping[str, Any]) -> bool:
+    try:
+        return source.get("labels_sha256") in (None, labels_sha256(labels, unit.plane))
+    except InputError:
+        return False
 
 
 def _shown(found: Sequence[str]) -> str:

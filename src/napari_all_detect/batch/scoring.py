@@ -18,7 +18,7 @@ from napari_all_detect.batch.overlapping import overlapped
 from napari_all_detect.batch.planning import Unit, listed_images, plan_units
 from napari_all_detect.batch.progress import BatchProgress, BatchSummary
 from napari_all_detect.batch.record import absolute, run_record
-from napari_all_detect.batch.resuming import check_repeated, finished_units
+from napari_all_detect.batch.resuming import check_repeated, finished_units, missing_images
 from napari_all_detect.batch.store import UnitResult, UnitStore
 from napari_all_detect.batch.unit import Job
 from napari_all_detect.errors import OutputError
@@ -115,8 +115,8 @@ class _Run:
     ----------
     record : dict
         What `run.json` will say.
-    expected : dict of str to str
-        For a run that is repeated, the SHA-256 that each image must have.
+    expected : mapping of str to mapping
+        For a run that is repeated, each image's row in its record: digests that must be the same.
     """
 
     store: UnitStore
@@ -124,7 +124,7 @@ class _Run:
     units: Sequence[Unit]
     done: Collection[int]
     failures: Sequence[Failure]
-    expected: Mapping[str, str]
+    expected: Mapping[str, Mapping[str, Any]]
 
 
 def _begin(
@@ -145,6 +145,8 @@ def _begin(
     record = run_record(scorer, output, inputs, units)
     if repeated is not None:
         check_repeated(repeated, record)
+        known = {failure.input for failure in failures}
+        failures += [missing for missing in missing_images(repeated, record) if missing.input not in known]
     store = UnitStore(folder, scorer.members)
     done = finished_units(folder, before, record, units, store) if before else frozenset()
     if before is not None and before["status"] == "complete" and not store.exists:
@@ -181,11 +183,12 @@ def _run(
             for unit, result in results:
                 collector.add(unit, result)
         collector.end()
-        write_at_the_end(tables, run.store, run.units, output.formats, sheet, record | {"seconds": seconds()})
+        told = record | {"seconds": seconds()}
+        write_at_the_end(tables, run.store, run.units, output.formats, sheet, told, collector.fail)
         status, sources = "complete", collector.sources
     except OSError as error:
         raise OutputError(
-            f"{folder} can't be written to any more ({error.strerror}); mend that, then go on with --resume"
+            f"{folder} can't be written to any more ({error.strerror or error}); mend that, then go on with --resume"
         ) from error
     finally:
         images = [row | sources.get(row["image"], {}) for row in record["images"]]
@@ -227,6 +230,5 @@ def _interrupted(folder: Path, output: OutputParams) -> dict[str, Any] | None:
     return read_run(path) if output.resume and path.exists() else None
 
 
-def _expected(repeated: Mapping[str, Any] | None) -> dict[str, str]:
-    images = repeated["images"] if repeated else ()
-    return {row["image"]: row["sha256"] for row in images if "sha256" in row}
+def _expected(repeated: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
+    return {row["image"]: row for row in repeated["images"]} if repeated else {}

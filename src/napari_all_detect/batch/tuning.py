@@ -15,7 +15,7 @@ from napari_all_detect.engines import Engine
 from napari_all_detect.engines.openvino import OpenVinoEngine
 from napari_all_detect.engines.openvino_int8 import quantise
 from napari_all_detect.engines.openvino_runtime import computes_in_bf16, processor
-from napari_all_detect.engines.precision import CELLS, Measured, Tuning, write_tuning
+from napari_all_detect.engines.precision import CELLS, Measured, Tuning, forget_tuning, write_tuning
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import PRECISIONS, ScoreParams
 from napari_all_detect.pipeline import PlaneInput, Scorer, cut_cells, open_scorer
@@ -60,6 +60,7 @@ def tune_bundle(bundle: str, inputs: Sequence[str | Path], tell: Tell = lambda t
     scorer = open_scorer(ScoreParams(bundle=bundle, engine="openvino", precision="fp32"))
     crops = _cells(scorer, inputs, tell)
     tell("calibrating int8 networks ...")
+    forget_tuning(loaded)  # first: ended half-way, it must not speak for networks that nobody measured
     quantise(loaded, crops)
     votes, ms = dict[str, NDArray[np.float32]](), Times()
     for precision in PRECISIONS:

@@ -3,11 +3,12 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from napari_all_detect.batch.planning import Unit
-from napari_all_detect.batch.retrying import with_retries
+from napari_all_detect.batch.running import Stopped
 from napari_all_detect.batch.store import UnitResult
 from napari_all_detect.bundle import Crop
 from napari_all_detect.errors import AllDetectError, StoreError
@@ -17,11 +18,13 @@ from napari_all_detect.labelled import LabelImage
 from napari_all_detect.params import OutputParams, ScoreParams
 from napari_all_detect.pipeline import CutCells, PlaneInput, Scorer, cut_cells, score_cells
 from napari_all_detect.results import Failure
-from napari_all_detect.sources import TiledPlane
+from napari_all_detect.retrying import with_retries
+from napari_all_detect.sources import Plane, RgbPlane, TiledPlane
 from napari_all_detect.sources.identity import identity
 from napari_all_detect.sources.labels import find_labels, open_labels, read_labels
+from napari_all_detect.sources.plane import readable
 
-__all__ = ["CutUnit", "Job", "cut_unit", "score_cut", "score_unit"]
+__all__ = ["CutUnit", "Job", "cut_unit", "labels_sha256", "score_cut", "score_unit"]
 
 OUT_OF_MEMORY = "out of memory; give it more, or score fewer planes at once"
 
@@ -66,7 +69,7 @@ def cut_unit(job: Job, unit: Unit) -> CutUnit | Failure:
     stage, plane = "read", unit.plane
     try:
         pixels = with_retries(plane.open, StoreError)
-        source: dict[str, Any] = dict(identity(plane.path, pixels))
+        source: dict[str, Any] = with_retries(partial(_identity, plane.path, pixels), StoreError)
         labels: LabelImage | None = None
         if job.output.labels is not None:
             stage = "labels"
@@ -81,11 +84,33 @@ def cut_unit(job: Job, unit: Unit) -> CutUnit | Failure:
         return Failure(unit.name, stage, str(error))
     except MemoryError:
         return Failure(unit.name, stage, OUT_OF_MEMORY)
+    except Exception as error:  # noqa: BLE001 - other packages' methods raise anything: it costs this plane
+        return Failure(unit.name, stage, _unforeseen(error))
+
+
+def labels_sha256(labels: Path, plane: Plane) -> str:
+    """Return the SHA-256 of the label image that belongs to a plane.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it can't be read.
+    """
+    return _sha256(find_labels(labels, plane))
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with readable(path, "a label image"), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _identity(path: Path, pixels: RgbPlane | TiledPlane) -> dict[str, Any]:
+    with readable(path, "an image"):
+        return dict(identity(path, pixels))
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}; a fault of the program or of the segmentation method: please report it"
 
 
 def score_cut(
@@ -102,6 +127,10 @@ def score_cut(
         return Failure(unit.name, "score", str(error))
     except MemoryError:
         return Failure(unit.name, "score", OUT_OF_MEMORY)
+    except Stopped:
+        raise
+    except Exception as error:  # noqa: BLE001 - it costs this plane; the others go on
+        return Failure(unit.name, "score", _unforeseen(error))
     return UnitResult(scored.table, scored.summary, found.source, files)
 
 

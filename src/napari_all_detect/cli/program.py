@@ -83,7 +83,7 @@ def _recorded(run: Mapping[str, Any]) -> dict[str, Any]:
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     for name in ("segmentation", "reading", "overwrite", "resume"):
         options.pop(name, None)
-    return options | {"inputs": run["inputs"], "repeated": run}
+    return options | {"inputs": run["inputs"], "repeated": {"images": [], **run}}
 
 
 def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:

@@ -3,7 +3,8 @@
     <cache>/networks/<digest of the bundle>/openvino-<version>-graph-<number>/<network>.xml, .bin
 
 The cache is the user's own (`platformdirs`), or where the environment variable `ALL_DETECT_CACHE` says. Nothing but
-the bundle's digest and the two versions decides what is in there, so it may be deleted at any time.
+the bundle's digest and the two versions decides what is in there, so it may be deleted at any time. Beside it lies what
+tuning made of cells of the user's, which only tuning makes again: networks in int8 (`...-int8`), and what it measured.
 """
 
 import os

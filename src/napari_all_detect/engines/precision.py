@@ -22,6 +22,7 @@ __all__ = [
     "Measured",
     "Tuning",
     "fastest_that_agrees",
+    "forget_tuning",
     "in_each",
     "read_tuning",
     "write_tuning",
@@ -110,6 +111,11 @@ def write_tuning(bundle: Bundle, tuning: Tuning) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}")
     new.write_text(json.dumps(asdict(tuning), indent=2), encoding="utf-8")
     new.replace(path)
+
+
+def forget_tuning(bundle: Bundle) -> None:
+    """Delete what tuning found: the networks that it was found of are made anew."""
+    _path(bundle).unlink(missing_ok=True)
 
 
 def read_tuning(bundle: Bundle) -> Tuning | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from napari_all_detect.export.colours import probability_colours
 from napari_all_detect.labelled import LabelImage
 
 if TYPE_CHECKING:
-    from ngio import Label
+    from ngio import Label, OmeZarrContainer
 
 __all__ = ["NAME", "LabelledPlane", "add_labels", "check_ome_zarr", "write_ome_zarr"]
 
@@ -24,6 +26,9 @@ NAME = "all_detect"
 """Name of the label image and of the table in a container."""
 
 PART_PX = 2048
+
+LEVELS = 5
+"""Resolution levels of an image of its own; fewer if it is too small for them."""
 
 Window = tuple[slice, slice]
 
@@ -102,6 +107,7 @@ def write_ome_zarr(
         path,
         (3, *rgb.shape[:2]),
         pixelsize=pixel_size_um or 1.0,
+        levels=min(LEVELS, max(rgb.shape[:2]).bit_length()),  # each must be smaller than the one before
         axes_names=["c", "y", "x"],
         channels_meta=["red", "green", "blue"],
         ngff_version="0.5",
@@ -122,7 +128,8 @@ def add_labels(store: Path, planes: Iterable[LabelledPlane], level: str | None =
     """Write labels and table into an OME-Zarr image, in place of those that an earlier run wrote.
 
     A label image has one number for one object, so the numbers of each plane go on from those of the plane before. The
-    table has them as its index; its columns are those of `cells.csv`, whose `label` is now `label_in_plane`.
+    table has them as its index; its columns are those of `cells.csv`, whose `label` is now `label_in_plane`. If writing
+    fails, nothing of them is left.
 
     Parameters
     ----------
@@ -144,13 +151,25 @@ def add_labels(store: Path, planes: Iterable[LabelledPlane], level: str | None =
 
     container = open_ome_zarr_container(store)
     image = container.get_image(path=level) if level else container.get_image()
-    label = container.derive_label(NAME, ref_image=image, dtype="uint32", overwrite=True)
-    tables = [_set_plane(label, plane, before) for plane, before in _with_sums(planes)]
-    label.consolidate(mode="auto")
-    table = pd.concat(tables, ignore_index=True)
-    container.add_table(NAME, FeatureTable(_plain(table), reference_label=NAME), backend="parquet", overwrite=True)
-    # Last: ngio drops colours and properties when it writes metadata.
-    _colour(store, table)
+    try:
+        label = container.derive_label(NAME, ref_image=image, dtype="uint32", overwrite=True)
+        tables = [_set_plane(label, plane, before) for plane, before in _with_sums(planes)]
+        label.consolidate(mode="auto")
+        table = pd.concat(tables, ignore_index=True)
+        container.add_table(NAME, FeatureTable(_plain(table), reference_label=NAME), backend="parquet", overwrite=True)
+        # Last: ngio drops colours and properties when it writes metadata.
+        _colour(store, table)
+    except BaseException:
+        _discard(container, store)
+        raise
+
+
+def _discard(container: OmeZarrContainer, store: Path) -> None:
+    """Delete labels and table that were not written to their end: they would be taken for whole ones."""
+    for delete, kind in ((container.delete_label, "labels"), (container.delete_table, "tables")):
+        with contextlib.suppress(Exception):  # what kept them from being written may keep them from being deleted
+            delete(NAME, missing_ok=True)
+        shutil.rmtree(store / kind / NAME, ignore_errors=True)  # ngio leaves what it has not listed yet
 
 
 def _with_sums(planes: Iterable[LabelledPlane]) -> Iterable[tuple[LabelledPlane, int]]:

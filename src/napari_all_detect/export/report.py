@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_all_detect.export.colours import CALL_COLOURS, probability_colours
-from napari_all_detect.trust import domain_note
 
 __all__ = ["CellPicture", "Histogram", "Plate", "Report", "report_html"]
 
@@ -120,6 +119,8 @@ class Report:
     flags : mapping of flag to number of cells
     failures : DataFrame
         The table of `failures.csv`.
+    caution : str
+        What is to be said beside the calls, if anything.
     """
 
     run: Mapping[str, Any]
@@ -131,6 +132,7 @@ class Report:
     plates: Sequence[Plate]
     flags: Mapping[str, int]
     failures: pd.DataFrame
+    caution: str = ""
 
 
 def report_html(report: Report) -> str:
@@ -171,11 +173,11 @@ def _head(report: Report) -> str:
         "failed": len(report.failures),
     }
     boxes = "".join(f"<div><b>{escape(str(value))}</b>{name}</div>" for name, value in totals.items())
-    bundle, note = report.run["bundle"], domain_note(report.counts["out_of_domain"], report.counts["cells"])
+    bundle = report.run["bundle"]
     return (
         f'<h1>White blood cells, scored</h1><p class="use">{RESEARCH_USE}</p>'
         f"<p>Bundle {escape(bundle['name'])}-{escape(bundle['version'])}, {escape(str(report.run['created']))}</p>"
-        f'<div class="totals">{boxes}</div>' + (f'<p class="use">{note}</p>' if note else "")
+        f'<div class="totals">{boxes}</div>' + (f'<p class="use">{report.caution}</p>' if report.caution else "")
     )
 
 

@@ -9,6 +9,9 @@ Traceback (most recent call last):
 napari_all_detect.errors.InputError: no_such_file.png: no such file or folder; check the path
 """
 
+import re
+from pathlib import Path
+
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources.folders import find_images
@@ -67,7 +70,7 @@ def open_planes(file: ImageFile, reading: ReadParams | None = None, wanted_um: f
             if file.path.is_dir():
                 return _open_folder(file, reading, wanted_um)
             if not file.path.exists():
-                raise InputError(f"{file.path}: no such file or folder; check the path")
+                raise InputError(f"{file.path}: {_missing(file.path)}")
         with file.path.open("rb") as stream:
             start = stream.read(16)
     if not start:
@@ -77,6 +80,15 @@ def open_planes(file: ImageFile, reading: ReadParams | None = None, wanted_um: f
     if start.startswith(RASTER_SIGNATURES):
         return open_raster(file, reading)
     raise InputError(f"{file.path}: not an image that can be read; expected {EXPECTED}")
+
+
+def _missing(path: Path) -> str:
+    if re.match(r"[A-Za-z][\w+.-]+:[/\\]", str(path)):
+        return (
+            "no such file or folder, nor an address that can be read; expected http://, https://, s3:// or another "
+            "that fsspec knows: check the address"
+        )
+    return "no such file or folder; check the path"
 
 
 def _open_folder(file: ImageFile, reading: ReadParams, wanted_um: float | None) -> list[Plane]:

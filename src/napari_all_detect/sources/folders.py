@@ -15,6 +15,9 @@ from napari_all_detect.sources.zarr_store import is_zarr_node, looks_like_zarr
 
 __all__ = ["find_images"]
 
+_WRITTEN = ("labels", "ome-zarr")
+"""Folders of images in a folder of results: no smears, and a run into a folder of its images would score its own."""
+
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
 
@@ -98,8 +101,9 @@ def _images_below(folder: Path) -> Iterator[Path]:
     except unreachable():
         yield folder  # open_planes meets the same error and can tell the user
         return
+    written = _WRITTEN if _is_results(folder) else ()
     for entry in entries:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.name in written:
             continue
         if not _is_folder(entry):
             if entry.suffix.lower() in _SUFFIXES:
@@ -108,6 +112,11 @@ def _images_below(folder: Path) -> Iterator[Path]:
             yield entry
         elif not _leads_back(entry):
             yield from _images_below(entry)
+
+
+def _is_results(folder: Path) -> bool:
+    """Return whether a run wrote its results there."""
+    return not is_remote(folder) and (folder / "run.json").is_file() and (folder / "cells.csv").is_file()
 
 
 def _is_folder(path: Path) -> bool:

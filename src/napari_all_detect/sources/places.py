@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 from napari_all_detect.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
-__all__ = ["as_place", "is_remote", "name_parts", "network_errors", "unreachable", "zarr_place"]
+__all__ = ["as_place", "has_query", "is_remote", "name_parts", "network_errors", "unreachable", "zarr_place"]
 
 
 def as_place(given: str | Path) -> Path:
     """Return what a user typed as a path, or a URL (`https://`, `s3://`, whatever fsspec knows) as something like one.
+
+    What looks like a URL and is none that fsspec knows stays a path: `open_planes` says so of it, to spoil no other
+    input.
 
     Raises
     ------
@@ -33,6 +38,8 @@ def as_place(given: str | Path) -> Path:
         raise MissingDependencyError(
             f"{given} needs a package that is not installed ({error}): pip install 'napari-all-detect[remote]'"
         ) from error
+    except ValueError:
+        return Path(given)
     return cast(Path, place)
 
 
@@ -41,9 +48,24 @@ def is_remote(place: Path) -> bool:
     return not isinstance(place, Path)
 
 
+def has_query(place: Path) -> bool:
+    """Return whether it is a web address with a query: `https://host/smear.png?signature=...`."""
+    if not is_remote(place):
+        return False
+    url = urlsplit(str(place))
+    return url.scheme in ("http", "https") and bool(url.query)
+
+
 def name_parts(place: Path) -> tuple[str, ...]:
-    """Return the parts of an absolute path, or of a URL after its server or bucket."""
-    return tuple(place.parts[1:])
+    """Return the parts of an absolute path, or of a URL after its server or bucket, by which an image is named.
+
+    A query may hold a signature, or what no file may be called: a digest stands for it, before all other parts.
+    """
+    if not has_query(place):
+        return tuple(place.parts[1:])
+    url = urlsplit(str(place))
+    digest = hashlib.sha256(url.query.encode()).hexdigest()[:8]
+    return (f"query-{digest}", *(part for part in url.path.split("/") if part))
 
 
 def zarr_place(place: Path) -> Path | Store:

@@ -15,6 +15,7 @@ from napari_all_detect.sources.pixel_size import believed_um
 from napari_all_detect.sources.places import is_remote
 from napari_all_detect.sources.plane import ImageFile, Plane, readable
 from napari_all_detect.sources.rgb import GREY_NOTE, RgbPlane, as_rgb
+from napari_all_detect.sources.stack import choose_channels
 from napari_all_detect.sources.tiled import TiledPlane, of_plane
 
 if TYPE_CHECKING:
@@ -35,13 +36,25 @@ def open_raster(file: ImageFile, reading: ReadParams) -> list[Plane]:
         x_dpi, y_dpi = image.info.get("dpi", (0, 0))
         sizes = (_UM_PER_INCH / float(dpi) if dpi > 0 else 0.0 for dpi in (x_dpi, y_dpi))
         tile_px = reading.tile_px((image.height, image.width))
-    read = partial(_read, file.path)
-    opener = None if tile_px is None else partial(_open, file.path, tile_px)
+        shape = image.height, image.width, _channel_count(image)
+    axes = "yxc" if shape[2] > 1 else "yx"  # grey pixels have no axis of channels, as in a TIFF
+    channels = choose_channels(axes, shape, (1, 3, 4), reading.channels, str(file.path))
+    read = partial(_read, file.path, channels)
+    opener = None if tile_px is None else partial(_open, file.path, channels, tile_px)
     return [Plane(file.image, "0", file.path, believed_um(*sizes), read, opener=opener)]
 
 
-def _open(path: Path, tile_px: int) -> TiledPlane:
-    return of_plane(_read(path), tile_px)
+def _open(path: Path, channels: list[int] | None, tile_px: int) -> TiledPlane:
+    return of_plane(_read(path, channels), tile_px)
+
+
+def _channel_count(image: PillowFile.ImageFile) -> int:
+    """Return how many channels the pixels have once they are decoded: grey, RGB or RGBA."""
+    if image.mode.startswith("I"):
+        return 1
+    if image.has_transparency_data:
+        return 4
+    return 1 if image.mode in ("1", "L") else 3
 
 
 def _pillow(path: Path) -> PillowFile.ImageFile:
@@ -62,21 +75,25 @@ def _pillow(path: Path) -> PillowFile.ImageFile:
     return JpegImageFile(file) if start.startswith(_JPEG) else BmpImageFile(file)
 
 
-def _read(path: Path) -> RgbPlane:
+def _read(path: Path, channels: list[int] | None) -> RgbPlane:
     with readable(path, "an image"):
-        if _is_colour_png(path):
-            # Of 16 bits Pillow would keep the upper 8, which leaves 12-bit camera images almost black; for 8 it takes
-            # half as long again.
-            from imagecodecs import png_decode
-
-            return as_rgb(png_decode(path.read_bytes()), str(path))
-        with _pillow(path) as image:
-            grey = image.mode[0] in "L1I"
-            values = _values(image)
-    plane = as_rgb(values, str(path))
+        values, grey = _decoded(path)
+        plane = as_rgb(values if channels is None else values[..., channels], str(path))
     if grey and GREY_NOTE not in plane.notes:
         plane = RgbPlane(plane.rgb, (*plane.notes, GREY_NOTE))
     return plane
+
+
+def _decoded(path: Path) -> tuple[NDArray[np.generic], bool]:
+    """Return the pixels, and whether they are grey even where they come as RGB."""
+    if _is_colour_png(path):
+        # Of 16 bits Pillow would keep the upper 8, which leaves 12-bit camera images almost black; for 8 it takes
+        # half as long again.
+        from imagecodecs import png_decode
+
+        return np.asarray(png_decode(path.read_bytes())), False
+    with _pillow(path) as image:
+        return _values(image), image.mode[0] in "L1I"
 
 
 def _is_colour_png(path: Path) -> bool:

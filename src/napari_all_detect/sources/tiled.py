@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_all_detect.errors import InputError, StoreError
+from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb, extremes, overall
 
 __all__ = ["TiledPlane", "Window", "of_plane", "open_tiled", "tiles"]
@@ -72,10 +74,13 @@ def open_tiled(
     Values other than 8-bit colours are read once as a whole, tile by tile: how they are brought to 8 bits depends on
     the least and the greatest of them all.
 
+    Of a disk or server that fails each part is asked for again, after the waits of `retrying`. The first pixel is not:
+    without it nothing is opened, and that is for the caller to try again.
+
     Parameters
     ----------
     read : callable
-        Returns a window of what `as_rgb` takes.
+        Returns a window of what `as_rgb` takes; a StoreError may be over the next time.
     shape : (int, int)
     tile_px : int
     name : str
@@ -84,15 +89,22 @@ def open_tiled(
     Raises
     ------
     InputError
-        If the values can't be used, as `as_rgb` says.
+        If the values can't be used, as `as_rgb` says, or can't be read.
     """
+
+    def asked(window: Window) -> NDArray[np.generic]:
+        try:
+            return with_retries(partial(read, window), StoreError)
+        except StoreError as error:
+            raise InputError(str(error)) from error  # asked for often enough: a StoreError is tried again by callers
+
     corner = read((slice(0, 1), slice(0, 1)))
     known = extremes(corner, name)
     if corner.dtype != np.uint8 or len(known) > 1:
-        known = reduce(overall, (extremes(read(window), name) for window in tiles(shape, tile_px)))
+        known = reduce(overall, (extremes(asked(window), name) for window in tiles(shape, tile_px)))
 
     def converted(window: Window) -> NDArray[np.uint8]:
-        return as_rgb(read(window), name, known).rgb
+        return as_rgb(asked(window), name, known).rgb
 
     notes = as_rgb(corner, name, known).notes
     return TiledPlane(shape, tile_px, converted, notes)

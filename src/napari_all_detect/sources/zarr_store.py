@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources.ome_zarr import Level, choose_level, levels, ome_attributes, rgb_channels
-from napari_all_detect.sources.places import is_remote, zarr_place
+from napari_all_detect.sources.places import has_query, is_remote, zarr_place
 from napari_all_detect.sources.plane import ImageFile, OmePlace, Plane, readable
 from napari_all_detect.sources.plates import FieldOfView, fields_of_plate, fields_of_well
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb
@@ -30,8 +30,8 @@ _METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")
 
 
 def is_zarr_node(path: Path) -> bool:
-    """Return whether the folder is a zarr array or group."""
-    return any(_has(path / name) for name in _METADATA_FILES)
+    """Return whether the folder is a zarr array or group; a URL with a query names a file, below which nothing lies."""
+    return not has_query(path) and any(_has(path / name) for name in _METADATA_FILES)
 
 
 def _has(file: Path) -> bool:
@@ -41,8 +41,8 @@ def _has(file: Path) -> bool:
         try:
             # Read, as to a question whether it is there a server in trouble answers no.
             file.read_bytes()
-        except (FileNotFoundError, IsADirectoryError):
-            return False
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError):
+            return False  # the last two: a file has nothing below it, as the disk says it and fsspec's `memory`
     return True
 
 

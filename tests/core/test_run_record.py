@@ -1,0 +1,45 @@
+"""A `run.json` that somebody edited is refused in one line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from napari_all_detect.cli import main
+from napari_all_detect.errors import OutputError
+from napari_all_detect.results import read_run
+
+RUN: dict[str, Any] = {"inputs": ["a.png"], "parameters": {}, "status": "complete"}
+
+
+@pytest.mark.parametrize(
+    ("edited", "said"),
+    [
+        ({"parameters": []}, "parameters should be an object"),
+        ({"parameters": None}, "parameters should be an object"),
+        ({"parameters": {"segmentation": []}}, r"parameters\.segmentation should be an object"),
+        ({"parameters": {"reading": None}}, r"parameters\.reading should be an object"),
+        ({"inputs": "a.png"}, "inputs should be a list of texts"),
+        ({"inputs": [1]}, "inputs should be a list of texts"),
+        ({"images": {}}, "images should be a list of objects"),
+        ({"images": ["a.png"]}, "images should be a list of objects"),
+        ({"bundle": ["lite"]}, "bundle should be an object"),
+        ({"segmentation": "learned"}, "segmentation should be an object"),
+    ],
+)
+def test_parts_of_another_type(
+    edited: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(RUN | edited))
+    with pytest.raises(OutputError, match=rf"run\.json is no record of a run: {said}; name a run\.json"):
+        read_run(path)
+    assert main(["score", "--from-run", str(path), "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_parts_that_a_run_leaves_empty(tmp_path: Path) -> None:
+    run = RUN | {"bundle": {"name": "lite"}, "segmentation": None, "images": []}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert read_run(tmp_path / "run.json") == run
