@@ -141,8 +141,8 @@ class ScoreParams(Params):
     )
     threshold: float | None = option(
         None,
-        "A cell is called ALL from this probability on, and none uncertain unless an error rate is given. Default: the "
-        "bundle's own",
+        "A cell is called ALL from this probability on, and none uncertain; where an error rate is given, too, it "
+        "decides only on cells for which that rules both calls out. Default: the bundle's own",
         min=0.0,
         max=1.0,
         metavar="P",

@@ -87,6 +87,8 @@ def read_results(folder: Path) -> list[LayerData]:
         smear = _opened(image, paths.get(image), folder, planes["plane"].tolist(), reading)
         if smear is not None and smear.level_of(stacked.shape) is None:  # another image by now
             smear = None
+        for _, facts, *_ in layers:  # of images that lie on each other, the last is seen
+            facts["visible"] = False
         layers += _layers(image, smear, stacked, own, opened, numbers, index, planes, f"{image} cells")
     return layers
 

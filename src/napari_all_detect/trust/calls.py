@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 LEAST_PROBABILITY = 1e-7
-"""Below it, and above 1 minus it, float32 can't tell log-odds apart."""
+"""Probabilities are kept so far from 0 and 1: nearer to 1, float32 can't tell log-odds apart."""
 
 
 @dataclass(frozen=True)

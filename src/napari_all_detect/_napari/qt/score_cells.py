@@ -98,7 +98,9 @@ class ScoreCells(QWidget):
         self.colour_bar = ColourBar()
         self.threshold = QSlider(Qt.Orientation.Horizontal)
         self.threshold.setRange(0, 100)
-        self.threshold.setToolTip("Called ALL from this probability on; the calls follow at once")
+        self.threshold.setToolTip(
+            "Called ALL from this probability on, unless an error rate decides; calls follow at once"
+        )
         self.threshold_text = QLabel()
         self.domain = Caution()
         self.called_by = QLabel()
