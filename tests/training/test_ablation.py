@@ -1,4 +1,5 @@
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -168,6 +169,30 @@ def test_the_report_stands_alone(
         assert re.search(rf"\| {re.escape(name)} \|.* {value:.3f} \(", printed)
     assert main(["ablation", str(run), "--out", str(tmp_path / "out")]) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+def test_a_run_that_learned_nothing_leaves_rows_empty_and_stops_nothing(
+    make_run: MakeRun, made_up_cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run({"vgg16": np.full(len(made_up_cells), 0.1), "mobilenet": np.full(len(made_up_cells), 0.2)})
+    assert main(["ablation", str(run), "--out", str(tmp_path / "out")]) == 0
+    table = pd.read_csv(tmp_path / "out" / "table4.csv").set_index("classifier")
+    assert table.loc[["vgg16", "mobilenet", "SAP", "WEN-accuracy"], "accuracy"].notna().all()
+    names = [f"{name}{end}" for name in FIGURES for end in ("", "_low", "_high")]
+    assert table.loc[["WEN-F1", "WEN-kappa"], names].isna().all(axis=None)
+    assert "| 48 px | WEN-kappa | n/a | n/a | n/a | n/a | n/a | n/a |" in capsys.readouterr().out
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "no member&#x27;s validation kappa is above 0: nothing was learned" in page
+    assert "Reliability" not in page
+    of = [replace(one, input_px=300) for one in classifiers(load_run(run))]
+    assert "Beside published methods" not in report_page(Findings(table_4(of), of, {}, {300}, {}, {}, []))
+
+
+def test_two_runs_of_one_input_size_are_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    assert main(["ablation", str(run), str(other), "--out", str(tmp_path / "out")]) == 1
+    assert f"{run} and {other} have the same input size, 48 px; a report holds one run" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_subjects_by_hand() -> None:

@@ -90,7 +90,7 @@ def test_a_class_with_one_subject(tmp_path: Path, capsys: pytest.CaptureFixture[
     rows = [*both(), *both()]
     alone = [(name, "Hem0" if name == "Hem" else subject, side) for name, subject, side in rows]
     assert main(run(write_manifest(tmp_path, alone), "--split", "1/3")) == 1
-    assert "1 Hem subjects for 3 folds; take fewer folds" in said(capsys)
+    assert "1 Hem subjects for 3 folds; a split by subject takes 3 Hem subjects at least" in said(capsys)
 
 
 def test_an_empty_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from all_detect_training.calibration import (
     RATES,
     bounds_at,
     calibration_error,
+    cells_needed,
     fit_temperature,
     log_loss,
     reliability,
@@ -103,3 +104,11 @@ def test_a_higher_rate_leaves_fewer_cells_uncertain() -> None:
     shares = [(calls(p_all, 0.5, bounds_at(is_all, p_all, rate)) == "uncertain").mean() for rate in RATES]
     assert shares == sorted(shares, reverse=True)
     assert shares[0] > shares[-1]
+
+
+@pytest.mark.parametrize("rate", [*RATES, 0.03, 0.3])
+def test_from_so_many_cells_on_a_class_can_be_ruled_out(rate: float) -> None:
+    n = cells_needed(rate)
+    for there, ruled_out in ((n - 1, False), (n, True)):
+        bounds = bounds_at(np.repeat([True, False], there), np.full(2 * there, 0.4), rate)
+        assert (bounds.least_all > 0, bounds.most_hem < 1) == (ruled_out, ruled_out)

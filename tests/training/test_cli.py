@@ -235,6 +235,20 @@ def test_errors_of_the_input_are_one_line_and_1(
     assert not (tmp_path / "run").exists()
 
 
+def test_the_same_cell_on_two_sides_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Folders of cells are split in blocks; copies of one image may lie in two of them."""
+    random, cells = np.random.default_rng(0), tmp_path / "cells"
+    for name in ("all", "hem"):
+        (cells / name).mkdir(parents=True)
+        for k in range(10):
+            Image.fromarray(random.integers(1, 255, (32, 32, 3), np.uint8)).save(cells / name / f"{k}.png")
+    shutil.copy(cells / "all/1.png", cells / "all/9.png")
+    words = arguments(cells, tmp_path / "run", smears=None, cells=cells, classes=None, mask_corner=None)
+    assert cli.main(words) == 1
+    assert "the same cell is on two sides of the split: all/1.png = all/9.png" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -174,6 +174,48 @@ def test_check_covers_the_final_set_whose_labels_nobody_has(tmp_path: Path, caps
     assert "final                    1       2586  unlabelled" in capsys.readouterr().out
 
 
+def test_a_strange_name_is_one_fault_and_macos_own_files_are_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = small(tmp_path)
+    fold = root / "training_data/fold_0/all"
+    (fold / "._UID_1_1_1_all.bmp").write_bytes(b"macOS")
+    assert len(list_cnmc(root)) == 14
+    (fold / "UID_1_1_1_all copy.bmp").touch()
+    (fold / "UID_1_1_1_hem.bmp").touch()
+    with (root / LABELS).open("a", newline="") as file:
+        csv.writer(file).writerows([("UID_92", "3.bmp", 1), ("UID_93_1_1_all.bmp", "4.bmp", 0)])
+    faults = [fault for fault in check_cnmc(root).faults if "published" not in fault]
+    assert [fault.partition(str(root))[2] for fault in faults] == [
+        "/training_data/fold_0/all: UID_1_1_1_all copy.bmp: no name of C-NMC 2019; expected "
+        "UID_<subject>_<image>_<cell>_<all or hem>.bmp",
+        "/training_data/fold_0/all/UID_1_1_1_hem.bmp: its name says otherwise than its folder; get the data again",
+        f"/{LABELS}: UID_92: no name of C-NMC 2019; expected UID_<subject>_<image>_<cell>_<all or hem>.bmp",
+        f"/{LABELS}: UID_93_1_1_all.bmp has label 0; get it again",
+    ]
+    assert main(["check", str(root)]) == 1
+    assert "fold_0       ALL         2       2397  2" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"fold_0/all: UID_1_1_1_all copy\.bmp: no name"):
+        list_cnmc(root)
+
+
+@pytest.mark.parametrize("table", [None, "name,label\nx,1\n"])
+def test_a_table_of_labels_that_is_missing_or_another_is_named(
+    tmp_path: Path, table: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = small(tmp_path)
+    (root / LABELS).unlink()
+    if table is not None:
+        (root / LABELS).write_text(table)
+    said = f"{root / LABELS}: expected the columns" if table else f"missing: {root / LABELS}, without which"
+    check = check_cnmc(root)
+    assert [fault for fault in check.faults if fault.startswith(said)]
+    assert (check.counts["fold_0", "ALL"], check.counts[PRELIMINARY, "ALL"]) == (2, 0)
+    if table is None:
+        assert len(list_cnmc(root)) == 12
+        assert said in caplog.text
+
+
 def test_without_the_final_set_all_that_training_needs_may_be_there() -> None:
     check = CnmcCheck([], dict(PUBLISHED), ["final: 0 images; 2586 were published"])
     assert not check.is_whole

@@ -8,8 +8,13 @@ from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
 from all_detect_training.cli import main
-from all_detect_training.evaluate import evaluation_figures, write_evaluation
-from napari_all_detect.pipeline import score_image
+from all_detect_training.dataset import read_cells, whole_image
+from all_detect_training.evaluate import evaluate, evaluation_figures, write_evaluation
+from all_detect_training.listing import LabelledImage
+from napari_all_detect.bundle import load_bundle
+from napari_all_detect.crops import center_crop
+from napari_all_detect.params import ScoreParams
+from napari_all_detect.pipeline import open_scorer, score_image
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
@@ -53,6 +58,44 @@ def test_a_bundle_is_measured_as_it_scores(
     assert f"AUC           {figures['figures']['auc']['value']:.3f}" in printed.out
     assert main(words) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+def test_images_of_one_cell_are_cut_as_in_training(duo_bundle: Path, tmp_path: Path) -> None:
+    """Off the centre, bright or small: what is scored are the crops that `fit` would train on."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:90, :90] - 45
+    diameter = load_bundle(str(duo_bundle)).manifest.crop.cell_diameter_px
+    images = []
+    for i, (shift, share) in enumerate([(9, 1.0), (-7, 1.0), (0, 0.5)]):
+        disc = (y - shift) ** 2 + (x + shift) ** 2 < (share * diameter / 2) ** 2
+        pixels = np.where(disc[..., None], rng.integers(1, 255, (90, 90, 3)), 0).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        images.append(LabelledImage(tmp_path / f"{i}.png", f"all/{i}.png", is_all=i != 1))
+    Image.fromarray(np.zeros((90, 90, 3), np.uint8)).save(tmp_path / "black.png")
+    black = LabelledImage(tmp_path / "black.png", "hem/black.png", is_all=False)
+    params = ScoreParams(bundle=str(duo_bundle))
+    table = evaluate([*images, black], "cells", params)
+    scorer = open_scorer(params)
+    size = scorer.bundle.manifest.crop.size
+    crops = read_cells(images, tmp_path, kind="cells", crop_size=size).crops
+    np.testing.assert_array_equal(table["p_all_vgg16"], scorer.engine.predict(crops)[:, 0, 1])
+    np.testing.assert_allclose(table["diameter_px"] / diameter, [1, 1, 0.5], rtol=0.05)
+
+
+def test_one_scale_brings_all_images_of_one_cell_to_the_bundles(duo_bundle: Path, tmp_path: Path) -> None:
+    scorer = open_scorer(ScoreParams(bundle=str(duo_bundle)))
+    crop = scorer.bundle.manifest.crop
+    wide = round(4 * crop.cell_diameter_px)
+    images = []
+    for i, side in enumerate((wide, wide, wide // 3)):
+        Image.new("RGB", (side, side), (120, 70, 170)).save(tmp_path / f"{i}.png")
+        images.append(LabelledImage(tmp_path / f"{i}.png", f"all/{i}.png", is_all=True))
+    scale = crop.cell_diameter_px / (wide * np.sqrt(4 / np.pi))
+    assert scale < 0.25
+    rgb = [np.asarray(Image.open(image.path)) for image in images]
+    crops = [center_crop(pixels, whole_image(pixels), crop.size, scale)[0] for pixels in rgb]
+    table = evaluate(images, "cells", scorer.params)
+    np.testing.assert_array_equal(table["p_all_vgg16"], scorer.engine.predict(np.stack(crops))[:, 0, 1])
 
 
 def test_figures_by_hand() -> None:

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import pytest
 from PIL import Image
 
 from all_detect_training.cli import main
-from all_detect_training.listing import read_manifest
+from all_detect_training.dataset import Cells
+from all_detect_training.listing import LabelledImage, read_manifest
 from all_detect_training.presets import FitParams
 from all_detect_training.runs import load_run
-from all_detect_training.splits import refuse_leakage, split_by_subject, split_folds
-from all_detect_training.training_set import manifest_set
+from all_detect_training.splits import refuse_leakage, split_by_subject, split_contiguous, split_folds
+from all_detect_training.training_set import TrainingSet, manifest_set, refuse_doubles
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.errors import InputError
 
@@ -50,7 +52,9 @@ def test_a_manifest_with_its_own_split(tmp_path: Path) -> None:
         (("x.png", "blast", "1", "train"), "line 8: class is 'blast'; expected ALL or Hem"),
         (("x.png", "ALL", " ", "train"), "line 8: no subject"),
         (("x.png", "ALL", "1", "dev"), "line 8: split is 'dev'"),
-        (("ALLva.png", "ALL", "1", "train"), "ALL/ALLva.png named twice"),
+        (("ALLva.png", "ALL", "1", "train"), r"rows: line 3 \(ALL/ALLva.png\) = line 8 \(ALL/ALLva.png\); name each"),
+        (("./ALLva.png", "ALL", "1", "train"), r"line 3 \(ALL/ALLva.png\) = line 8 \(ALL/./ALLva.png\)"),
+        (("ALLva.png", "Hem", "1", "train"), r"line 3 \(ALL/ALLva.png\) = line 8 \(Hem/ALLva.png\)"),
     ],
 )
 def test_bad_rows_are_named(tmp_path: Path, row: tuple[str, ...], said: str) -> None:
@@ -93,8 +97,15 @@ def test_every_subject_tests_once() -> None:
     for i, split in enumerate(splits):
         assert set(subjects[split == "validation"]) == tests[(i + 1) % 4]
         assert {"ALL", "Hem"} == {"ALL" if a else "Hem" for a in is_all[split == "test"]}
-    with pytest.raises(InputError, match="1 Hem subjects for 4 folds"):
-        split_folds(np.array(["a", "b", "c", "d", "e"]), np.array([True] * 4 + [False]), 4, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("n_hem", "advice"), [(1, "takes 3 Hem subjects at least: add some"), (3, "take 3 folds at most")]
+)
+def test_too_few_subjects_for_the_folds(n_hem: int, advice: str) -> None:
+    names = np.arange(4 + n_hem).astype(str)
+    with pytest.raises(InputError, match=f"{n_hem} Hem subjects for 4 folds; .*{advice}"):
+        split_folds(names, np.arange(4 + n_hem) < 4, 4, 0, 0)
 
 
 def test_a_subject_of_both_classes_is_refused() -> None:
@@ -115,11 +126,55 @@ def test_leakage_is_refused_with_the_names() -> None:
         refuse_leakage(split, np.array(["1", "2", "3", "4"]), images, crops)
 
 
+def test_the_same_pixels_of_both_classes_are_refused() -> None:
+    crops = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 3), np.uint8)
+    images, split = np.array(["ALL/a", "Hem/b", "Hem/c"]), np.array(["train"] * 3)
+    unknown, is_all = np.array([""] * 3), np.array([True, False, False])
+    refuse_leakage(split, unknown, images, crops, is_all)
+    crops[2] = crops[0]
+    with pytest.raises(InputError, match="the same cell has both classes: ALL/a = Hem/c; leave out what is wrong"):
+        refuse_leakage(split, unknown, images, crops, is_all)
+
+
+@pytest.fixture
+def blocks() -> tuple[TrainingSet, Cells]:
+    """Ten images of two cells in each class folder, whose subjects are unknown."""
+    names = [f"{sub}/{i}.png" for sub in ("all", "hem") for i in range(1, 11)]
+    images = [LabelledImage(Path(name), name, name.startswith("all")) for name in names]
+    image = np.repeat(names, 2)
+    crops = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3), np.uint8)
+    cells = Cells(crops, np.char.startswith(image, "all"), image, np.full(40, 20.0, np.float32))
+    return TrainingSet(Path("here"), "smears", {"all": "ALL", "hem": "Hem"}, images), cells
+
+
+def test_contiguous_blocks_that_share_an_image_are_refused_with_its_names(blocks: tuple[TrainingSet, Cells]) -> None:
+    given, cells = blocks
+    at = {name: np.flatnonzero(cells.image == name) for name in cells.image}
+    cells.crops[at["all/2.png"]] = cells.crops[at["all/1.png"]]
+    split = split_contiguous(cells.image, 0.6, 0.2)
+    refuse_doubles(given, split, cells)
+    cells.crops[at["all/10.png"]] = cells.crops[at["all/1.png"]]
+    said = "the same cell is on two sides of the split: all/1.png = all/10.png = all/2.png;"
+    with pytest.raises(InputError, match=said):
+        refuse_doubles(given, split, cells)
+
+
+def test_subjects_on_two_sides_and_pixels_of_both_classes_are_found_in_a_set(blocks: tuple[TrainingSet, Cells]) -> None:
+    given, cells = blocks
+    split = split_contiguous(cells.image, 0.6, 0.2)
+    images = [
+        replace(image, subject="7" if image.image in ("all/1.png", "all/9.png") else "") for image in given.images
+    ]
+    with pytest.raises(InputError, match="the same subject is on two sides of the split: 7;"):
+        refuse_doubles(replace(given, images=images), split, cells)
+    cells.crops[-1] = cells.crops[0]
+    with pytest.raises(InputError, match=r"the same cell has both classes: all/1\.png = hem/10\.png;"):
+        refuse_doubles(given, split, cells)
+
+
 def test_from_a_manifest_to_a_bundle(
     tmp_path: Path, tiny: FitParams, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dataclasses import replace
-
     from all_detect_training.commands import fit as fit_command
 
     rng = np.random.default_rng(1)

@@ -19,7 +19,7 @@ from all_detect_training.trusting import TrustTargets
 from napari_all_detect.bundle.manifest import Manifest
 from napari_all_detect.ensemble import combine, member_weights
 from napari_all_detect.errors import InputError
-from napari_all_detect.trust import calibrate, calls, colour_features, domain_distance
+from napari_all_detect.trust import Bounds, calibrate, calls, colour_features, domain_distance, looked_up
 
 ABOUT = About(name="trusted", version="1")
 MEMBERS = {"vgg16": 0.9, "mobilenet": 0.6}
@@ -154,6 +154,51 @@ def test_a_threshold_for_a_wanted_sensitivity(
     assert metrics["threshold"] == threshold
     measured = metrics["ensembles"]["kappa"]["cell"]["sensitivity"]["value"]
     assert measured == pytest.approx(called[is_all & (split == "test")].mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sensitivity", "asked", "rate"),
+    [(0.99, 0.05, 0.01), (0.995, 0.05, 0.005), (0.9, 0.2, 0.1), (0.9, 0.02, 0.02), (None, 0.2, 0.2)],
+)
+def test_with_the_bundles_own_bounds_no_more_all_cells_are_missed_than_the_sensitivity_allows(
+    export: Export,
+    cells: Cells,
+    p_all: dict[str, NDArray[np.float32]],
+    sensitivity: float | None,
+    asked: float,
+    rate: float,
+) -> None:
+    manifest = export(sensitivity=sensitivity, error_rate_all=asked)
+    conformal, validation = manifest.ensemble.conformal, sides(cells) == "validation"
+    assert conformal is not None
+    assert conformal.error_rate_all == rate
+    found = conformal.bounds["kappa"]
+    bounds = Bounds(
+        looked_up(conformal.rates, found.least_all, conformal.error_rate_all, 0.0),
+        looked_up(conformal.rates, found.most_hem, conformal.error_rate_hem, 1.0),
+    )
+    called = calls(ensemble_p_all(manifest, p_all), manifest.ensemble.threshold, bounds)
+    missed = (called[cells.is_all & validation] == "Hem").mean()
+    # Of 243 cells the next lower one is missed or not.
+    assert rate - 2 / 243 < missed <= rate
+    own = manifest.metrics["trust"]["calls"]["own"]
+    assert own["error_rate_all"] == rate
+    assert own["ALL"]["Hem"] == (called[cells.is_all & (sides(cells) == "test")] == "Hem").sum()
+
+
+def test_a_sensitivity_that_no_bundle_can_keep_is_refused(export: Export) -> None:
+    with pytest.raises(InputError, match=r"a sensitivity of 0.996; expected 0.995 at most"):
+        export(sensitivity=0.996)
+
+
+def test_a_sensitivity_that_takes_more_cells_than_validate_is_refused(
+    make_run: Callable[..., Path], made_up_cells: Cells, tmp_path: Path
+) -> None:
+    run = make_run({"vgg16": np.where(made_up_cells.is_all, 0.9, 0.1)})
+    said = "a sensitivity of 0.9 takes 9 ALL cells that validate at least; there are 6: ask for less"
+    with pytest.raises(InputError, match=said):
+        export_bundle(run, tmp_path / "bundle", ABOUT, TrustTargets(sensitivity=0.9))
+    export_bundle(run, tmp_path / "bundle", ABOUT, TrustTargets(sensitivity=0.8))
 
 
 def test_a_rate_that_no_bundle_holds_is_refused(export: Export) -> None:

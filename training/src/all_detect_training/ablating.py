@@ -17,12 +17,14 @@ from all_detect_training.reporting import Findings, Panel
 from all_detect_training.runs import Run, load_run
 from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.ensemble import member_weights
+from napari_all_detect.errors import InputError
 from napari_all_detect.explain import grad_cam
 from napari_all_detect.export.heatmaps import draw_heatmaps
 
 __all__ = ["write_ablation"]
 
 BEST = "WEN-kappa"
+NOTHING_LEARNED = f"no member's validation kappa is above 0: nothing was learned, and {BEST} is not defined"
 ON_PRELIMINARY = ("paper", *FOLDS)
 """Splits of C-NMC 2019 of which the preliminary set is the test set."""
 
@@ -33,38 +35,54 @@ def write_ablation(folders: Sequence[Path], out: Path) -> str:
     Parameters
     ----------
     folders : sequence of Path
-        Run folders, such as that of cropped and that of whole images.
+        Run folders, such as that of cropped and that of whole images; one of each input size. Of a run that learned
+        nothing, what is not defined is left empty.
     out : Path
 
     Raises
     ------
     InputError
-        If a run is not complete, or no member of it learned anything.
+        If a run is not complete, or two have the same input size.
     OutputError
         If the folder can't be written.
     """
     runs = [load_run(folder) for folder in folders]
+    _refuse_same_size(runs)
     by_run = [classifiers(run) for run in runs]
+    learned = [(run, found) for run, found in zip(runs, by_run, strict=True) if _best(found).is_defined]
     with TemporaryDirectory() as scratch:
-        bundles = [_bundle(run, Path(scratch) / str(k)) for k, run in enumerate(runs)]
-        panels = _panels(runs[0], by_run[0], bundles[0])
+        bundles = [_bundle(run, Path(scratch) / str(k)) for k, (run, _) in enumerate(learned)]
+        panels = _panels(*learned[0], bundles[0]) if learned else []
     of = [one for found in by_run for one in found]
     found = Findings(
         table=table_4(of),
         classifiers=of,
-        facts={f"{run.params.crop_size} px": _facts(run) for run in runs},
+        facts={
+            f"{run.params.crop_size} px": _facts(run) + ("" if _best(found).is_defined else f"; {NOTHING_LEARNED}")
+            for run, found in zip(runs, by_run, strict=True)
+        },
         on_preliminary_px={run.params.crop_size for run in runs if run.record["data"].get("split") in ON_PRELIMINARY},
         calibration={
             f"{run.params.crop_size} px": bundle.manifest.metrics["trust"]["calibration"]
-            for run, bundle in zip(runs, bundles, strict=True)
+            for (run, _), bundle in zip(learned, bundles, strict=True)
         },
-        subjects=dict(
-            _subjects(run, found) for run, found in zip(runs, by_run, strict=True) if run.subject is not None
-        ),
+        subjects=dict(_subjects(run, found) for run, found in learned if run.subject is not None),
         panels=panels,
     )
     write_report(out, found)
     return (out / "table4.md").read_text(encoding="utf-8")
+
+
+def _refuse_same_size(runs: Sequence[Run]) -> None:
+    """Raise InputError if two runs have the same input size, by which the report tells runs apart."""
+    seen: dict[int, Run] = {}
+    for run in runs:
+        other = seen.setdefault(run.params.crop_size, run)
+        if other is not run:
+            raise InputError(
+                f"{other.folder} and {run.folder} have the same input size, {run.params.crop_size} px; a report holds "
+                "one run of each size: write one for each"
+            )
 
 
 def _bundle(run: Run, folder: Path) -> Bundle:

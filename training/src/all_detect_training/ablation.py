@@ -13,6 +13,7 @@ from all_detect_training.resampling import confusion_by_group, resamples, weight
 from all_detect_training.runs import Run
 from all_detect_training.voting import ensemble_p_all
 from napari_all_detect.bundle.manifest import Validation
+from napari_all_detect.errors import InputError
 
 __all__ = ["FIGURES", "THRESHOLD", "Classifier", "classifiers", "paper_figures", "table_4"]
 
@@ -44,7 +45,7 @@ class Classifier:
         Side of the crops that the run was trained on.
     is_all : (N,) bool
     p_all : (N,) float
-        Not calibrated: the paper's are not.
+        Not calibrated: the paper's are not. NaN of an ensemble of which no member weighs anything.
     group : (N,) str
         What is resampled: the cells' subjects, or their images where subjects are unknown.
     """
@@ -56,19 +57,18 @@ class Classifier:
     group: NDArray[np.str_]
 
     @property
+    def is_defined(self) -> bool:
+        """Whether it says anything."""
+        return not np.isnan(self.p_all).any()
+
+    @property
     def confusion(self) -> NDArray[np.int64]:
         """(2, 2) counts: rows true Hem and ALL, columns called Hem and ALL."""
         return np.bincount(2 * self.is_all + (self.p_all >= THRESHOLD), minlength=4).reshape(2, 2)
 
 
 def classifiers(run: Run) -> list[Classifier]:
-    """Return the members of a run, their simple average and the weighted ensembles, on its test cells.
-
-    Raises
-    ------
-    InputError
-        If no member learned anything.
-    """
+    """Return the members of a run, their simple average and the weighted ensembles, on its test cells."""
     validation, test = run.split == "validation", run.split == "test"
     is_all = run.cells.is_all
     weights = [
@@ -76,9 +76,17 @@ def classifiers(run: Run) -> list[Classifier]:
     ]
     p_all = run.p_all[test]
     named = {spec.architecture: p_all[:, k] for k, spec in enumerate(run.params.members)}
-    named |= {name: ensemble_p_all(p_all, weights, weighting) for weighting, name in ENSEMBLES.items()}
+    named |= {name: _combined(p_all, weights, weighting) for weighting, name in ENSEMBLES.items()}
     group = run.cells.image if run.subject is None else run.subject
     return [Classifier(name, run.params.crop_size, is_all[test], p, group[test]) for name, p in named.items()]
+
+
+def _combined(p_all: Floats, validation: Sequence[Validation], weighting: str) -> Floats:
+    """Return the ensemble's P(ALL), or NaN where no member weighs anything."""
+    try:
+        return ensemble_p_all(p_all, validation, weighting)
+    except InputError:
+        return np.full(len(p_all), np.nan, np.float32)
 
 
 def paper_figures(confusion: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
@@ -129,16 +137,14 @@ def table_4(of: Sequence[Classifier]) -> pd.DataFrame:
     Returns
     -------
     table : DataFrame
-        `input_px, classifier`, then for each figure its name, `<name>_low`, `<name>_high` and `<name>_paper`.
+        `input_px, classifier`, then for each figure its name, `<name>_low`, `<name>_high` and `<name>_paper`. What is
+        not defined is NaN.
     """
     return pd.DataFrame([_row(classifier) for classifier in of])
 
 
 def _row(one: Classifier) -> dict[str, object]:
-    groups, group = np.unique(one.group, return_inverse=True)
-    times = resamples(len(groups))
-    confusion = times @ confusion_by_group(one.is_all, one.p_all >= THRESHOLD, group, len(groups))
-    figures = paper_figures(confusion) | {"auc": weighted_auc(one.is_all, one.p_all, times[:, group])}
+    figures = _figures(one) if one.is_defined else dict.fromkeys(FIGURES, np.full(1, np.nan))
     row: dict[str, object] = {"input_px": one.input_px, "classifier": one.name}
     published = TABLE_4.get((one.input_px, one.name), {})
     for name in FIGURES:
@@ -146,6 +152,14 @@ def _row(one: Classifier) -> dict[str, object]:
         row |= {name: interval["value"], f"{name}_low": interval["low"], f"{name}_high": interval["high"]}
         row[f"{name}_paper"] = published.get(name, float("nan"))
     return row
+
+
+def _figures(one: Classifier) -> dict[str, NDArray[np.float64]]:
+    """Return each figure on the test cells, then on each resample of them."""
+    groups, group = np.unique(one.group, return_inverse=True)
+    times = resamples(len(groups))
+    confusion = times @ confusion_by_group(one.is_all, one.p_all >= THRESHOLD, group, len(groups))
+    return paper_figures(confusion) | {"auc": weighted_auc(one.is_all, one.p_all, times[:, group])}
 
 
 def _or_zero(values: NDArray[np.float64]) -> NDArray[np.float64]:

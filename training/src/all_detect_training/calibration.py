@@ -15,7 +15,7 @@ from scipy.optimize import minimize_scalar
 
 from napari_all_detect.trust import Bounds, log_odds
 
-__all__ = ["RATES", "bounds_at", "calibration_error", "fit_temperature", "log_loss", "reliability"]
+__all__ = ["RATES", "bounds_at", "calibration_error", "cells_needed", "fit_temperature", "log_loss", "reliability"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
@@ -86,6 +86,15 @@ def bounds_at(is_all: Bools, p_all: Floats, rate: float) -> Bounds:
     of_all, of_hem = np.sort(p_all[is_all]), np.sort(p_all[~is_all])[::-1]
     k_all, k_hem = (math.floor(rate * (len(p) + 1) + 1e-9) for p in (of_all, of_hem))
     return Bounds(float(of_all[k_all - 1]) if k_all else 0.0, float(of_hem[k_hem - 1]) if k_hem else 1.0)
+
+
+def cells_needed(rate: float) -> int:
+    """Return of how many cells of a class on `bounds_at` can rule that class out.
+
+    >>> cells_needed(0.05)
+    19
+    """
+    return math.ceil(1 / rate - 1e-9) - 1
 
 
 def log_loss(is_all: Bools, p_all: Floats) -> float:

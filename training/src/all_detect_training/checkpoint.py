@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_all_detect.errors import InputError, OutputError
+from all_detect_training.dataset import opened_npz
+from napari_all_detect.errors import OutputError
 
-__all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Progress", "load_checkpoint", "save_checkpoint", "saved_batch_size"]
 
 History = list[dict[str, float]]
+REMEDY = "remove it, and the member is trained from its beginning"
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,20 @@ def load_checkpoint(path: Path, network: Any, rng: np.random.Generator) -> Progr
     InputError
         If the file is damaged, or of another network.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            facts = json.loads(str(arrays["facts"]))
-            variables = _state_variables(network)
-            for i, variable in enumerate(variables):
-                variable.assign(arrays[f"state{i}"])
-            best = [arrays[f"best{i}"] for i in range(len(network.get_weights()))]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path}: damaged ({error}); remove it, and the member is trained from its beginning"
-        ) from error
+    with opened_npz(path, REMEDY) as arrays:
+        facts = json.loads(str(arrays["facts"]))
+        variables = _state_variables(network)
+        for i, variable in enumerate(variables):
+            variable.assign(arrays[f"state{i}"])
+        best = [arrays[f"best{i}"] for i in range(len(network.get_weights()))]
     rng.bit_generator.state = facts["rng"]
     return Progress(best, facts["history"])
+
+
+def saved_batch_size(path: Path) -> int:
+    """Return the batch size of the last epoch that was saved; InputError if the file is damaged."""
+    with opened_npz(path, REMEDY) as arrays:
+        return int(json.loads(str(arrays["facts"]))["history"][-1]["batch_size"])
 
 
 def _state_variables(network: Any) -> list[Any]:

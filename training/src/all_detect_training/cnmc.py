@@ -8,6 +8,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,8 @@ class CnmcCheck:
         Images of the final test set that are there and can be read. Nobody outside has their labels: no training or
         testing needs them.
     faults : list of str
-        A line for each file that is missing, damaged or strangely named, and each part that is not whole.
+        A line for each file that is damaged or strangely named, or that a table names and that is missing, and each
+        part that is not whole.
     """
 
     images: list[LabelledImage]
@@ -128,9 +130,9 @@ def check_cnmc(folder: Path) -> CnmcCheck:
     InputError
         If the folder is not laid out as published.
     """
-    found = _all_named(folder)
-    missing = [image for image in found if not image.path.is_file()]
-    faults = [f"missing: {image.path}" for image in missing]
+    faults: list[str] = []
+    found = _all_named(folder, faults)
+    faults += [f"missing: {image.path}" for image in found if not image.path.is_file()]
     whole = []
     for image in found:
         if image.path.is_file():
@@ -161,9 +163,20 @@ def _check_final(folder: Path) -> tuple[int, list[str]]:
     return sound, [*faults, *damaged, *counted]
 
 
-def _all_named(folder: Path) -> list[LabelledImage]:
+def _all_named(folder: Path, faults: list[str] | None = None) -> list[LabelledImage]:
+    """Name the labelled images; what can't be named is added to the faults or, without a list of them, refused."""
     root = _root(folder)
-    return [*_training(root), *_preliminary(root)]
+    return [*_training(root, faults), *_preliminary(root, faults)]
+
+
+@contextmanager
+def _collected(faults: list[str] | None) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        if faults is None:
+            raise
+        faults.append(str(error))
 
 
 def _root(folder: Path) -> Path:
@@ -173,33 +186,62 @@ def _root(folder: Path) -> Path:
     raise InputError(f"{folder}: no training_data; expected the folder C-NMC_Leukemia as published")
 
 
-def _training(root: Path) -> Iterator[LabelledImage]:
+def _training(root: Path, faults: list[str] | None) -> Iterator[LabelledImage]:
     for fold in FOLDS:
         for part in ("all", "hem"):
             for path in sorted((root / "training_data" / fold / part).glob("*.bmp")):
-                subject, is_all = subject_of(path.name)
-                if is_all != (part == "all"):
-                    raise InputError(f"{path}: its name says otherwise than its folder; get the data again")
-                yield LabelledImage(path, f"{part}/{path.name}", is_all, subject, fold)
+                # Beside x.bmp, macOS keeps what it knows of it in ._x.bmp.
+                if not path.name.startswith("."):
+                    with _collected(faults):
+                        yield _of_training(path, part, fold)
 
 
-def _preliminary(root: Path) -> Iterator[LabelledImage]:
+def _of_training(path: Path, part: str, fold: str) -> LabelledImage:
+    try:
+        subject, is_all = subject_of(path.name)
+    except InputError as error:
+        raise InputError(f"{path.parent}: {error}") from error
+    if is_all != (part == "all"):
+        raise InputError(f"{path}: its name says otherwise than its folder; get the data again")
+    return LabelledImage(path, f"{part}/{path.name}", is_all, subject, fold)
+
+
+def _preliminary(root: Path, faults: list[str] | None) -> Iterator[LabelledImage]:
     """Join the preliminary images with their table of published names and labels."""
     table = root / LABELS
     if not table.is_file():
+        lost = f"missing: {table}, without which the preliminary images have no class"
+        if faults is None:
+            log.warning(lost)
+        else:
+            faults.append(lost)
         return
+    rows: list[tuple[str, str, str]] = []
+    with _collected(faults):
+        rows = _rows(table)
+    for row in rows:
+        with _collected(faults):
+            yield _of_preliminary(root, *row)
+
+
+def _rows(table: Path) -> list[tuple[str, str, str]]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = [(row["Patient_ID"], row["new_names"], row["labels"]) for row in csv.DictReader(file)]
+            return [(row["Patient_ID"], row["new_names"], row["labels"]) for row in csv.DictReader(file)]
     except (KeyError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: expected the columns Patient_ID, new_names, labels; get it again") from error
-    for published, new, label in rows:
+
+
+def _of_preliminary(root: Path, published: str, new: str, label: str) -> LabelledImage:
+    table = root / LABELS
+    try:
         subject, is_all = subject_of(published)
-        if is_all != (label == "1"):
-            raise InputError(f"{table}: {published} has label {label}; get it again")
-        yield LabelledImage(
-            root / IMAGES / new, f"{'all' if is_all else 'hem'}/{published}", is_all, subject, PRELIMINARY
-        )
+    except InputError as error:
+        raise InputError(f"{table}: {error}") from error
+    if is_all != (label == "1"):
+        raise InputError(f"{table}: {published} has label {label}; get it again")
+    name = f"{'all' if is_all else 'hem'}/{published}"
+    return LabelledImage(root / IMAGES / new, name, is_all, subject, PRELIMINARY)
 
 
 def _fault_of(path: Path) -> str:

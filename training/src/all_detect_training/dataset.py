@@ -5,13 +5,16 @@ label, for a smear of leukemia holds normal cells too.
 """
 
 import logging
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +25,7 @@ from napari_all_detect.errors import InputError
 from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.sources import find_images, open_planes
 
-__all__ = ["Cells", "Kind", "list_folders", "read_cells"]
+__all__ = ["Cells", "Kind", "list_folders", "opened_npz", "read_cells", "whole_image"]
 
 Kind = Literal["smears", "cells"]
 Labeller = Callable[[NDArray[np.uint8]], NDArray[np.int32]]
@@ -61,9 +64,27 @@ class Cells:
 
     @classmethod
     def load(cls, path: Path) -> "Cells":
-        """Read what `save` wrote."""
-        with np.load(path) as arrays:
+        """Read what `save` wrote; InputError if the file is damaged."""
+        with opened_npz(path, "remove it, and the same `all-detect-train fit` reads the images again") as arrays:
             return cls(**{name: arrays[name] for name in ("crops", "is_all", "image", "diameter_px")})
+
+
+@contextmanager
+def opened_npz(path: Path, remedy: str) -> Iterator[Any]:
+    """Open an `.npz` file; what is wrong with it, or with what is read from it, becomes an InputError.
+
+    Parameters
+    ----------
+    path : Path
+    remedy : str
+        What to do about a damaged file; the message ends with it.
+    """
+    try:
+        # Opened here, as NumPy leaves a file open that is no archive.
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            yield arrays
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: damaged ({error}); {remedy}") from error
 
 
 def read_cells(
@@ -142,6 +163,11 @@ def _images(folder: Path, classes: Mapping[str, str]) -> Iterator[LabelledImage]
             yield LabelledImage(file.path, f"{sub}/{file.image}", name == "ALL")
 
 
+def whole_image(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Return the labels of an image that is one cell: its own centre is cut out, wherever on black the cell lies."""
+    return np.ones(rgb.shape[:2], np.int32)
+
+
 def _cells_of_image(
     path: Path, *, kind: Kind, crop_size: int, mask_corner_px: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -155,7 +181,7 @@ def _cells_of_image(
     if not rgb.any():
         log.warning("left out: %s: all black", path)
         return nothing
-    labels = segment_cells(rgb) if kind == "smears" else np.ones(rgb.shape[:2], np.int32)
+    labels = segment_cells(rgb) if kind == "smears" else whole_image(rgb)
     if mask_corner_px:
         spoiled = np.unique(labels[-mask_corner_px:, -mask_corner_px:])
         labels = np.where(np.isin(labels, spoiled), 0, labels)

@@ -2,7 +2,10 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 from all_detect_training.ablation import FIGURES, paper_figures
 from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.calibration import calibration_error, reliability
-from all_detect_training.dataset import Kind
+from all_detect_training.dataset import Kind, whole_image
 from all_detect_training.listing import LabelledImage
 from all_detect_training.resampling import (
     DIGITS,
@@ -23,9 +26,12 @@ from all_detect_training.resampling import (
     weighted_auc,
     with_interval,
 )
+from napari_all_detect.crops import center_crop, crop_scale
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.params import ScoreParams
-from napari_all_detect.pipeline import PlaneInput, Scorer, open_scorer, score_plane
+from napari_all_detect.pipeline import PlaneInput, Scorer, open_scorer
+from napari_all_detect.pipeline.cutting import CutCells, cut_cells
+from napari_all_detect.pipeline.scoring import score_cells
 from napari_all_detect.sources import find_images, open_planes
 
 __all__ = ["evaluate", "evaluation_figures", "subjects_known", "write_evaluation"]
@@ -35,13 +41,15 @@ CALLS = ("ALL", "Hem", "uncertain")
 
 
 def evaluate(images: Sequence[LabelledImage], kind: Kind, params: ScoreParams) -> pd.DataFrame:
-    """Score labelled images as `all-detect score` does.
+    """Score labelled images: smears as `all-detect score` does, images of one cell cut as `fit` cuts them.
 
     Parameters
     ----------
     images : sequence of LabelledImage
     kind : {"smears", "cells"}
-        In `cells` every image is one cell on black, which is not segmented.
+        In `cells` every image is one cell on black: it is not segmented, and its own centre is cut out. Where pixel
+        sizes are unknown, the median diameter of all of them gives one scale, so that those like the bundle's own stay
+        as they are, small and large ones too.
     params : ScoreParams
         The bundle, and how it calls.
 
@@ -58,7 +66,8 @@ def evaluate(images: Sequence[LabelledImage], kind: Kind, params: ScoreParams) -
         If the bundle can't be used.
     """
     scorer = open_scorer(params)
-    tables = [_scored(scorer, image, kind) for image in images]
+    cut = partial(_cut_smear, scorer) if kind == "smears" else partial(_cut_cell, scorer, _diameters(images))
+    tables = [_scored(scorer, image, cut) for image in images]
     filled = [table for table in tables if len(table)]
     if not filled:
         raise InputError(f"no cell found in {len(images)} images; check that they are smears, or cells on black")
@@ -129,17 +138,52 @@ def write_evaluation(out: Path, table: pd.DataFrame, figures: Mapping[str, Any])
     return _printed(figures)
 
 
-def _scored(scorer: Scorer, image: LabelledImage, kind: Kind) -> pd.DataFrame:
-    """Score one image; of one that can't be read, no row."""
+def _diameters(images: Sequence[LabelledImage]) -> NDArray[np.float64]:
+    """Return the diameters of images of one cell, without those that can't be read or are black."""
+    areas = []
+    for image in images:
+        # What can't be read is logged when it is to be scored.
+        with suppress(InputError):
+            areas.append(int(_read(image, "cells").pixels.rgb.any(axis=-1).sum()))
+    return np.array([np.sqrt(4 / np.pi * area) for area in areas if area])
+
+
+def _read(image: LabelledImage, kind: Kind) -> PlaneInput:
+    plane = open_planes(find_images([image.path])[0])[0]
+    pixels = plane.read()
+    labels = np.asarray(pixels.rgb.any(axis=-1), np.int32) if kind == "cells" else None
+    return PlaneInput(pixels, image.image, plane.plane, labels, plane.pixel_size_um)
+
+
+def _scored(scorer: Scorer, image: LabelledImage, cut: Callable[[LabelledImage], CutCells]) -> pd.DataFrame:
+    """Score one image; of one that can't be read or is black, no row."""
     try:
-        plane = open_planes(find_images([image.path])[0])[0]
-        pixels = plane.read()
-        labels = np.asarray(pixels.rgb.any(axis=-1), np.int32) if kind == "cells" else None
-        scored = score_plane(scorer, PlaneInput(pixels, image.image, plane.plane, labels, plane.pixel_size_um))
+        scored = score_cells(scorer, cut(image))
     except InputError as error:
         log.warning("left out: %s", error)
         return pd.DataFrame()
     return scored.table.assign(**{"class": "ALL" if image.is_all else "Hem", "subject": image.subject})
+
+
+def _cut_smear(scorer: Scorer, image: LabelledImage) -> CutCells:
+    return cut_cells(_read(image, "smears"), scorer.params, scorer.bundle.manifest.crop)
+
+
+def _cut_cell(scorer: Scorer, diameters: NDArray[np.float64], image: LabelledImage) -> CutCells:
+    """Cut an image of one cell as `fit` does; what the table says of its shape is that of what is not black."""
+    given, crop = _read(image, "cells"), scorer.bundle.manifest.crop
+    rgb = given.pixels.rgb
+    if not rgb.any():
+        raise InputError(f"{image.path}: all black")
+    cut = cut_cells(given, scorer.params, crop)
+    scale = crop_scale(
+        scorer.params.rescale,
+        pixel_size_um=cut.pixel_size_um,
+        diameters_px=diameters,
+        bundle_pixel_size_um=crop.pixel_size_um,
+        bundle_diameter_px=crop.cell_diameter_px,
+    )
+    return replace(cut, crops=center_crop(rgb, whole_image(rgb), crop.size, scale), scale=scale)
 
 
 def _truth_and_score(table: pd.DataFrame) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:

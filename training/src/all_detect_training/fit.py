@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from all_detect_training.augment import augment, jitter_stain, random_transforms
-from all_detect_training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from all_detect_training.checkpoint import Progress, load_checkpoint, save_checkpoint, saved_batch_size
 from all_detect_training.dataset import Cells
 from all_detect_training.metrics import member_figures
 from all_detect_training.predicting import predict_p_all
@@ -24,7 +24,7 @@ from all_detect_training.sampling import oversample
 from all_detect_training.starting import Trunks, compiled_network, trunk_weights
 from all_detect_training.weights import round_to_half, save_half_precision
 from napari_all_detect.engines.keras_program import ran_out_of_memory
-from napari_all_detect.errors import OutputError
+from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.networks import ARCHITECTURES, build_network, preprocess
 from napari_all_detect.stain import normalise_stain
 
@@ -52,7 +52,8 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
     Raises
     ------
     InputError
-        If a trunk's weights are damaged or of another network, or Keras's own can't be fetched.
+        If a trunk's weights are damaged, not finite or of another network, or Keras's own can't be fetched; if a
+        checkpoint is damaged; if the training diverges.
     OutputError
         If the disk is full or can't be written; the same call goes on from there.
     """
@@ -101,7 +102,10 @@ def _fit_in_memory(
     checkpoint: Path,
     log_file: Path,
 ) -> tuple[Any, list[dict[str, float]]]:
-    """Train one member; where memory runs out, begin it again with half the batch."""
+    """Train one member; where memory runs out, go on after its last whole epoch with half the batch."""
+    if checkpoint.exists():
+        # Halved already, perhaps, before the fit was interrupted.
+        params = replace(params, batch_size=saved_batch_size(checkpoint))
     while True:
         try:
             return fit_member(cells, split, spec, params, weights, checkpoint, log_file)
@@ -109,8 +113,7 @@ def _fit_in_memory(
             if not ran_out_of_memory(error) or params.batch_size == 1:
                 raise
         params = replace(params, batch_size=params.batch_size // 2)
-        log.warning("%s: out of memory; begins again with batches of %d", spec.architecture, params.batch_size)
-        checkpoint.unlink(missing_ok=True)
+        log.warning("%s: out of memory; goes on with batches of %d", spec.architecture, params.batch_size)
 
 
 def fit_member(
@@ -125,7 +128,15 @@ def fit_member(
     """Train one member and return it with the weights of its best epoch by validation AUC, and its history.
 
     Where there is a checkpoint, training goes on after its last epoch, with the same figures as if it had never
-    stopped; after each epoch there is a new one, and the log file, a CSV, has a row more.
+    stopped; after each epoch there is a new one, and the log file, a CSV, has a row more. With another batch size
+    than the checkpoint's the rate goes on at the same place of its cycle.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint or the trunk's weights can't be used, or the training diverges.
+    OutputError
+        If the disk is full or can't be written.
     """
     import keras
 
@@ -137,13 +148,17 @@ def fit_member(
     progress = Progress(network.get_weights(), [])
     if checkpoint is not None and checkpoint.exists():
         progress = load_checkpoint(checkpoint, network, rng)
+        if progress.history[-1]["batch_size"] != params.batch_size:
+            network.optimizer.iterations.assign(len(progress.history) * updates)
         log.info("%s: goes on after epoch %d", spec.architecture, len(progress.history))
     epochs, began = round(params.epochs * spec.stretch), time.monotonic()
     first = len(progress.history)
     while len(progress.history) < epochs and not _has_stopped(progress.history, params.patience):
         loss = _train_epoch(network, cells, _epoch(cells, train, params, rng), spec, params, rng)
-        figures = member_figures(validation.is_all, predict_p_all(network, validation.crops, spec))
-        row = {"epoch": len(progress.history) + 1, "loss": loss, "batch_size": params.batch_size, **figures}
+        p_all, epoch = predict_p_all(network, validation.crops, spec), len(progress.history) + 1
+        _refuse_divergence(network, spec, params, epoch, loss, p_all)
+        figures = member_figures(validation.is_all, p_all)
+        row = {"epoch": epoch, "loss": loss, "batch_size": params.batch_size, **figures}
         is_best = all(row["auc"] >= earlier["auc"] for earlier in progress.history)
         progress = Progress(network.get_weights() if is_best else progress.best, [*progress.history, row])
         if checkpoint is not None:
@@ -158,6 +173,24 @@ def fit_member(
     final.set_weights(progress.best)
     round_to_half(final)
     return final, progress.history
+
+
+def _refuse_divergence(
+    network: Any, spec: MemberSpec, params: FitParams, epoch: int, loss: float, p_all: NDArray[np.float32]
+) -> None:
+    """Raise InputError if the loss, a weight, or what the member says of a validation cell is no finite number."""
+    lost = np.count_nonzero(~np.isfinite(p_all))
+    # Rectifiers may turn NaN into 0: then loss and probabilities look sound.
+    lost_weights = sum(np.count_nonzero(~np.isfinite(w)) for w in network.get_weights())
+    if np.isfinite(loss) and not lost and not lost_weights:
+        return
+    rate = spec.rate * params.highest_rate
+    raise InputError(
+        f"{spec.architecture}: diverged in epoch {epoch}, at rates of up to {rate:g} (loss {loss:g}, no finite P(ALL) "
+        f"for {lost} of {len(p_all)} validation cells, {lost_weights} weights not finite); "
+        "lower highest_rate of the preset or rate of the member, and train into a new folder; the epochs before are "
+        "kept"
+    )
 
 
 def _has_stopped(history: list[dict[str, float]], patience: int | None) -> bool:

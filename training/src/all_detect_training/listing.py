@@ -1,7 +1,6 @@
 """Which images a training set is made of, their class, and whose they are."""
 
 import csv
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +51,7 @@ def read_manifest(path: Path) -> list[LabelledImage]:
     Raises
     ------
     InputError
-        If a column or a value is missing or unknown, a file is missing, or two rows name one image.
+        If a column or a value is missing or unknown, a file is missing, or two rows name one file.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -63,9 +62,9 @@ def read_manifest(path: Path) -> list[LabelledImage]:
     if not {"path", "class", "subject"} <= columns:
         raise InputError(f"{path}: columns {', '.join(map(str, columns)) or 'none'}; expected path, class, subject")
     images = [_image_of(row, f"{path}, line {i}", path.parent) for i, row in enumerate(rows, start=2)]
-    twice = [name for name, n in Counter(image.image for image in images).items() if n > 1]
+    twice = _named_twice(images)
     if twice:
-        raise InputError(f"{path}: {_some(twice)} named twice; name each image once")
+        raise InputError(f"{path}: one file in several rows: {_some(twice)}; name each file once, with its one class")
     missing = [str(image.path) for image in images if not image.path.is_file()]
     if missing:
         raise InputError(f"{path}: {len(missing)} of {len(images)} files are missing: {_some(missing)}")
@@ -84,6 +83,14 @@ def _image_of(row: dict[str, str | None], place: str, folder: Path) -> LabelledI
         raise InputError(f"{place}: split is {values['split']!r}; expected {', '.join(SIDES)}")
     name = f"{values['class']}/{values['path']}"
     return LabelledImage(folder / values["path"], name, values["class"] == "ALL", values["subject"], values["split"])
+
+
+def _named_twice(images: Sequence[LabelledImage]) -> list[str]:
+    """Return the rows that name one file, under whatever path or class."""
+    rows: dict[Path, list[str]] = {}
+    for line, image in enumerate(images, start=2):
+        rows.setdefault(image.path.resolve(), []).append(f"line {line} ({image.image})")
+    return [" = ".join(same) for same in rows.values() if len(same) > 1]
 
 
 def _some(names: Sequence[str], n: int = 5) -> str:

@@ -45,7 +45,7 @@ def report_page(found: Findings) -> str:
         "an input size.</small></p>"
         + _roc(found.classifiers)
         + "<h2>Confusion matrices</h2>\n<div class='row'>"
-        + "".join(_confusion(one) for one in found.classifiers if one.name in ("WEN-kappa", "SAP"))
+        + "".join(_confusion(one) for one in found.classifiers if one.name in ENSEMBLES and one.is_defined)
         + "</div>\n"
         + _published(found)
         + "".join(_calibration(caption, figures) for caption, figures in found.calibration.items())
@@ -62,7 +62,7 @@ def _roc(of: Sequence[Classifier]) -> str:
         curves = {
             one.name: (one.is_all, one.p_all)
             for one in of
-            if one.input_px == size and (one.name in ENSEMBLES or not one.name.startswith("WEN"))
+            if one.input_px == size and one.is_defined and (one.name in ENSEMBLES or not one.name.startswith("WEN"))
         }
         figures.append(f"<figure>{roc_plot(curves, ENSEMBLES)}<figcaption>{size} px</figcaption></figure>")
     return f"<h2>ROC curves</h2>\n<div class='row'>{''.join(figures)}</div>\n"
@@ -73,7 +73,9 @@ def _published(found: Findings) -> str:
     own = [
         (f"these runs, {row['input_px']} px", row["weighted_f1"], row["weighted_f1_low"], row["weighted_f1_high"])
         for _, row in found.table.iterrows()
-        if row["classifier"] == "WEN-kappa" and row["input_px"] in found.on_preliminary_px
+        if row["classifier"] == "WEN-kappa"
+        and row["input_px"] in found.on_preliminary_px
+        and not pd.isna(row["weighted_f1"])
     ]
     if not own:
         return ""

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 import logging
 import platform
@@ -20,9 +21,9 @@ import all_detect_training
 import napari_all_detect
 from all_detect_training.dataset import Cells, read_cells
 from all_detect_training.presets import FitParams, MemberSpec
-from all_detect_training.splits import SPLITS, refuse_leakage, split_contiguous
+from all_detect_training.splits import SPLITS, split_contiguous
 from all_detect_training.starting import Trunks, trunk_weights
-from all_detect_training.training_set import TrainingSet
+from all_detect_training.training_set import TrainingSet, refuse_doubles
 from napari_all_detect.bundle.verified import file_digest
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.params import SegmentationParams
@@ -32,6 +33,8 @@ __all__ = ["Run", "load_run", "open_cells", "plan_run", "read_record", "split_of
 
 log = logging.getLogger(__name__)
 IMAGES = "images.csv"
+COLUMNS = ("image", "subject", "split")
+PARTIAL = ".partial"
 
 LIBRARIES = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax", "jaxlib"), "torch": ("torch",)}
 """What Keras's backends are called when they are installed."""
@@ -75,16 +78,16 @@ def plan_run(
 ) -> dict[str, Any]:
     """Describe what a run is made from: the part of `run.json` that a run folder can't change.
 
-    Images and trunk weights are told by name, size and digest, never by where they lie.
+    Images and trunk weights are told by name, size and digest, never by where they lie. An image's class, subject
+    and side are in the images' digest too; its pixels are not.
     """
-    images = [f"{i.image} {i.path.stat().st_size if i.path.is_file() else 0}" for i in given.images]
     data = {
         "kind": given.kind,
         "classes": dict(given.classes),
         "mask_corner_px": mask_corner_px,
-        "images": len(images),
+        "images": len(given.images),
         "segmentation": describe_method(SegmentationParams().method) if given.kind == "smears" else None,
-        "images_sha256": hashlib.sha256("\n".join(images).encode()).hexdigest(),
+        "images_sha256": _images_digest(given),
     }
     if given.sides is not None:
         data |= {"split": given.split, "subjects": len({i.subject for i in given.images})}
@@ -97,17 +100,36 @@ def plan_run(
     return dict(json.loads(json.dumps(plan)))
 
 
-def write_record(run: Path, plan: Mapping[str, Any], cells: Cells) -> None:
-    """Write `run.json`: the plan, what was found in the images, the versions at work, and today's date."""
-    params = plan["params"]
-    split, _ = split_of(run, cells, params["train_share"], params["validation_share"])
+def _images_digest(given: TrainingSet) -> str:
+    """Return the digest of the images' names, sizes in bytes, classes, subjects and sides."""
+    rows = [
+        (i.image, i.path.stat().st_size if i.path.is_file() else 0, i.is_all, i.subject, side)
+        for i, side in zip(given.images, given.sides or [""] * len(given.images), strict=True)
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def write_record(run: Path, plan: Mapping[str, Any], cells: Cells, split: NDArray[np.str_] | None = None) -> None:
+    """Write `run.json`: the plan, what was found in the images, the versions at work, and today's date.
+
+    `split` is the side of each cell; by default what `split_of` says.
+    """
+    if split is None:
+        split, _ = split_of(run, cells, plan["params"]["train_share"], plan["params"]["validation_share"])
     record = {
         "created": date.today().isoformat(),
         **plan,
         "counts": {side: _counts(cells.image[split == side]) for side in SPLITS},
         "versions": versions(),
     }
-    (run / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")
+    _write_whole(run / "run.json", json.dumps(record, indent=2) + "\n")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write beside and rename, so that an interrupted run leaves no half of it."""
+    partial = path.with_name(path.name + PARTIAL)
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    partial.replace(path)
 
 
 def read_record(run: Path) -> dict[str, Any]:
@@ -157,17 +179,16 @@ def split_of(
     return np.array([side for side, _ in found]), np.array([subject for _, subject in found])
 
 
-def _write_images(run: Path, given: TrainingSet, cells: Cells) -> None:
-    """Write `images.csv`, once nothing is found on two sides."""
+def _images_table(given: TrainingSet) -> str | None:
+    """Return the text of `images.csv`, if sides are given."""
     if given.sides is None:
-        return
+        return None
     rows = {i.image: (i.subject, side) for i, side in zip(given.images, given.sides, strict=True)}
-    subject, split = (np.array(values) for values in zip(*(rows[image] for image in cells.image.tolist()), strict=True))
-    refuse_leakage(split, subject, cells.image, cells.crops)
-    with (run / IMAGES).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("image", "subject", "split"))
-        writer.writerows((image, *row) for image, row in rows.items())
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((image, *row) for image, row in rows.items())
+    return text.getvalue()
 
 
 def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: int) -> Cells:
@@ -185,7 +206,7 @@ def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: 
         _refuse_other(run, plan)
         if (run / "cells.npz").exists():
             return Cells.load(run / "cells.npz")
-    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
+    elif run.exists() and not _can_begin_in(run):
         raise OutputError(f"{run} holds something, but no run.json of an earlier fit; name a new or an empty folder")
     log.info("reading cells of %s", given.source)
     cells = read_cells(
@@ -196,13 +217,18 @@ def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: 
         mask_corner_px=plan["data"]["mask_corner_px"],
         workers=workers,
     )
-    _refuse_lost_side(given, plan, cells)
+    split = _split(given, plan, cells)
+    _refuse_lost_side(given, split, cells)
+    refuse_doubles(given, split, cells)
+    table = _images_table(given)
     try:
         run.mkdir(parents=True, exist_ok=True)
-        _write_images(run, given, cells)
+        # First: with it alone a folder is begun, and all else is written again.
         if not begun:
-            write_record(run, plan, cells)
-        # Renamed when complete, so that an interrupted run leaves no half of it.
+            write_record(run, plan, cells, split)
+        if table is not None:
+            _write_whole(run / IMAGES, table)
+        # Last, and renamed when complete: it says that the others are there.
         cells.save(run / "partial.npz")
         (run / "partial.npz").replace(run / "cells.npz")
     except OSError as error:
@@ -210,13 +236,29 @@ def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: 
     return cells
 
 
-def _refuse_lost_side(given: TrainingSet, plan: Mapping[str, Any], cells: Cells) -> None:
-    """Raise InputError if, for want of readable images, a side has no cell of a class."""
+def _can_begin_in(run: Path) -> bool:
+    """Return whether a folder is empty, or holds but what a fit that was killed early leaves."""
+    if not run.is_dir():
+        return False
+    names = {path.name for path in run.iterdir()} - {f"run.json{PARTIAL}"}
+    # Earlier versions wrote the table first. Another table of that name is somebody's own.
+    return not names or (names == {IMAGES} and _is_own_table(run / IMAGES))
+
+
+def _is_own_table(path: Path) -> bool:
+    return path.is_file() and path.read_bytes().startswith(",".join(COLUMNS).encode() + b"\n")
+
+
+def _split(given: TrainingSet, plan: Mapping[str, Any], cells: Cells) -> NDArray[np.str_]:
+    """Return the side of each cell."""
     if given.sides is None:
-        split = split_contiguous(cells.image, plan["params"]["train_share"], plan["params"]["validation_share"])
-    else:
-        side_of = {i.image: side for i, side in zip(given.images, given.sides, strict=True)}
-        split = np.array([side_of[image] for image in cells.image.tolist()])
+        return split_contiguous(cells.image, plan["params"]["train_share"], plan["params"]["validation_share"])
+    side_of = {i.image: side for i, side in zip(given.images, given.sides, strict=True)}
+    return np.array([side_of[image] for image in cells.image.tolist()])
+
+
+def _refuse_lost_side(given: TrainingSet, split: NDArray[np.str_], cells: Cells) -> None:
+    """Raise InputError if, for want of readable images, a side has no cell of a class."""
     for side in SPLITS:
         for name, there in (("ALL", cells.is_all), ("Hem", ~cells.is_all)):
             if not (there & (split == side)).any():

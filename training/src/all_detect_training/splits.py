@@ -142,7 +142,12 @@ def split_folds(
     for name, there in (("ALL", is_all), ("Hem", ~is_all)):
         n = len(np.unique(subjects[there]))
         if n < n_folds:
-            raise InputError(f"{n} {name} subjects for {n_folds} folds; take fewer folds, 3 at least")
+            advice = (
+                f"take {n} folds at most"
+                if n >= 3
+                else f"a split by subject takes 3 {name} subjects at least: add some"
+            )
+            raise InputError(f"{n} {name} subjects for {n_folds} folds; {advice}")
     folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(subjects, is_all, subjects)
     tests = [test for _, test in folds]
     split = np.full(len(subjects), "train", dtype="U10")
@@ -151,28 +156,45 @@ def split_folds(
     return split
 
 
-def refuse_leakage(split: NDArray[np.str_], subjects: NDArray[np.str_], images: NDArray[np.str_], crops: Crops) -> None:
-    """Raise InputError if a subject, or the same pixels, are on two sides.
+def refuse_leakage(
+    split: NDArray[np.str_],
+    subjects: NDArray[np.str_],
+    images: NDArray[np.str_],
+    crops: Crops,
+    is_all: NDArray[np.bool_] | None = None,
+) -> None:
+    """Raise InputError if a subject, or the same pixels, are on two sides, or the same pixels have both classes.
 
     Parameters
     ----------
     split, subjects, images : (N,) str
         Of each cell; an empty subject is unknown.
     crops : (N, s, s, 3) uint8
+    is_all : (N,) bool, optional
+        Of each cell; None does not look at classes.
     """
-    for key, what in ((subjects, "subject"), (np.array([sha1(c.tobytes()).hexdigest() for c in crops]), "cell")):
-        sides: dict[str, set[str]] = {}
-        names: dict[str, set[str]] = {}
-        for k, side, image in zip(key.tolist(), split.tolist(), images.tolist(), strict=True):
-            sides.setdefault(k, set()).add(side)
-            names.setdefault(k, set()).add(k if what == "subject" else image)
-        found = [" = ".join(sorted(names[k])) for k, s in sides.items() if k and len(s) > 1]
-        if found:
-            more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-            raise InputError(
-                f"the same {what} is on two sides of the split: {', '.join(found[:5])}{more}; put it on one side, or "
-                "leave it out"
-            )
+    cell = np.array([sha1(c.tobytes()).hexdigest() for c in crops])
+    if is_all is not None:
+        _refuse_both(cell, is_all, images, "the same cell has both classes", "leave out what is wrong")
+    advice = "put it on one side, or leave it out"
+    _refuse_both(subjects, split, subjects, "the same subject is on two sides of the split", advice)
+    _refuse_both(cell, split, images, "the same cell is on two sides of the split", advice)
+
+
+def _refuse_both(
+    key: NDArray[np.str_], value: NDArray[np.generic], names: NDArray[np.str_], what: str, advice: str
+) -> None:
+    """Raise InputError, with the names, if items of one key differ in their value; an empty key is unknown."""
+    values: dict[str, set[object]] = {}
+    named: dict[str, set[str]] = {}
+    for k, v, name in zip(key.tolist(), value.tolist(), names.tolist(), strict=True):
+        values.setdefault(k, set()).add(v)
+        named.setdefault(k, set()).add(name)
+    # Of two images that are the same, every cell is found.
+    found = list(dict.fromkeys(" = ".join(sorted(named[k])) for k, v in values.items() if k and len(v) > 1))
+    if found:
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise InputError(f"{what}: {', '.join(found[:5])}{more}; {advice}")
 
 
 def _natural(name: str) -> list[str | int]:

@@ -2,8 +2,11 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from all_detect_training.compiling import compile_network
 from all_detect_training.presets import FitParams, MemberSpec
@@ -11,7 +14,7 @@ from all_detect_training.schedule import triangular2_schedule
 from napari_all_detect.errors import InputError
 from napari_all_detect.networks import build_network
 
-__all__ = ["Trunks", "compiled_network", "trunk_weights"]
+__all__ = ["Trunks", "compiled_network", "refuse_no_trunks", "trunk_weights"]
 
 log = logging.getLogger(__name__)
 Trunks = Path | str | None
@@ -22,18 +25,46 @@ def trunk_weights(trunks: Trunks, spec: MemberSpec) -> str | Path | None:
     """Return what a member's trunk starts from."""
     if trunks is None or trunks == "imagenet":
         return trunks
-    path = Path(trunks) / f"{spec.architecture}_notop.weights.h5"
+    path = _trunk_file(Path(trunks), spec)
     if path.exists():
         return path
     log.warning("%s: no %s; starts from scratch", spec.architecture, path.name)
     return None
 
 
+def refuse_no_trunks(folder: Path, members: Sequence[MemberSpec]) -> None:
+    """Raise InputError unless the folder has a trunk file for a member at least."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected one with <architecture>_notop.weights.h5")
+    files = [_trunk_file(folder, spec) for spec in members]
+    if not any(file.exists() for file in files):
+        names = ", ".join(file.name for file in files)
+        raise InputError(
+            f"{folder}: no trunk weights of any member; expected one or more of {names}; put them there, or leave "
+            "--trunks out to start from scratch"
+        )
+
+
+def _trunk_file(folder: Path, spec: MemberSpec) -> Path:
+    return folder / f"{spec.architecture}_notop.weights.h5"
+
+
 def compiled_network(spec: MemberSpec, params: FitParams, weights: str | Path | None, updates: int) -> Any:
-    """Return a network with its optimiser, ready to train `updates` times an epoch."""
+    """Return a network with its optimiser, ready to train `updates` times an epoch.
+
+    Raises
+    ------
+    InputError
+        If the trunk's weights are of another network, damaged, or not all finite.
+    """
     import keras
 
     network = _build(spec, params, weights)
+    if weights is not None and not all(np.isfinite(w).all() for w in network.get_weights()):
+        raise InputError(
+            f"{weights}: a trunk of {spec.architecture} with weights that are NaN or infinite; get its ImageNet "
+            "weights without the top, or leave --trunks out"
+        )
     step = params.step_epochs * spec.stretch * updates
     rate = triangular2_schedule(params.lowest_rate, spec.rate * params.highest_rate, step)
     compile_network(

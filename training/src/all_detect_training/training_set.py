@@ -9,12 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from all_detect_training.cnmc import FOLDS, PRELIMINARY, list_cnmc
-from all_detect_training.dataset import Kind, list_folders
+from all_detect_training.dataset import Cells, Kind, list_folders
 from all_detect_training.listing import LabelledImage, read_manifest
-from all_detect_training.splits import PAPER_IMAGES, PAPER_SUBJECTS, SPLITS, split_by_subject, split_folds
+from all_detect_training.splits import (
+    PAPER_IMAGES,
+    PAPER_SUBJECTS,
+    SPLITS,
+    refuse_leakage,
+    split_by_subject,
+    split_folds,
+)
 from napari_all_detect.errors import InputError
 
-__all__ = ["CONTIGUOUS", "TrainingSet", "cnmc_set", "folder_set", "manifest_set"]
+__all__ = ["CONTIGUOUS", "TrainingSet", "cnmc_set", "folder_set", "manifest_set", "refuse_doubles"]
 
 CONTIGUOUS = "contiguous"
 """Blocks of each folder's images, where whose they are is unknown."""
@@ -110,6 +117,22 @@ def manifest_set(path: Path, kind: Kind, split: str | None, seed: int) -> Traini
     else:
         raise InputError(f"{path}: no value in column split for some images; fill it in, or give --split 1/5")
     return TrainingSet(path, kind, {"ALL": "ALL", "Hem": "Hem"}, images, split, _complete(sides, images, path))
+
+
+def refuse_doubles(given: TrainingSet, split: NDArray[np.str_], cells: Cells) -> None:
+    """Raise InputError if a subject or the same pixels are on two sides, or the same pixels have both classes.
+
+    Parameters
+    ----------
+    given : TrainingSet
+    split : (N,) str
+        The side of each cell, be it given or that of contiguous blocks.
+    cells : Cells
+        What was found in the set's images.
+    """
+    subject_of = {image.image: image.subject for image in given.images}
+    subjects = np.array([subject_of[name] for name in cells.image.tolist()])
+    refuse_leakage(split, subjects, cells.image, cells.crops, cells.is_all)
 
 
 def _k_of_n(images: Sequence[LabelledImage], split: str, seed: int) -> NDArray[np.str_]:

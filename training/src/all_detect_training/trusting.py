@@ -11,6 +11,7 @@ from all_detect_training.calibration import (
     RATES,
     bounds_at,
     calibration_error,
+    cells_needed,
     fit_temperature,
     log_loss,
     reliability,
@@ -47,7 +48,9 @@ class TrustTargets:
         Share of ALL cells that may be called Hem, and of Hem cells that may be called ALL; the rest is `uncertain`
         where it must.
     sensitivity : float or None
-        The threshold is the highest at which this share of ALL cells is called ALL; None leaves it at 0.5.
+        Share of ALL cells that are not to be called Hem: the error rate of ALL is 1 minus it at most, and the
+        threshold, for where every cell is called, the highest at which this share is called ALL. None leaves the
+        threshold at 0.5.
     false_alarm_rate : float
         Share of the validation cells that may be out of domain.
     """
@@ -86,11 +89,10 @@ def fit_trust(run: Run, validation: Sequence[Validation], targets: TrustTargets)
     Raises
     ------
     InputError
-        If no member weighs anything, or a rate is lower than the least that a bundle holds.
+        If no member weighs anything, a rate is lower than the least that a bundle holds, or there are too few
+        validation cells for the sensitivity.
     """
-    least = min(targets.error_rate_all, targets.error_rate_hem)
-    if least < RATES[0]:
-        raise InputError(f"an error rate of {least:g}; expected {RATES[0]:g} at least")
+    error_rate_all = _error_rate_all(targets)
     side = run.split == "validation"
     is_all = run.cells.is_all[side]
     votes = {w: ensemble_p_all(run.p_all[side], validation, w) for w in WEIGHTINGS}
@@ -98,9 +100,9 @@ def fit_trust(run: Run, validation: Sequence[Validation], targets: TrustTargets)
     p_all = {w: calibrate(p, temperatures[w]) for w, p in votes.items()}
     threshold = 0.5
     if targets.sensitivity is not None:
-        threshold = bounds_at(is_all, p_all[WEIGHTING], 1 - targets.sensitivity).least_all
+        threshold = _threshold_for(targets.sensitivity, is_all, p_all[WEIGHTING])
     conformal = Conformal(
-        error_rate_all=targets.error_rate_all,
+        error_rate_all=error_rate_all,
         error_rate_hem=targets.error_rate_hem,
         n_all=int(is_all.sum()),
         n_hem=int((~is_all).sum()),
@@ -110,6 +112,35 @@ def fit_trust(run: Run, validation: Sequence[Validation], targets: TrustTargets)
     ensemble = Ensemble(weighting=WEIGHTING, threshold=threshold, temperatures=temperatures, conformal=conformal)
     crops = run.cells.crops
     return Trusted(ensemble, fit_domain(crops[run.split == "train"], crops[side], targets.false_alarm_rate))
+
+
+def _error_rate_all(targets: TrustTargets) -> float:
+    """Return the share of ALL cells that may be called Hem, once every target is found to be one that can be kept."""
+    least = min(targets.error_rate_all, targets.error_rate_hem)
+    if least < RATES[0]:
+        raise InputError(f"an error rate of {least:g}; expected {RATES[0]:g} at least")
+    if targets.sensitivity is None:
+        return targets.error_rate_all
+    missed = _missed(targets.sensitivity)
+    if missed < RATES[0]:
+        raise InputError(f"a sensitivity of {targets.sensitivity:g}; expected {1 - RATES[0]:g} at most")
+    return min(targets.error_rate_all, missed)
+
+
+def _missed(sensitivity: float) -> float:
+    """Return the share that is missed: 0.1 for 0.9, whose difference from 1 is a little less."""
+    return round(1 - sensitivity, DIGITS)
+
+
+def _threshold_for(sensitivity: float, is_all: NDArray[np.bool_], p_all: NDArray[np.float32]) -> float:
+    """Return the highest threshold at which this share of ALL cells is called ALL."""
+    n, needed = int(is_all.sum()), cells_needed(_missed(sensitivity))
+    if n < needed:
+        raise InputError(
+            f"a sensitivity of {sensitivity:g} takes {needed} ALL cells that validate at least; there are {n}: "
+            "ask for less, or validate on more cells"
+        )
+    return bounds_at(is_all, p_all, _missed(sensitivity)).least_all
 
 
 def _class_bounds(is_all: NDArray[np.bool_], p_all: NDArray[np.float32]) -> Any:

@@ -5,18 +5,36 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["round_to_half", "save_half_precision"]
+from napari_all_detect.errors import InputError
+
+__all__ = ["WeightOverflowError", "round_to_half", "save_half_precision"]
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
+class WeightOverflowError(InputError, OverflowError):
+    """A trained weight is too large for half precision, or no number."""
+
+
 def round_to_half(network: Any) -> None:
-    """Round a network's weights to what half precision can hold, in place: what is measured is then what ships."""
-    network.set_weights([_half(w).astype(w.dtype) for w in network.get_weights()])
+    """Round a network's weights to what half precision can hold, in place: what is measured is then what ships.
+
+    Raises
+    ------
+    WeightOverflowError
+        If a weight is too large for it, or no number.
+    """
+    network.set_weights([_half(w, network.name).astype(w.dtype) for w in network.get_weights()])
 
 
 def save_half_precision(network: Any, path: Path) -> None:
-    """Write a `.weights.h5` file whose arrays are float16; `load_weights` of the network reads it."""
+    """Write a `.weights.h5` file whose arrays are float16; `load_weights` of the network reads it.
+
+    Raises
+    ------
+    WeightOverflowError
+        If a weight is too large for half precision, or no number.
+    """
     import h5py
 
     network.save_weights(path)
@@ -26,7 +44,7 @@ def save_half_precision(network: Any, path: Path) -> None:
         def copy(name: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset):
                 values = item[()]
-                values = _half(values) if values.dtype.kind == "f" else values
+                values = _half(values, path.name) if values.dtype.kind == "f" else values
                 # No time stamps, so that the same weights give the same bytes and digest.
                 target.create_dataset(name, data=values, track_times=False)
             else:
@@ -38,8 +56,13 @@ def save_half_precision(network: Any, path: Path) -> None:
     halves.replace(path)
 
 
-def _half(values: Any) -> Any:
+def _half(values: Any, name: str) -> Any:
     values = np.asarray(values)
-    if np.abs(values).max(initial=0.0) > LARGEST_HALF:
-        raise OverflowError(f"a weight of {np.abs(values).max():g} does not fit half precision (+-{LARGEST_HALF:g})")
+    largest = np.abs(values).max(initial=0.0)
+    # Asked this way round, as NaN is not larger than anything.
+    if not largest <= LARGEST_HALF:
+        raise WeightOverflowError(
+            f"{name}: a weight of {largest:g} does not fit half precision (+-{LARGEST_HALF:g}): the training diverged; "
+            "train at a lower rate"
+        )
     return values.astype(np.float16)

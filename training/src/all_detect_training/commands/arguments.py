@@ -51,12 +51,13 @@ def refuse_filled(out: Path) -> None:
         raise OutputError(f"{out} exists already; name a new or an empty folder")
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """Return what reads whole numbers from `least` on."""
+def at_least(least: int, at_most: int | None = None) -> Callable[[str], int]:
+    """Return what reads whole numbers from `least` on, up to and with `at_most` where it is given."""
+    expected = f"of at least {least}" if at_most is None else f"from {least} to {at_most}"
 
     def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number of at least {least}")
+        if not text.isdecimal() or int(text) < least or (at_most is not None and int(text) > at_most):
+            raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number {expected}")
         return int(text)
 
     return number

@@ -32,7 +32,8 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     rates = {
         "--error-rate-all": "share of ALL cells that may be called Hem; what can't be told apart so well is uncertain",
         "--error-rate-hem": "share of Hem cells that may be called ALL, likewise",
-        "--sensitivity": "set the threshold so that this share of ALL cells is called ALL, instead of at 0.5",
+        "--sensitivity": "share of ALL cells not to be called Hem: --error-rate-all is 1 minus it at most, and the "
+        "threshold, for where every cell is called, is set by it instead of at 0.5",
         "--false-alarm-rate": "share of cells like the training cells that may be out of domain",
     }
     for (flag, text), target in zip(rates.items(), fields(TrustTargets), strict=True):

@@ -15,11 +15,14 @@ from all_detect_training.fit import fit_ensemble
 from all_detect_training.metrics import auc
 from all_detect_training.presets import PRESETS, FitParams
 from all_detect_training.runs import open_cells, plan_run, split_of
+from all_detect_training.starting import refuse_no_trunks
 from all_detect_training.training_set import TrainingSet, cnmc_set, folder_set, manifest_set
-from napari_all_detect.errors import InputError
 from napari_all_detect.stain import METHODS
 
 __all__ = ["add_fit"]
+
+LARGEST_SEED = 2**32 - 1
+"""That NumPy's older generators take, which Keras and scikit-learn seed."""
 
 
 def add_fit(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +67,7 @@ def _add_params(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=at_least(1), metavar="N", help="instead of the preset's: cells that an update sees"
     )
-    parser.add_argument("--seed", type=at_least(0), metavar="N", help="instead of the preset's")
+    parser.add_argument("--seed", type=at_least(0, at_most=LARGEST_SEED), metavar="N", help="instead of the preset's")
     parser.add_argument(
         "--stain-jitter",
         type=share,
@@ -83,8 +86,8 @@ def _fit(args: argparse.Namespace) -> None:
     params = _params(args)
     if args.mask_corner and not (args.smears or args.of_smears):
         args.refuse("argument --mask-corner: goes with --smears or --of-smears; an image of one cell would be lost")
-    if isinstance(args.trunks, Path) and not args.trunks.is_dir():
-        raise InputError(f"{args.trunks}: no such folder; expected one with <architecture>_notop.weights.h5")
+    if isinstance(args.trunks, Path):
+        refuse_no_trunks(args.trunks, params.members)
     given = _training_set(args, params)
     plan = plan_run(given, mask_corner_px=args.mask_corner, preset=args.preset, params=params, trunks=args.trunks)
     cells = open_cells(args.out, given, plan, args.workers)
