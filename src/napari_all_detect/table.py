@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 from skimage.measure import label
 
-from napari_all_detect.hull import hull_area
+from napari_all_detect.hull import hull_areas
 from napari_all_detect.moments import moments
 
 __all__ = ["IMAGE_COLUMNS", "Column", "cell_columns", "empty_cells", "geometry", "image_row", "typed"]
@@ -157,7 +157,7 @@ def geometry(
     area = columns["area_px"] = measured["area"]
     columns["diameter_px"] = np.sqrt(4 / np.pi * area)
     columns["eccentricity"] = measured["eccentricity"]
-    columns["solidity"] = area / np.array([hull_area(labels[box] == n) for n, box in boxes.items()], np.float64)
+    columns["solidity"] = area / hull_areas([labels[box] == n for n, box in boxes.items()])
     for axis, start in zip("yx", origin, strict=True):
         for name in (f"bbox_{axis}0", f"bbox_{axis}1"):
             columns[name] = columns[name] + start

@@ -6,14 +6,14 @@ from hypothesis import given
 from numpy.typing import NDArray
 from skimage.morphology import convex_hull_image
 
-from napari_all_detect.hull import hull_area
+from napari_all_detect.hull import hull_areas
 
 MASKS = hnp.array_shapes(min_dims=2, max_dims=2, max_side=14).flatmap(lambda shape: hnp.arrays(bool, shape))
 
 
-@given(MASKS.filter(lambda mask: bool(mask.any())))
-def test_as_many_pixels_as_scikit_image_fills(mask: NDArray[np.bool_]) -> None:
-    assert hull_area(mask) == convex_hull_image(mask).sum()
+@given(st.lists(MASKS.filter(lambda mask: bool(mask.any())), max_size=6))
+def test_as_many_pixels_as_scikit_image_fills(masks: list[NDArray[np.bool_]]) -> None:
+    assert hull_areas(masks).tolist() == [convex_hull_image(mask).sum() for mask in masks]
 
 
 @given(st.integers(3, 60), st.integers(3, 60), st.integers(0, 2**32 - 1))
@@ -23,7 +23,7 @@ def test_blobs_too(height: int, width: int, seed: int) -> None:
     cy, cx, ry, rx = rng.uniform(0.2, 0.8, 4) * [height, width, height, width]
     mask = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 < rng.uniform(0.3, 1.2, (height, width))
     mask[int(cy), int(cx)] = True
-    assert hull_area(mask) == convex_hull_image(mask).sum()
+    assert hull_areas([mask])[0] == convex_hull_image(mask).sum()
 
 
 @pytest.mark.parametrize(
@@ -38,4 +38,4 @@ def test_blobs_too(height: int, width: int, seed: int) -> None:
     ],
 )
 def test_by_hand(mask: list[list[int]], area: int) -> None:
-    assert hull_area(np.array(mask, bool)) == area
+    assert hull_areas([np.array(mask, bool)]) == area
