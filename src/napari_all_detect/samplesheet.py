@@ -16,6 +16,7 @@ __all__ = [
     "SAMPLE_COLUMNS",
     "SUBJECT_COLUMNS",
     "line_name",
+    "lists_any",
     "place_name",
     "read_sample_sheet",
     "sum_samples",
@@ -89,6 +90,12 @@ def line_name(place: str) -> str:
     """
     scheme, path, query = _split(place)
     return f"{scheme}{path}?{hashlib.sha256(query.encode()).hexdigest()[:8]}" if query else f"{scheme}{path}"
+
+
+def lists_any(sheet: pd.DataFrame, images: Iterable[str]) -> bool:
+    """Return whether a line of the sheet stands for one of the images."""
+    listed = frozenset(line_name(place) for place in sheet["image"])
+    return any(_line(image, listed) is not None for image in images)
 
 
 def _split(name: str) -> tuple[str, PurePosixPath, str]:

@@ -633,7 +633,8 @@ class TestFromRun:
         self, command: Callable[..., int], images: Path, tmp_path: Path, smear: Callable[..., Pixels]
     ) -> None:
         Image.fromarray(smear(9)).save(tmp_path / "2.png")
-        assert command(str(tmp_path / "2.png")) == 0
+        (tmp_path / "other.csv").write_text("image,sample\n2.png,S\n")
+        assert command(str(tmp_path / "2.png"), "--samples", str(tmp_path / "other.csv")) == 0
         record = json.loads((tmp_path / "second/run.json").read_text())
         assert (record["parameters"]["threshold"], len(record["images"])) == (0.4, 1)
 

@@ -214,3 +214,18 @@ def test_a_sheet_none_of_whose_images_can_be_opened(home: Path, params: ScorePar
     ]
     assert len(pd.read_csv(home / "out/samples.csv")) == 0
     assert not (home / "out/subjects.csv").exists()
+
+
+@pytest.mark.parametrize(("line", "failures"), [("day1/a.png", 1), ("a.png", 0), ("elsewhere.png", 1)])
+def test_a_sheet_that_names_no_image_of_the_run_is_told(
+    home: Path, tmp_path: Path, params: ScoreParams, line: str, failures: int
+) -> None:
+    """An image that is named itself is called by its name alone."""
+    (home / "sheet.csv").write_text(f"image,sample\n{line},S\n")
+    output = OutputParams(samples=str(home / "sheet.csv"))
+    summary = score_batch([home / "day1/a.png"], tmp_path / "out", params, output)
+    assert (summary.planes, len(summary.failures)) == (1, failures)
+    assert len(pd.read_csv(tmp_path / "out/samples.csv")) == 1 - failures
+    if failures:
+        assert summary.failures[0].input == str(home / "sheet.csv")
+        assert "no line of the sample sheet names an image of this run" in summary.failures[0].reason

@@ -34,11 +34,16 @@ from napari_all_detect.results import (
     read_run,
     write_run,
 )
-from napari_all_detect.samplesheet import read_sample_sheet
+from napari_all_detect.samplesheet import lists_any, read_sample_sheet
 from napari_all_detect.segmentation import open_method
 from napari_all_detect.sources import ImageFile, find_images
 
 __all__ = ["score_batch"]
+
+NONE_LISTED = (
+    "no line of the sample sheet names an image of this run, so that samples.csv is empty; expected names as in the "
+    "column image of images.csv, or folders of them"
+)
 
 
 def score_batch(
@@ -177,6 +182,8 @@ def _run(
         progress.start(len(run.units) - len(run.done))
         for failure in run.failures:
             collector.fail(failure)
+        if sheet is not None and run.units and not lists_any(sheet, [unit.plane.image for unit in run.units]):
+            collector.fail(Failure(str(output.samples), "open", NONE_LISTED))
         job = Job(scorer.params, scorer.bundle.manifest.crop, output)
         left = [unit for unit in run.units if unit.number not in run.done]
         with contextlib.closing(_results(cluster, scorer, job, left, progress)) as results:
