@@ -1,5 +1,9 @@
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,3 +54,21 @@ def among_deadly(tmp_path: Path, smear: Callable[..., NDArray[np.uint8]]) -> Pat
         drawn = smear(i, (96, 120), 3) if grey is None else np.full((96, 120, 3), grey, np.uint8)
         Image.fromarray(drawn).save(folder / f"{i}.png")
     return folder
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Any], str]]:
+    """Have a handler of requests answer on this machine, for the length of a test; returns its URL."""
+    with ExitStack() as stack:
+        yield lambda handler: stack.enter_context(_served(handler))
+
+
+@contextmanager
+def _served(handler: Any) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()

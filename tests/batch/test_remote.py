@@ -1,8 +1,7 @@
 """URLs: what is asked for, what images are called by them, and what is no URL."""
 
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -62,7 +61,7 @@ def test_files_in_memory_by_url(folder: Path) -> None:
 
 
 @pytest.fixture
-def presigned(folder: Path) -> Iterator[str]:
+def presigned(folder: Path, serve: Callable[[Any], str]) -> str:
     """Serve the folder as S3 serves what is not public: only GET, only with a signature, whatever follows that."""
 
     class Presigned(BaseHTTPRequestHandler):
@@ -83,13 +82,7 @@ def presigned(folder: Path) -> Iterator[str]:
         def log_message(self, *arguments: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Presigned)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return serve(Presigned)
 
 
 @pytest.mark.parametrize("query", ["sig=abc", "sig=a/b.zarr&by=x", "sig=abc%2Fd%3D"])

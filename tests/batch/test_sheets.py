@@ -1,9 +1,8 @@
 """Sample sheets that say what is scored: how they spell places, lines that overlap, and where results go."""
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +63,14 @@ def plate(home: Path) -> Path:
 
 
 @pytest.fixture
-def remote(home: Path) -> Iterator[str]:
+def remote(home: Path, serve: Callable[[Any], str]) -> str:
     """Serve the folder over HTTP; return its URL."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *arguments: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(home)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return serve(partial(Quiet, directory=str(home)))
 
 
 def planned(home: Path, *lines: str) -> tuple[list[Unit], list[list[Any]]]:

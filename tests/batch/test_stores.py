@@ -1,10 +1,9 @@
 """Stores at scale: plates, stacks, servers; and what is written back into them."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -211,17 +210,11 @@ class Moody(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def remote(store: Path, smear: Callable[..., Pixels]) -> Iterator[str]:
+def remote(store: Path, smear: Callable[..., Pixels], serve: Callable[[Any], str]) -> str:
     """Serve the stack and a picture of each other format over HTTP; return the URL of their folder."""
     Image.fromarray(smear(7)).save(store.parent / "a.png")
     tifffile.imwrite(store.parent / "b.tif", np.stack([smear(8), smear(9)]), photometric="rgb")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Moody, directory=str(store.parent)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return serve(partial(Moody, directory=str(store.parent)))
 
 
 def test_over_http_it_is_the_same(remote: str, store: Path, tmp_path: Path, params: ScoreParams) -> None:

@@ -80,12 +80,8 @@ def cut_unit(job: Job, unit: Unit) -> CutUnit | Failure:
         given = PlaneInput(pixels, plane.image, plane.plane, labels, plane.pixel_size_um, plane.well, plane.field)
         cut = cut_cells(given, job.params, job.crop)
         return CutUnit(cut, source, {f"labels/{unit.stem}_labels.tif": labels_tiff(cut.labels)})
-    except AllDetectError as error:
-        return Failure(unit.name, stage, str(error))
-    except MemoryError:
-        return Failure(unit.name, stage, OUT_OF_MEMORY)
     except Exception as error:  # noqa: BLE001 - other packages' methods raise anything: it costs this plane
-        return Failure(unit.name, stage, _unforeseen(error))
+        return Failure(unit.name, stage, _reason(error))
 
 
 def labels_sha256(labels: Path, plane: Plane) -> str:
@@ -109,7 +105,11 @@ def _identity(path: Path, pixels: RgbPlane | TiledPlane) -> dict[str, Any]:
         return dict(identity(path, pixels))
 
 
-def _unforeseen(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    if isinstance(error, AllDetectError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return OUT_OF_MEMORY
     return f"{type(error).__name__}: {error}; a fault of the program or of the segmentation method: please report it"
 
 
@@ -123,14 +123,10 @@ def score_cut(
         if "geojson" in job.output.formats:
             text = geojson_text(scored.table, scored.labels, scored.nuclei, unit.plane.downsample)
             files = files | {f"geojson/{unit.stem}.geojson": text.encode()}
-    except AllDetectError as error:
-        return Failure(unit.name, "score", str(error))
-    except MemoryError:
-        return Failure(unit.name, "score", OUT_OF_MEMORY)
     except Stopped:
         raise
     except Exception as error:  # noqa: BLE001 - it costs this plane; the others go on
-        return Failure(unit.name, "score", _unforeseen(error))
+        return Failure(unit.name, "score", _reason(error))
     return UnitResult(scored.table, scored.summary, found.source, files)
 
 
