@@ -8,7 +8,8 @@ Command line, plugin and Python API are built from these dataclasses. A field's 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from napari_all_detect.errors import ParameterError
 
@@ -37,11 +38,27 @@ def option(default: Any, tooltip: str, **form: Any) -> Any:
 
 @dataclass(frozen=True)
 class Params:
-    """Base: checks every field against its own range and choices."""
+    """Base: checks every field against its own type, range and choices."""
 
     def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
         for f in fields(self):
-            check_value(f.name, getattr(self, f.name), f.metadata)
+            value, hint = getattr(self, f.name), hints[f.name]
+            check_value(f.name, value, f.metadata)
+            if not _is_a(value, hint):
+                expected = hint.__name__ if isinstance(hint, type) else hint
+                raise ParameterError(f"{f.name} is {value!r}; expected {expected}")
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Return whether a value is of an annotated type: a class, a tuple of one, or a union of them."""
+    if isinstance(hint, UnionType):
+        return any(_is_a(value, kind) for kind in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_is_a(item, get_args(hint)[0]) for item in value)
+    if hint in (int, float):  # numpy's numbers too, and whole ones where any are expected, but not True
+        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+    return isinstance(value, hint)
 
 
 def check_value(name: str, value: Any, form: Any) -> None:

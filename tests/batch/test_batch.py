@@ -272,7 +272,9 @@ def test_the_record_of_the_run(
         },
         "weighting": "f1",
         "member_weights": {"vgg16": pytest.approx(0.95), "mobilenet": pytest.approx(0.65)},
+        "temperature": 1.0,
         "threshold": 0.6,
+        "bounds": None,
         "research_use_only": True,
     }
     identities = {image["image"]: image for image in record["images"]}

@@ -58,6 +58,8 @@ def test_it_says_what_the_tables_say(results: Path, page: str) -> None:
     assert by_name["cells"] == str(len(cells))
     assert by_name["ALL"] == str(n_all)
     assert by_name["failed"] == "1"
+    assert "kappa, threshold 0.5" in page
+    assert "none; the threshold calls every cell" in page
     assert by_name["ALL of called"] == f"{n_all / len(cells):.1%}"
     for row in images.itertuples():
         if isinstance(row.well, str) and row.all + row.hem:

@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -120,3 +121,24 @@ def test_channels_are_one_or_three(channels: tuple[int, ...]) -> None:
     with pytest.raises(ParameterError, match="expected one or three numbers from 0: 0,1,2"):
         ReadParams(channels=channels)
     assert ReadParams(channels=(3,)).channels == (3,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "expected"),
+    [
+        (ScoreParams, "bundle", [], "expected str"),
+        (ScoreParams, "precision", None, "expected str"),
+        (ScoreParams, "fast_calls", "no", "expected bool"),
+        (ScoreParams, "threshold", True, "expected float | None"),
+        (ScoreParams, "segmentation", {"method": "learned"}, "expected SegmentationParams"),
+        (ReadParams, "channels", ("0", "1", "2"), "expected tuple[int, ...] | None"),
+        (OutputParams, "formats", "csv", "expected tuple[str, ...]"),
+        (OutputParams, "labels", 3, "expected str | None"),
+    ],
+)
+def test_another_type_is_refused_with_what_was_expected(
+    kind: type[Params], name: str, value: object, expected: str
+) -> None:
+    """So that an edited run.json, or a caller without a type checker, is told."""
+    with pytest.raises(ParameterError, match=re.escape(f"{name} is {value!r}; {expected}")):
+        kind(**{name: value})

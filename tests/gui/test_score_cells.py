@@ -135,12 +135,23 @@ def test_calls_by_an_error_rate_say_so_until_the_threshold_is_moved(scored):
     _, widget, layer, results = scored
     assert not widget.called_by.isVisibleTo(widget.tabs)
     attach(layer, CellResults(results.rows, replace(results.run, called_by=(0.4, 0.7))))
-    assert widget.called_by.text() == "By the error rate: Hem below 0.40, ALL above 0.70, uncertain between them"
+    assert widget.called_by.text() == "By the error rate: Hem below 0.400, ALL above 0.700, uncertain between them."
     widget.tabs.setCurrentIndex(1)
     assert widget.called_by.isVisible()
     widget.threshold.setValue(60)
     assert not widget.called_by.isVisible()
     widget.restore_button.click()
+    assert widget.called_by.isVisible()
+
+
+def test_cells_that_fast_calls_left_open_are_told_where_the_threshold_is_moved(scored):
+    _, widget, layer, results = scored
+    table = results.rows.table.assign(least_p_all=0.0, most_p_all=1.0)
+    attach(layer, CellResults(replace(results.rows, table=table), results.run))
+    widget.tabs.setCurrentIndex(1)
+    assert not widget.called_by.isVisible()
+    widget.threshold.setValue(60)
+    assert widget.called_by.text().endswith(f"leave open at this threshold, now uncertain: {len(table)}.")
     assert widget.called_by.isVisible()
 
 

@@ -19,7 +19,6 @@ from napari_all_detect._napari.pyramid import open_smear
 from napari_all_detect._napari.reading import get_reader
 from napari_all_detect._napari.saved import run_by_record
 from napari_all_detect._napari.writing import write_cells
-from napari_all_detect.bundle import load_bundle
 from napari_all_detect.crops import center_crop
 from napari_all_detect.errors import InputError
 from napari_all_detect.export.ome_zarr import LabelledPlane, add_labels
@@ -148,31 +147,26 @@ def test_cells_are_cut_out_without_reading_the_rest_of_the_plane(drawn):
 
 
 def test_an_error_rate_that_was_asked_for_holds_after_opening_again():
-    bundle = load_bundle("lite")
-    manifest = bundle.manifest
     run = {
         "bundle": {
-            "name": "lite",
-            "version": manifest.version,
-            "digest": bundle.digest,
-            "member_weights": {member.name: 1.0 for member in manifest.members},
+            "name": "gone",
+            "version": "1",
+            "digest": "0" * 64,
+            "member_weights": {"vgg16": 1.0},
             "threshold": 0.5,
+            "bounds": {"least_all": 0.25, "most_hem": 0.75},
         },
-        "parameters": {"bundle": "lite", "weighting": None, "error_rate": 0.02},
+        "parameters": {"bundle": "gone", "weighting": None, "error_rate": 0.02},
         "engine": "keras",
         "device": "cpu",
     }
-    strict = run_by_record(run).bounds
-    run["parameters"]["error_rate"] = 0.2
-    loose = run_by_record(run).bounds
-    assert strict[0] < loose[0]
-    assert strict[1] > loose[1]
+    asked = run_by_record(run)
+    assert asked.bounds == asked.called_by == (0.25, 0.75)
     # The bundle's own rate called the cells, too, but ends where the threshold is moved.
     run["parameters"]["error_rate"] = None
     own = run_by_record(run)
-    assert own.bounds is None
-    assert strict[0] < own.called_by[0] < loose[0]
-    run["parameters"]["threshold"] = 0.7
+    assert (own.bounds, own.called_by) == (None, (0.25, 0.75))
+    run["bundle"]["bounds"] = None
     assert run_by_record(run).called_by is None
 
 

@@ -42,10 +42,12 @@ def test_what_fast_calls_left_open_at_another_threshold_is_uncertain(results):
         [[0.9, 0.9, nan], [0.9, 0.9, 0.9]], p_all=[0.9, 0.9], call="ALL", least_p_all=[0.6, 0.9], most_p_all=[1.0, 0.9]
     )
     found.threshold = 0.55
-    assert found.table["call"].tolist() == ["ALL", "ALL"]
+    assert (found.table["call"].tolist(), found.n_left_open) == (["ALL", "ALL"], 0)
     found.threshold = 0.7
-    assert found.table["call"].tolist() == ["uncertain", "ALL"]
+    assert (found.table["call"].tolist(), deepcopy(found).n_left_open) == (["uncertain", "ALL"], 1)
     assert found.table["votes_all"].tolist() == [2, 3]
+    found.restore_calls()
+    assert found.n_left_open == 0
 
 
 def test_uncertain_calls_come_back_on_request(results):

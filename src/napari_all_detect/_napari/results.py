@@ -76,6 +76,8 @@ class CellResults:
         self._threshold = run.threshold
         self._colouring = COLOURINGS[0]
         self._table = rows.table
+        self.n_left_open = 0
+        """Cells that are uncertain since fast calls ran too few members for the present threshold."""
         self._verdicts = np.full(len(rows.table), "", object)
         self._selected = np.zeros(0, np.int64)
         self._features: pd.DataFrame | None = None
@@ -87,6 +89,7 @@ class CellResults:
         """Return results of their own for a duplicated layer, which nothing watches yet."""
         other = CellResults(self.rows, self.run)
         other._threshold, other._colouring, other._table = self._threshold, self._colouring, self._table
+        other.n_left_open = self.n_left_open
         other._verdicts = self._verdicts.copy()
         return other
 
@@ -115,15 +118,17 @@ class CellResults:
         calls = trust.calls(scores["p_all"].to_numpy(), threshold, bounds)
         # What fast calls settled at their threshold, another one may leave open.
         low, high = (scores[f"{side}_p_all"].to_numpy(np.float32) for side in ("least", "most"))
+        settled = trust.settled(low, high, threshold, bounds)
+        self.n_left_open = int((~settled).sum())
         self._table = scores.assign(
-            call=np.where(trust.settled(low, high, threshold, bounds), calls, "uncertain").astype(object),
+            call=np.where(settled, calls, "uncertain").astype(object),
             votes_all=trust.votes_all(np.stack([1 - votes, votes], axis=-1), threshold),
         )
         self.changed.emit()
 
     def restore_calls(self) -> None:
         """Take the calls back that scoring gave, at the bundle's threshold, with those that are uncertain."""
-        self._threshold, self._table = self.run.threshold, self.rows.table
+        self._threshold, self._table, self.n_left_open = self.run.threshold, self.rows.table, 0
         self.changed.emit()
 
     @property

@@ -16,8 +16,6 @@ from napari_all_detect.bundle import Bundle, list_bundles, load_bundle
 from napari_all_detect.crops import crop_scale
 from napari_all_detect.ensemble import member_weights
 from napari_all_detect.errors import AllDetectError, InputError
-from napari_all_detect.params import ScoreParams
-from napari_all_detect.pipeline import uncertain_bounds
 
 __all__ = ["members_of", "read_cells_csv", "restored", "run_by_bundle", "run_by_record", "typed_again"]
 
@@ -77,7 +75,7 @@ def run_by_record(run: Mapping[str, Any]) -> Opened:
     bundle, parameters = run["bundle"], run["parameters"]
     weights = bundle["member_weights"]
     source = str(parameters["bundle"])
-    bounds = _bounds(source, bundle["digest"], parameters)
+    bounds = (bundle["bounds"]["least_all"], bundle["bounds"]["most_hem"]) if bundle.get("bounds") else None
     return Opened(
         source=source,
         bundle=f"{bundle['name']}-{bundle['version']}",
@@ -187,16 +185,6 @@ def _scale(cells: pd.DataFrame, run: Opened, pixel_size_um: float) -> float:
         bundle_pixel_size_um=crop.pixel_size_um,
         bundle_diameter_px=crop.cell_diameter_px,
     )
-
-
-def _bounds(source: str, digest: str, parameters: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return the bounds by which cells were called; None if there were none, or the bundle is another one by now."""
-    bundle = _same_bundle(source, digest)
-    if bundle is None:
-        return None
-    asked: dict[str, Any] = {name: parameters.get(name) for name in ("weighting", "threshold", "error_rate")}
-    bounds = uncertain_bounds(bundle, ScoreParams(source, **asked))
-    return None if bounds is None else (bounds.least_all, bounds.most_hem)
 
 
 def _same_bundle(source: str, digest: str) -> Bundle | None:

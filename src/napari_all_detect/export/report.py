@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_all_detect.export.colours import CALL_COLOURS, probability_colours
+from napari_all_detect.trust import Bounds
 
 __all__ = ["CellPicture", "Histogram", "Plate", "Report", "report_html"]
 
@@ -303,9 +304,11 @@ def _flags(report: Report) -> str:
 
 
 def _run(run: Mapping[str, Any]) -> str:
+    bounds = run["bundle"]["bounds"]
     facts = {
         "inputs": ", ".join(map(str, run["inputs"])),
         "weighting": f"{run['bundle']['weighting']}, threshold {run['bundle']['threshold']}",
+        "error rate": Bounds(**bounds).in_words() if bounds else "none; the threshold calls every cell",
         "segmentation": " ".join(map(str, (run["segmentation"] or {"method": "labels given"}).values())),
         "engine": f"{run['engine']}, {run['device']}",
         "bundle digest": run["bundle"]["digest"],

@@ -6,7 +6,7 @@ It has two halves, as the first needs no networks of the ensemble and the second
 
 from napari_all_detect.pipeline.cutting import CutCells, PlaneInput, cut_cells, find_cells
 from napari_all_detect.pipeline.planes import score_image, score_plane
-from napari_all_detect.pipeline.scorer import Scorer, make_scorer, open_scorer, settle, uncertain_bounds
+from napari_all_detect.pipeline.scorer import Scorer, make_scorer, open_scorer, settle
 from napari_all_detect.pipeline.scoring import ScoredImage, score_cells
 
 __all__ = [
@@ -22,5 +22,4 @@ __all__ = [
     "score_image",
     "score_plane",
     "settle",
-    "uncertain_bounds",
 ]

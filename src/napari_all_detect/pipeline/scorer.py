@@ -15,7 +15,7 @@ from napari_all_detect.errors import BundleError
 from napari_all_detect.fast_calls import FastCalls
 from napari_all_detect.params import ScoreParams
 
-__all__ = ["Scorer", "kept_scorer", "make_scorer", "open_scorer", "settle", "uncertain_bounds"]
+__all__ = ["Scorer", "kept_scorer", "make_scorer", "open_scorer", "settle"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Scorer:
     @cached_property
     def bounds(self) -> trust.Bounds | None:
         """Between which probabilities a call is uncertain; None if every cell is called."""
-        return uncertain_bounds(self.bundle, self.params)
+        return _uncertain_bounds(self.bundle, self.params)
 
 
 def open_scorer(params: ScoreParams) -> Scorer:
@@ -86,7 +86,7 @@ def settle(params: ScoreParams) -> tuple[Bundle, ScoreParams, Choice]:
     """
     bundle = load_bundle(params.bundle)
     _weights(bundle, params)
-    uncertain_bounds(bundle, params)
+    _uncertain_bounds(bundle, params)
     choice = choose(bundle, params)
     return bundle, replace(params, engine=choice.engine, precision=choice.precision), choice
 
@@ -133,7 +133,7 @@ def _weights(bundle: Bundle, params: ScoreParams) -> NDArray[np.float64]:
     return weights
 
 
-def uncertain_bounds(bundle: Bundle, params: ScoreParams) -> trust.Bounds | None:
+def _uncertain_bounds(bundle: Bundle, params: ScoreParams) -> trust.Bounds | None:
     """Return the bounds of the uncertain calls at the rates asked for, the bundle's own unless a threshold is given.
 
     Raises

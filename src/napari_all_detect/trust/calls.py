@@ -37,6 +37,18 @@ class Bounds:
     least_all: float
     most_hem: float
 
+    def in_words(self) -> str:
+        """Say which calls they give.
+
+        >>> Bounds(least_all=0.4, most_hem=0.7).in_words()
+        'Hem below 0.400, ALL above 0.700, uncertain between them'
+        >>> Bounds(least_all=0.6, most_hem=0.5).in_words()
+        'Hem up to 0.500, ALL from 0.600; the threshold only between them'
+        """
+        if self.least_all > self.most_hem:
+            return f"Hem up to {self.most_hem:.3f}, ALL from {self.least_all:.3f}; the threshold only between them"
+        return f"Hem below {self.least_all:.3f}, ALL above {self.most_hem:.3f}, uncertain between them"
+
 
 def log_odds(p: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return log(p / (1 - p)), finite for 0 and 1 too."""

@@ -40,6 +40,7 @@ from napari_all_detect._napari.qt.image_form import ImageForm
 from napari_all_detect._napari.qt.layer_choices import LayerChoice
 from napari_all_detect._napari.qt.layout import Caution, button, column, note, row
 from napari_all_detect._napari.qt.summary_plot import SummaryPlot
+from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.settings import plugin_settings
 from napari_all_detect._napari.shared_process import borrow, give_back
 from napari_all_detect._napari.task import Task
@@ -273,9 +274,9 @@ class ScoreCells(QWidget):
         self.threshold.setValue(round(100 * results.threshold))
         self.threshold.blockSignals(False)
         self.threshold_text.setText(f"{results.threshold:.2f}")
-        self.called_by.setVisible(results.called_by is not None)
-        if results.called_by is not None:
-            self.called_by.setText(_rule(*results.called_by))
+        rule = _rule(results)
+        self.called_by.setVisible(bool(rule))
+        self.called_by.setText(rule)
 
     def _colour(self, colouring: str) -> None:
         if self.followed.results is not None:
@@ -300,11 +301,14 @@ class ScoreCells(QWidget):
             results.select([*kept, clicked])
 
 
-def _rule(least_all: float, most_hem: float) -> str:
-    """Say which calls the bounds of an error rate give."""
-    if least_all > most_hem:
-        return f"By the error rate: Hem up to {most_hem:.2f}, ALL from {least_all:.2f}; the threshold only between them"
-    return f"By the error rate: Hem below {least_all:.2f}, ALL above {most_hem:.2f}, uncertain between them"
+def _rule(results: CellResults) -> str:
+    """Say what calls the cells, where it is not the threshold alone."""
+    said = []
+    if results.called_by is not None:
+        said.append(f"By the error rate: {trust.Bounds(*results.called_by).in_words()}.")
+    if results.n_left_open:
+        said.append(f"Cells that fast calls leave open at this threshold, now uncertain: {results.n_left_open}.")
+    return " ".join(said)
 
 
 class _Closing:

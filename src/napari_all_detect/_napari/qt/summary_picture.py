@@ -104,7 +104,7 @@ def paint_summary(painter: Any, area: QRectF, summary: Summary, ink: QColor, lin
         x = plot.left() + share * plot.width()
         painter.drawText(QRectF(x - 2 * line_px, plot.bottom(), 4 * line_px, line_px), centre, f"{share:g}")
     y = plot.bottom() + line_px
-    painter.drawText(QRectF(plot.left(), y, plot.width(), line_px), centre, f"P(ALL) of {summary.cells} cells")
+    painter.drawText(QRectF(plot.left(), y, plot.width(), line_px), centre, f"P(ALL) of cells, n = {summary.cells}")
     _paint_interval(painter, QRectF(plot.left(), y + line_px, plot.width(), 1.5 * line_px), summary, ink, line_px)
     for k, (flag, n) in enumerate(flags):
         place = QRectF(plot.left(), y + (3.3 + k) * line_px, plot.width(), line_px)
