@@ -1,6 +1,6 @@
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from all_detect_training.bundling import About, export_bundle
 from all_detect_training.card import model_card, reproducing
 from all_detect_training.dataset import Cells
 from all_detect_training.presets import FitParams
+from all_detect_training.trusting import TrustTargets
 from napari_all_detect.bundle.manifest import Manifest
 
 ROWS = {
@@ -144,6 +145,17 @@ def test_commands_to_reproduce(manifest: Manifest, tiny: FitParams, monkeypatch:
     )
     assert export.startswith("all-detect-train export RUN --out BUNDLE --name tiny --version 1.2.3 --dataset-name ")
     assert """--dataset-citation 'Nobody'"'"'s 2026'""" in export
+
+
+def test_commands_name_the_rates_that_were_asked_for(manifest: Manifest) -> None:
+    trust = manifest.metrics["trust"]
+    assert trust["targets"] == asdict(TrustTargets())
+    assert "rate" not in commands(model_card(manifest))[1]
+    targets = asdict(TrustTargets(error_rate_hem=0.01, sensitivity=0.9, false_alarm_rate=0.1))
+    metrics = {**manifest.metrics, "trust": {**trust, "targets": targets}}
+    export = commands(model_card(manifest.model_copy(update={"metrics": metrics})))[1]
+    assert " --error-rate-hem 0.01 --sensitivity 0.9 --false-alarm-rate 0.1" in export
+    assert "--error-rate-all" not in export
 
 
 def test_commands_name_what_departs_from_the_preset(

@@ -11,6 +11,7 @@ from all_detect_training.cli import main
 from all_detect_training.dataset import read_cells, whole_image
 from all_detect_training.evaluate import evaluate, evaluation_figures, write_evaluation
 from all_detect_training.listing import LabelledImage
+from napari_all_detect import draw_smear
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.crops import center_crop
 from napari_all_detect.params import ScoreParams
@@ -147,3 +148,28 @@ def test_parts_that_are_none_are_named(
     words = ["evaluate", str(duo_bundle), "--cells", str(folder), "--only", "fold_9", "--out", str(tmp_path / "out")]
     assert main(words) == 1
     assert "no image in part 'fold_9'; expected no --only" in capsys.readouterr().err
+
+
+def test_cells_under_a_scale_bar_are_left_out_of_smears(duo_bundle: Path, tmp_path: Path) -> None:
+    drawn = draw_smear(seed=3)
+    for sub in ("all", "hem"):
+        (tmp_path / "data" / sub).mkdir(parents=True)
+        Image.fromarray(drawn.rgb).save(tmp_path / "data" / sub / "0.png")
+    height, width = drawn.labels.shape
+    tables = []
+    for side in (0, height // 2):
+        out = tmp_path / f"out{side}"
+        words = ["evaluate", str(duo_bundle), "--smears", str(tmp_path / "data"), "--mask-corner", str(side)]
+        assert main([*words, "--out", str(out)]) == 0
+        tables.append(pd.read_csv(out / "cells.csv"))
+    whole, masked = tables
+    inside = (whole["bbox_y1"] > height - side) & (whole["bbox_x1"] > width - side)
+    assert 0 < len(masked) < len(whole)
+    assert set(whole["label"][~inside]) <= set(masked["label"])
+    assert not ((masked["y_px"] > height - side) & (masked["x_px"] > width - side)).any()
+
+
+def test_a_corner_of_an_image_of_one_cell_is_not_masked(folder: Path, duo_bundle: Path, tmp_path: Path) -> None:
+    words = ["evaluate", str(duo_bundle), "--cells", str(folder), "--mask-corner", "8", "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="2"):
+        main(words)

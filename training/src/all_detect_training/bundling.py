@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,8 @@ def _manifest(raw: Run, about: About, targets: TrustTargets) -> Manifest:
         "ensemble": trusted.ensemble.model_dump(),
         "domain": None if trusted.domain is None else trusted.domain.model_dump(),
         "training": _training(run, about),
-        "metrics": metrics | {"trust": trust_figures(raw, run, list(validation.values()), trusted)},
+        "metrics": metrics
+        | {"trust": {"targets": asdict(targets)} | trust_figures(raw, run, list(validation.values()), trusted)},
     }
     return validated(Manifest, json.dumps(content).encode(), str(run.folder))
 

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from all_detect_training.commands.arguments import at_least
 from all_detect_training.commands.export import add_export
 from all_detect_training.commands.fit import add_fit
 from all_detect_training.commands.measuring import add_ablation, add_check, add_evaluate
@@ -57,10 +56,6 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate(commands.add_parser("evaluate", help="score labelled images with a bundle, and measure it"))
     add_card(commands.add_parser("card", help="write a bundle's model card as a page with its curves"))
     add_bioimageio(commands.add_parser("bioimageio", help="write a bundle as a package for bioimage.io's tools"))
-    add_segmenter(
-        commands.add_parser("segmenter", help="train the network that finds cells, and write its bundle"), at_least
-    )
-    add_measure(
-        commands.add_parser("measure", help="measure a way of finding cells on drawn masks and boxes"), at_least
-    )
+    add_segmenter(commands.add_parser("segmenter", help="train the network that finds cells, and write its bundle"))
+    add_measure(commands.add_parser("measure", help="measure a way of finding cells on drawn masks and boxes"))
     return parser

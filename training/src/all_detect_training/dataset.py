@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from all_detect_training.listing import LabelledImage
 from napari_all_detect.crops import center_crop
 from napari_all_detect.errors import InputError
+from napari_all_detect.labelled import LabelImage
 from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.sources import find_images, open_planes
 
@@ -168,6 +169,11 @@ def whole_image(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
     return np.ones(rgb.shape[:2], np.int32)
 
 
+def in_corner(labels: LabelImage, side_px: int) -> NDArray[np.int32]:
+    """Return the numbers of the cells that reach into a square of this side in the lower right corner."""
+    return np.unique(np.asarray(labels[-side_px:, -side_px:], np.int32)) if side_px else np.zeros(0, np.int32)
+
+
 def _cells_of_image(
     path: Path, *, kind: Kind, crop_size: int, mask_corner_px: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -182,9 +188,7 @@ def _cells_of_image(
         log.warning("left out: %s: all black", path)
         return nothing
     labels = segment_cells(rgb) if kind == "smears" else whole_image(rgb)
-    if mask_corner_px:
-        spoiled = np.unique(labels[-mask_corner_px:, -mask_corner_px:])
-        labels = np.where(np.isin(labels, spoiled), 0, labels)
+    labels = np.where(np.isin(labels, in_corner(labels, mask_corner_px)), 0, labels)
     area = np.bincount((labels if kind == "smears" else rgb.any(axis=-1)).ravel())[1:]
     diameters = np.sqrt(4 / np.pi * area[area > 0])
     return center_crop(rgb, labels, crop_size), diameters.astype(np.float32)

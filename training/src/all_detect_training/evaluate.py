@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from all_detect_training.ablation import FIGURES, paper_figures
 from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.calibration import calibration_error, reliability
-from all_detect_training.dataset import Kind, whole_image
+from all_detect_training.dataset import Kind, in_corner, whole_image
 from all_detect_training.listing import LabelledImage
 from all_detect_training.resampling import (
     DIGITS,
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 CALLS = ("ALL", "Hem", "uncertain")
 
 
-def evaluate(images: Sequence[LabelledImage], kind: Kind, params: ScoreParams) -> pd.DataFrame:
+def evaluate(images: Sequence[LabelledImage], kind: Kind, params: ScoreParams, mask_corner_px: int = 0) -> pd.DataFrame:
     """Score labelled images: smears as `all-detect score` does, images of one cell cut as `fit` cuts them.
 
     Parameters
@@ -52,6 +52,8 @@ def evaluate(images: Sequence[LabelledImage], kind: Kind, params: ScoreParams) -
         as they are, small and large ones too.
     params : ScoreParams
         The bundle, and how it calls.
+    mask_corner_px : int
+        Cells of smears that reach into a square of this side in the lower right corner are left out, as `fit` does.
 
     Returns
     -------
@@ -67,7 +69,7 @@ def evaluate(images: Sequence[LabelledImage], kind: Kind, params: ScoreParams) -
     """
     scorer = open_scorer(params)
     cut = partial(_cut_smear, scorer) if kind == "smears" else partial(_cut_cell, scorer, _diameters(images))
-    tables = [_scored(scorer, image, cut) for image in images]
+    tables = [_scored(scorer, image, cut, mask_corner_px) for image in images]
     filled = [table for table in tables if len(table)]
     if not filled:
         raise InputError(f"no cell found in {len(images)} images; check that they are smears, or cells on black")
@@ -155,14 +157,17 @@ def _read(image: LabelledImage, kind: Kind) -> PlaneInput:
     return PlaneInput(pixels, image.image, plane.plane, labels, plane.pixel_size_um)
 
 
-def _scored(scorer: Scorer, image: LabelledImage, cut: Callable[[LabelledImage], CutCells]) -> pd.DataFrame:
+def _scored(
+    scorer: Scorer, image: LabelledImage, cut: Callable[[LabelledImage], CutCells], mask_corner_px: int
+) -> pd.DataFrame:
     """Score one image; of one that can't be read or is black, no row."""
     try:
         scored = score_cells(scorer, cut(image))
     except InputError as error:
         log.warning("left out: %s", error)
         return pd.DataFrame()
-    return scored.table.assign(**{"class": "ALL" if image.is_all else "Hem", "subject": image.subject})
+    kept = ~scored.table["label"].isin(in_corner(scored.labels, mask_corner_px))
+    return scored.table[kept].assign(**{"class": "ALL" if image.is_all else "Hem", "subject": image.subject})
 
 
 def _cut_smear(scorer: Scorer, image: LabelledImage) -> CutCells:

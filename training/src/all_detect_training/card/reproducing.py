@@ -2,9 +2,11 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from all_detect_training.presets import PRESETS
+from all_detect_training.trusting import TrustTargets
 from napari_all_detect.bundle.manifest import Manifest
 
 __all__ = ["reproduce_section"]
@@ -65,6 +67,9 @@ def _export_command(manifest: Manifest, has_notes: bool) -> str:
         "--citation": manifest.citation,
     }
     words = [f"{flag} {shlex.quote(text)}" for flag, text in texts.items() if text]
-    words += ["--bf16"] if "bf16" in manifest.metrics.get("trust", {}) else []
+    trust = manifest.metrics.get("trust", {})
+    targets, usual = trust.get("targets", {}), asdict(TrustTargets())
+    words += [f"--{name.replace('_', '-')} {rate:g}" for name, rate in targets.items() if rate != usual[name]]
+    words += ["--bf16"] if "bf16" in trust else []
     words += ["--data-notes NOTES"] if has_notes else []
     return " \\\n    ".join(["all-detect-train export RUN --out BUNDLE", *words])

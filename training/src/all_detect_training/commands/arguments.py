@@ -10,7 +10,7 @@ from all_detect_training.dataset import Kind, list_folders
 from all_detect_training.listing import LabelledImage, read_manifest
 from napari_all_detect.errors import OutputError
 
-__all__ = ["add_images", "at_least", "listed", "refuse_filled", "share"]
+__all__ = ["add_images", "at_least", "kind_of", "listed", "refuse_filled", "seed", "share"]
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
@@ -33,11 +33,27 @@ def add_images(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER=CLASS,...",
         help="what the images of each class folder are, ALL or Hem (default: %(default)s)",
     )
+    parser.add_argument(
+        "--mask-corner",
+        type=at_least(0),
+        default=0,
+        metavar="PX",
+        help="leave out cells of smears in a square of this side in the lower right corner: a scale bar",
+    )
+
+
+def kind_of(args: argparse.Namespace) -> Kind:
+    """Return whether the images that were named are smears or cells."""
+    if args.smears or args.of_smears:
+        return "smears"
+    if args.mask_corner:
+        args.refuse("argument --mask-corner: goes with --smears or --of-smears; an image of one cell would be lost")
+    return "cells"
 
 
 def listed(args: argparse.Namespace) -> tuple[Sequence[LabelledImage], Kind]:
     """List the labelled images that were named, and say whether they are smears or cells."""
-    kind: Kind = "smears" if args.smears or args.of_smears else "cells"
+    kind = kind_of(args)
     if args.cnmc:
         return list_cnmc(args.cnmc), kind
     if args.manifest:
@@ -61,6 +77,11 @@ def at_least(least: int, at_most: int | None = None) -> Callable[[str], int]:
         return int(text)
 
     return number
+
+
+def seed(text: str) -> int:
+    """Read a seed, as NumPy and Keras take it."""
+    return at_least(0, at_most=2**32 - 1)(text)
 
 
 def share(text: str) -> float:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from all_detect_training.commands.arguments import add_images, at_least, share
-from all_detect_training.dataset import Cells, Kind
+from all_detect_training.commands.arguments import add_images, at_least, kind_of, seed, share
+from all_detect_training.dataset import Cells
 from all_detect_training.fit import fit_ensemble
 from all_detect_training.metrics import auc
 from all_detect_training.presets import PRESETS, FitParams
@@ -20,9 +20,6 @@ from all_detect_training.training_set import TrainingSet, cnmc_set, folder_set, 
 from napari_all_detect.stain import METHODS
 
 __all__ = ["add_fit"]
-
-LARGEST_SEED = 2**32 - 1
-"""That NumPy's older generators take, which Keras and scikit-learn seed."""
 
 
 def add_fit(parser: argparse.ArgumentParser) -> None:
@@ -44,13 +41,6 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         help="trunk weights, <architecture>_notop.weights.h5, or Keras's own; at random if not given",
     )
     parser.add_argument(
-        "--mask-corner",
-        type=at_least(0),
-        default=0,
-        metavar="PX",
-        help="leave out cells of smears in a square of this side in the lower right corner: a scale bar",
-    )
-    parser.add_argument(
         "--workers", type=at_least(1), default=os.cpu_count() or 1, metavar="N", help="reading processes"
     )
     _add_params(parser)
@@ -67,7 +57,7 @@ def _add_params(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=at_least(1), metavar="N", help="instead of the preset's: cells that an update sees"
     )
-    parser.add_argument("--seed", type=at_least(0, at_most=LARGEST_SEED), metavar="N", help="instead of the preset's")
+    parser.add_argument("--seed", type=seed, metavar="N", help="instead of the preset's")
     parser.add_argument(
         "--stain-jitter",
         type=share,
@@ -84,8 +74,6 @@ def _add_params(parser: argparse.ArgumentParser) -> None:
 def _fit(args: argparse.Namespace) -> None:
     """Train what is still to be trained, and print each member's AUC."""
     params = _params(args)
-    if args.mask_corner and not (args.smears or args.of_smears):
-        args.refuse("argument --mask-corner: goes with --smears or --of-smears; an image of one cell would be lost")
     if isinstance(args.trunks, Path):
         refuse_no_trunks(args.trunks, params.members)
     given = _training_set(args, params)
@@ -100,7 +88,7 @@ def _training_set(args: argparse.Namespace, params: FitParams) -> TrainingSet:
     """List the images that the run is trained on."""
     if args.split is not None and (args.smears or args.cells):
         args.refuse("argument --split: goes with --cnmc or --manifest, which know the subjects")
-    kind: Kind = "smears" if args.smears or args.of_smears else "cells"
+    kind = kind_of(args)
     if args.cnmc:
         return cnmc_set(args.cnmc, args.split or "paper", params.seed)
     if args.manifest:

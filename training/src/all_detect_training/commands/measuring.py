@@ -58,7 +58,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         parts = sorted({image.group for image in images} - {""})
         raise InputError(f"no image in part {args.only!r}; expected {', '.join(parts) or 'no --only'}")
     params = ScoreParams(bundle=args.bundle)
-    table = evaluate(chosen, kind, params)
+    table = evaluate(chosen, kind, params, args.mask_corner)
     figures = evaluation_figures(table, load_bundle(args.bundle).manifest.ensemble.threshold)
     sys.stdout.write(write_evaluation(args.out, table, figures))
 

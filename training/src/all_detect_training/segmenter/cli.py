@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from all_detect_training.commands.arguments import at_least, seed
 from all_detect_training.segmenter.fit import SegmenterParams, fit_segmenter
 from all_detect_training.segmenter.masks import DrawnImage, hold_out, read_boxed, read_masked
 from all_detect_training.segmenter.measure import box_figures, mask_figures
@@ -23,10 +24,10 @@ __all__ = ["add_measure", "add_segmenter"]
 Sets = dict[str, list[DrawnImage]]
 
 
-def add_segmenter(parser: argparse.ArgumentParser, at_least: Any) -> None:
-    """Declare the options of `segmenter`; `at_least(n)` reads whole numbers from n on."""
+def add_segmenter(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `segmenter`."""
     parser.set_defaults(command=_train)
-    _add_data(parser, at_least, required=True)
+    _add_data(parser, required=True)
     parser.add_argument(
         "--smears",
         type=Path,
@@ -41,22 +42,24 @@ def add_segmenter(parser: argparse.ArgumentParser, at_least: Any) -> None:
     for name, least, default, text in (
         ("steps", 1, SegmenterParams.steps, "of training"),
         ("scenes", 1, SegmenterParams.n_scenes, "composed to learn from"),
-        ("seed", 0, SegmenterParams.seed, "of all chance"),
     ):
         help_text = f"{text} (default: %(default)s)"
         parser.add_argument(f"--{name}", type=at_least(least), default=default, metavar="N", help=help_text)
+    parser.add_argument(
+        "--seed", type=seed, default=SegmenterParams.seed, metavar="N", help="of all chance (default: %(default)s)"
+    )
 
 
-def add_measure(parser: argparse.ArgumentParser, at_least: Any) -> None:
-    """Declare the options of `measure`; `at_least(n)` reads whole numbers from n on."""
+def add_measure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `measure`."""
     parser.set_defaults(command=_measure)
-    _add_data(parser, at_least, required=False)
+    _add_data(parser, required=False)
     parser.add_argument(
         "--segmentation", default=SegmentationParams().method, metavar="NAME|PATH", help="(default: %(default)s)"
     )
 
 
-def _add_data(parser: argparse.ArgumentParser, at_least: Any, required: bool) -> None:
+def _add_data(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument(
         "--masks",
         type=Path,
