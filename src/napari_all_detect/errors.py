@@ -11,6 +11,7 @@ __all__ = [
     "OutputError",
     "ParameterError",
     "StoreError",
+    "UnknownBundleError",
 ]
 
 
@@ -28,6 +29,10 @@ class StoreError(InputError):
 
 class BundleError(AllDetectError):
     """A model bundle is missing, damaged or not understood."""
+
+
+class UnknownBundleError(BundleError):
+    """No bundle of this name is installed."""
 
 
 class OutputError(AllDetectError):

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,26 +11,36 @@ import pandas as pd
 
 from napari_all_detect import table
 from napari_all_detect.errors import InputError
+from napari_all_detect.export.csv import unquoted
 from napari_all_detect.interval import fraction_interval
 
 __all__ = [
     "SAMPLE_COLUMNS",
     "SUBJECT_COLUMNS",
+    "Coverage",
+    "coverage",
     "line_name",
-    "lists_any",
     "place_name",
     "read_sample_sheet",
     "sum_samples",
     "sum_subjects",
 ]
 
+IDLE_SHOWN = 5
+
 SAMPLE_COLUMNS = (
     table.Column("sample", "str", "", "Sample, as the sheet names it"),
     table.Column("subject", "str", "", "Subject that the sample is from; empty if the sheet does not say"),
     table.Column("images", "int64", "", "Planes scored"),
-    *(column for column in table.IMAGE_COLUMNS if column.name in ("cells", "all", "hem", "uncertain")),
+    table.Column("cells", "int64", "", "Cells of all planes: those that several planes of a stack show count in each"),
+    *(column for column in table.IMAGE_COLUMNS if column.name in ("all", "hem", "uncertain")),
     table.Column("fraction_all", "float32", "", "Cells called ALL among those called ALL or Hem"),
-    table.Column("fraction_all_low", "float32", "", "Lower end of its 95 % interval over images; empty with one image"),
+    table.Column(
+        "fraction_all_low",
+        "float32",
+        "",
+        "Lower end of its 95 % interval, over files; empty unless two have calls",
+    ),
     table.Column("fraction_all_high", "float32", "", "Upper end; empty likewise"),
     table.Column("mean_p_all", "float32", "", "Mean of p_all over the cells"),
 )
@@ -51,8 +62,8 @@ def read_sample_sheet(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the file can't be read, a column is missing, a row has too many fields or no image, or an image is listed
-        twice.
+        If the file can't be read, a column is missing, a row has too many fields, no image or no sample, or an image
+        is listed twice.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -92,10 +103,47 @@ def line_name(place: str) -> str:
     return f"{scheme}{path}?{hashlib.sha256(query.encode()).hexdigest()[:8]}" if query else f"{scheme}{path}"
 
 
-def lists_any(sheet: pd.DataFrame, images: Iterable[str]) -> bool:
-    """Return whether a line of the sheet stands for one of the images."""
-    listed = frozenset(line_name(place) for place in sheet["image"])
-    return any(_line(image, listed) is not None for image in images)
+@dataclass(frozen=True)
+class Coverage:
+    """What a sheet and the images of a run know of each other.
+
+    Attributes
+    ----------
+    idle : tuple of str
+        Lines that stand for no image.
+    n_unlisted : int
+        Images for which no line stands.
+    is_empty : bool
+        Whether no line stands for any image.
+    """
+
+    idle: tuple[str, ...]
+    n_unlisted: int
+    is_empty: bool
+
+    def in_words(self) -> str:
+        """Say what does not match; empty if all does.
+
+        >>> Coverage(("typo.png",), 2, False).in_words()
+        'sample sheet: lines that name no image of this run: 1 (typo.png); images on no line: 2'
+        """
+        said = []
+        if self.idle:
+            more = ", ..." if len(self.idle) > IDLE_SHOWN else ""
+            shown = ", ".join(self.idle[:IDLE_SHOWN])
+            said.append(f"lines that name no image of this run: {len(self.idle)} ({shown}{more})")
+        if self.n_unlisted:
+            said.append(f"images on no line: {self.n_unlisted}")
+        return f"sample sheet: {'; '.join(said)}" if said else ""
+
+
+def coverage(sheet: pd.DataFrame, images: Iterable[str]) -> Coverage:
+    """Compare a sheet, from `read_sample_sheet`, with the names of images, as the column image has them."""
+    names = {line_name(place): place for place in sheet["image"]}
+    listed = frozenset(names)
+    lines = [_line(image, listed) for image in dict.fromkeys(images)]
+    idle = tuple(place for name, place in names.items() if name not in lines)
+    return Coverage(idle, lines.count(None), len(idle) == len(names))
 
 
 def _split(name: str) -> tuple[str, PurePosixPath, str]:
@@ -114,9 +162,11 @@ def _checked(path: Path, rows: Iterable[tuple[int, dict[Any, Any]]]) -> Iterator
             raise _unreadable(path, f"line {number} has more fields than the header")
         if not any(value.strip() for value in row.values()):
             continue
-        if not row["image"].strip():
-            raise InputError(f"{path}: line {number} has no image; expected a file or folder: name it, or delete it")
-        image = place_name(row["image"])
+        row = {name: value.strip() for name, value in row.items()}
+        for name, expected in (("image", "a file or folder"), ("sample", "what its image is a sample of")):
+            if not row[name]:
+                raise InputError(f"{path}: line {number} has no {name}; expected {expected}: name it, or delete it")
+        image = place_name(unquoted(row["image"]))  # as images.csv may have it
         if image in lines:
             raise InputError(
                 f"{path}: {image} is listed twice, in lines {lines[image]} and {number}; expected each image once: "

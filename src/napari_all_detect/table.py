@@ -29,7 +29,7 @@ class Column:
 IDENTITY = (
     Column("image", "str", "", "Name of the image file or store"),
     Column("plane", "str", "", "Which plane of the image: 0, or page (p3), or position (t0_z3)"),
-    Column("label", "int64", "", "Value of the cell in the label image; consecutive from 1 in a plane"),
+    Column("label", "int64", "", "Value of the cell in the label image; consecutive from 1 in a plane, or as given"),
 )
 GEOMETRY = (
     Column("y_px", "float32", "px", "Centroid, downwards from the centre of the first pixel"),

@@ -58,6 +58,7 @@ def test_it_says_what_the_tables_say(results: Path, page: str) -> None:
     assert by_name["cells"] == str(len(cells))
     assert by_name["ALL"] == str(n_all)
     assert by_name["failed"] == "1"
+    assert by_name["out of domain"] == "unknown"  # this bundle has no domain
     assert "kappa, threshold 0.5" in page
     assert "none; the threshold calls every cell" in page
     assert by_name["ALL of called"] == f"{n_all / len(cells):.1%}"

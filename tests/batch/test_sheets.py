@@ -15,6 +15,7 @@ from PIL import Image
 
 from napari_all_detect.batch import BatchSummary, score_batch
 from napari_all_detect.batch.planning import Unit, listed_images, plan_units
+from napari_all_detect.cli.program import main
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
 from napari_all_detect.samplesheet import read_sample_sheet, sum_samples
@@ -133,6 +134,14 @@ def test_a_query_is_sent_but_not_told(remote: str, home: Path) -> None:
     assert not any("?" in unit.stem for unit in units)
 
 
+def test_a_name_may_be_copied_from_the_tables(home: Path) -> None:
+    """Where it got an apostrophe so that no spreadsheet takes it for a formula."""
+    Image.new("RGB", (24, 16)).save(home / "-ve.png")
+    units, samples = planned(home, "'-ve.png,S1", "day2,S2")
+    assert images_of(units) == ["-ve.png", "day2/c.png"]
+    assert samples == [["S1", 1], ["S2", 1]]
+
+
 @pytest.mark.parametrize("order", [("day1,S1", "day1/a.png,S2"), ("day1/a.png,S2", "day1,S1")])
 def test_an_image_on_two_lines_is_scored_once_for_the_nearest(order: tuple[str, ...], home: Path) -> None:
     units, samples = planned(home, *order)
@@ -222,3 +231,20 @@ def test_a_sheet_that_names_no_image_of_the_run_is_told(
     if failures:
         assert summary.failures[0].input == str(home / "sheet.csv")
         assert "no line of the sample sheet names an image of this run" in summary.failures[0].reason
+
+
+def test_lines_and_images_that_do_not_match_are_told(
+    home: Path, tmp_path: Path, duo_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "sheet.csv").write_text("image,sample\nA.png,S\nb.png,S\ntypo.png,T\n")
+    words = ["score", str(home / "day1"), "--samples", str(home / "sheet.csv"), "--segmentation", "classical"]
+    assert main([*words, "--bundle", str(duo_bundle), "--out", str(tmp_path / "out")]) == 0
+    said = "sample sheet: lines that name no image of this run: 2 (A.png, typo.png); images on no line: 1"
+    assert said in capsys.readouterr().out.splitlines()
+
+
+def test_a_well_is_named_from_its_plate_where_its_row_is_a_mere_folder(plate: Path) -> None:
+    names = [file.image for file in find_images([plate / "A/01", plate / "A/02/0"])]
+    assert names == ["plate.zarr/A/01", "plate.zarr/A/02/0"]
+    units, _ = plan_units(find_images([plate, plate / "A/01"]))
+    assert images_of(units) == ["plate.zarr/A/01/0", "plate.zarr/A/02/0", "plate.zarr/B/01/0"]

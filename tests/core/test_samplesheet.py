@@ -39,8 +39,18 @@ def images() -> pd.DataFrame:
         'image,sample,subject\n"a.png","s1","P1"\n"b.png","01",""\n',
         "image,sample,subject\na.png,s1,P1\n,,\nb.png,01,\n , \n,,,,\n",
         "image,sample,subject\n./a.png,s1,P1\nb.png/,01,\n",
+        "image,sample,subject\n a.png , s1,P1 \nb.png,01, \n",
     ],
-    ids=["plain", "other order, CRLF", "byte order mark", "commas at line ends", "quoted", "empty rows", "spelling"],
+    ids=[
+        "plain",
+        "other order, CRLF",
+        "byte order mark",
+        "commas at line ends",
+        "quoted",
+        "empty rows",
+        "spelling",
+        "spaces",
+    ],
 )
 def test_a_good_sheet(text: str, tmp_path: Path) -> None:
     sheet = read_sample_sheet(sheet_of(tmp_path, text))
@@ -61,6 +71,7 @@ def test_subject_is_optional_and_na_is_a_name(tmp_path: Path) -> None:
         ("image,sample\nd/a.png,s1\n\n./d//a.png,s2\n", "d/a.png is listed twice, in lines 2 and 4; expected"),
         ("image,sample\nd,s1\n.\\d\\,s1\n", "d is listed twice, in lines 2 and 3; expected"),
         ("image,sample\na.png,s1\n,s2\n", "line 3 has no image; expected a file or folder"),
+        ("image,sample,subject\na.png,s1,P1\nb.png, ,P1\n", "line 3 has no sample; expected what its image is"),
         ("", "no sample sheet that can be read"),
         ("image,sample\na.png,s1,more\n", "no sample sheet that can be read"),
         ("image,sample\na.png,s1\nb.png,s1,P1,more\n", "line 3 has more fields than the header"),
@@ -194,9 +205,20 @@ def test_an_interval_holds_its_fraction(k: int) -> None:
         assert low <= k / 10 <= high
 
 
-@pytest.mark.parametrize("k", [0, 10])
-def test_images_that_all_agree_are_as_many_cells(k: int) -> None:
-    low, high = fraction_interval([k] * 6, [10] * 6)
-    assert (low == 0) == (k == 0)
-    assert (high == 1) == (k == 10)
-    assert high - low == pytest.approx(0.52, abs=0.01)
+@pytest.mark.parametrize("n", [[40] * 12, [10] * 2, [1, 1], [3, 200, 8]])
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_one_cell_more_or_less_makes_no_leap(n: list[int], share: float) -> None:
+    """Also from images that all agree, as of a healthy subject without any positive cell, to ones that don't."""
+    same = [int(share * count) for count in n]
+    other = [same[0] + (-1 if share == 1 else 1), *same[1:]]
+    (low, high), (other_low, other_high) = fraction_interval(same, n), fraction_interval(other, n)
+    assert (low == 0) == (share == 0 or not any(same))
+    assert (high == 1) == (share == 1)
+    assert 0.5 < (high - low) / (other_high - other_low) < 2
+    assert low <= other_low <= high or other_low <= low <= other_high
+
+
+def test_no_cell_of_many_says_more_than_no_cell_of_few() -> None:
+    highs = [fraction_interval([0] * 12, [n] * 12)[1] for n in (1, 4, 16, 64)]
+    assert highs == sorted(highs, reverse=True)
+    assert highs[-1] < 0.01

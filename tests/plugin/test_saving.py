@@ -84,15 +84,15 @@ def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reus
     from PIL import Image
 
     (tmp_path / "smears").mkdir()
-    Image.fromarray(drawn.rgb).save(tmp_path / "smears/a.png")
+    Image.fromarray(drawn.rgb).save(tmp_path / "smears/-a.png")
     stack = np.stack([drawn.rgb, drawn.rgb[::-1]])
     tifffile.imwrite(tmp_path / "smears/b.tif", stack, photometric="rgb")
     out = tmp_path / "out"
     assert main(["score", str(tmp_path / "smears"), "--out", str(out), "--segmentation", "classical"]) == 0
     layers = read(out)
     assert [(options["name"], kind) for _, options, kind in layers] == [
-        ("a.png", "image"),
-        ("a.png cells", "labels"),
+        ("-a.png", "image"),
+        ("-a.png cells", "labels"),
         ("b.tif", "image"),
         ("b.tif cells", "labels"),
     ]

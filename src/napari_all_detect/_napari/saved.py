@@ -16,6 +16,7 @@ from napari_all_detect.bundle import Bundle, list_bundles, load_bundle
 from napari_all_detect.crops import crop_scale
 from napari_all_detect.ensemble import member_weights
 from napari_all_detect.errors import AllDetectError, InputError
+from napari_all_detect.export.csv import unquoted
 
 __all__ = ["members_of", "read_cells_csv", "restored", "run_by_bundle", "run_by_record", "typed_again"]
 
@@ -33,7 +34,8 @@ def read_cells_csv(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, dtype=object, keep_default_na=False, encoding="utf-8")
         columns = table.cell_columns(members_of(frame)) if "label" in frame else table.IMAGE_COLUMNS
-        return typed_again(frame, columns)
+        texts = [c.name for c in columns if c.dtype == "str" and c.name in frame]
+        return typed_again(frame.assign(**{name: frame[name].map(unquoted) for name in texts}), columns)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a table that all-detect wrote ({error}); score the images again") from error
 

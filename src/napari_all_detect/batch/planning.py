@@ -1,6 +1,5 @@
 """From inputs to units of work."""
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +12,7 @@ from napari_all_detect.retrying import with_retries
 from napari_all_detect.samplesheet import line_name, place_name
 from napari_all_detect.sources import ImageFile, Plane, find_images, open_planes
 from napari_all_detect.sources.labels import label_names
-from napari_all_detect.sources.places import as_place, is_remote
+from napari_all_detect.sources.places import absolute, as_place
 
 __all__ = ["Unit", "listed_images", "plan", "plan_units"]
 
@@ -60,9 +59,9 @@ def _planes(
         except InputError as error:
             failures.append(Failure(file.image, "open", str(error)))
             continue
-        depth = len(_absolute(file.path).parts)
+        depth = len(absolute(file.path).parts)
         for plane in planes:
-            key = _absolute(plane.path), plane.plane
+            key = absolute(plane.path), plane.plane
             found[key] = _nearer(found[key], (depth, plane)) if key in found else (depth, plane)
     return [plane for _, plane in found.values()], failures
 
@@ -71,11 +70,6 @@ def _nearer(first: tuple[int, Plane], second: tuple[int, Plane]) -> tuple[int, P
     """Return the plane as the deeper file names it, with the well that perhaps only its plate knows."""
     (_, other), (depth, plane) = sorted([first, second], key=lambda one: one[0])
     return depth, replace(plane, well=plane.well or other.well, field=plane.field or other.field)
-
-
-def _absolute(path: Path) -> Path:
-    """Return what tells whether two paths are the same; links are not, as in `find_images`."""
-    return path if is_remote(path) else Path(os.path.abspath(path))  # noqa: PTH100 - keeps links
 
 
 def listed_images(entries: Iterable[str], folder: Path) -> list[ImageFile]:
@@ -101,7 +95,7 @@ def listed_images(entries: Iterable[str], folder: Path) -> list[ImageFile]:
     found: dict[Path, tuple[int, ImageFile]] = {}
     for entry in entries:
         place = as_place(entry if "://" in entry else folder / entry)
-        line = _absolute(place)
+        line = absolute(place)
         if line in lines:
             raise InputError(
                 f"the sample sheet lists {lines[line]} and {entry}, which are the same place; expected each image "
@@ -109,7 +103,7 @@ def listed_images(entries: Iterable[str], folder: Path) -> list[ImageFile]:
             )
         lines[line] = entry
         for one in find_images([place]):
-            path = _absolute(one.path)
+            path = absolute(one.path)
             depth = len(line.parts) if path.is_relative_to(line) else 0  # 0: a pattern
             name = line_name(entry) if one.path == place else place_name(f"{entry}/{one.image}")
             if path not in found or depth > found[path][0]:

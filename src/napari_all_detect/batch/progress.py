@@ -33,6 +33,8 @@ class BatchSummary:
     folder : Path
     planes, cells, called_all, called_hem, uncertain, out_of_domain : int
     failures : tuple of Failure
+    note : str
+        What of the sample sheet and the images does not match; empty if all does, or there is no sheet.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class BatchSummary:
     uncertain: int
     out_of_domain: int
     failures: tuple[Failure, ...]
+    note: str = ""
 
     @property
     def exit_status(self) -> int:

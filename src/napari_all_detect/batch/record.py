@@ -26,8 +26,6 @@ SETTINGS = ("parameters", "samples_sha256", "bundle", "segmentation", "engine", 
 HOW = ("overwrite", "resume", "why")
 """Entries that change nothing in the results."""
 
-SHOWN = 3
-
 
 def run_record(
     scorer: Scorer, output: OutputParams, inputs: Sequence[str | Path], units: Sequence[Unit]

@@ -19,7 +19,7 @@ from napari_all_detect.export.report import ROWS_SHOWN, CellPicture, Histogram, 
 from napari_all_detect.results import FAILURE_COLUMNS, Failure, ResultTables
 from napari_all_detect.sources import RgbPlane, TiledPlane
 from napari_all_detect.table import typed
-from napari_all_detect.trust import domain_note
+from napari_all_detect.trust import Bounds, domain_note
 
 __all__ = ["gather_report"]
 
@@ -65,12 +65,13 @@ def gather_report(
         name: {call: np.zeros(n, np.int64) for call in CALLS} for name, n in (("p_all", 20), ("px", 24))
     }
     chosen: dict[str, list[Chosen]] = {title: [] for title in GALLERIES}
-    flags, images = Counter[str](), list[pd.DataFrame]()
+    flags, images, has_domain = Counter[str](), list[pd.DataFrame](), False
     wells: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     for unit, result in results:
         if len(images) < ROWS_SHOWN:
             images.append(result.summary)
         _count(histograms, result.cells)
+        has_domain = has_domain or bool(result.cells["in_domain"].notna().any())
         flags.update(flag for text in result.cells["flags"] for flag in text.split(";") if flag)
         p_all = result.cells["p_all"].to_numpy(np.float64)
         for title, rank in GALLERIES.items():
@@ -78,10 +79,13 @@ def gather_report(
         if unit.plane.well:
             row = result.summary.iloc[0]
             wells[_plate_name(unit)][unit.plane.well].update({name: int(row[name]) for name in ("cells", "all", "hem")})
+    counts, bounds = {"planes": tables.planes, **tables.counts}, run["bundle"]["bounds"]
+    if counts["cells"] and not has_domain:  # not one is out of it, as far as nobody knows
+        del counts["out_of_domain"]
     pictures = _pictures([cell for cells in chosen.values() for cell in cells], units)
     return Report(
         run,
-        {"planes": tables.planes, **tables.counts},
+        counts,
         pd.concat(images, ignore_index=True) if images else pd.DataFrame({"image": []}),
         samples,
         [
@@ -93,6 +97,7 @@ def gather_report(
         flags,
         typed(FAILURE_COLUMNS, _columns(tables.failures), len(tables.failures)),
         domain_note(tables.counts["out_of_domain"], tables.counts["cells"]),
+        Bounds(**bounds).in_words() if bounds else "",
     )
 
 

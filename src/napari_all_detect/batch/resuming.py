@@ -11,6 +11,7 @@ from napari_all_detect.batch.record import differences
 from napari_all_detect.batch.store import UnitStore
 from napari_all_detect.batch.unit import labels_sha256
 from napari_all_detect.errors import BundleError, InputError, OutputError
+from napari_all_detect.export.csv import unquoted
 from napari_all_detect.results import Failure
 from napari_all_detect.sources.identity import identity
 
@@ -152,7 +153,7 @@ def _not_opened(folder: Path) -> set[str]:
         failures = pd.read_csv(folder / "failures.csv", dtype=str, keep_default_na=False)
     except (OSError, ValueError):  # killed before there was one
         return set()
-    return set(failures.loc[failures["stage"] == "open", "input"])
+    return {unquoted(name) for name in failures.loc[failures["stage"] == "open", "input"]}
 
 
 def _same_labels(labels: Path, unit: Unit, source: Mapping[str, Any]) -> bool:

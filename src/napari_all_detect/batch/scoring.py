@@ -34,7 +34,7 @@ from napari_all_detect.results import (
     read_run,
     write_run,
 )
-from napari_all_detect.samplesheet import lists_any, read_sample_sheet
+from napari_all_detect.samplesheet import Coverage, coverage, read_sample_sheet
 from napari_all_detect.segmentation import open_method
 from napari_all_detect.sources import ImageFile, find_images
 
@@ -108,8 +108,14 @@ def score_batch(
         if run is None:
             return _summary_of(folder)
         tables = _run(run, scorer, output, cluster, progress, sheet, began)
+    note = "" if sheet is None else _coverage(sheet, run.units).in_words()
     cells, called_all, called_hem, uncertain, unlike = tables.counts.values()
-    return BatchSummary(folder, tables.planes, cells, called_all, called_hem, uncertain, unlike, tuple(tables.failures))
+    failures = tuple(tables.failures)
+    return BatchSummary(folder, tables.planes, cells, called_all, called_hem, uncertain, unlike, failures, note)
+
+
+def _coverage(sheet: pd.DataFrame, units: Sequence[Unit]) -> Coverage:
+    return coverage(sheet, (unit.plane.image for unit in units))
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,7 @@ def _run(
         progress.start(len(run.units) - len(run.done))
         for failure in run.failures:
             collector.fail(failure)
-        if sheet is not None and run.units and not lists_any(sheet, [unit.plane.image for unit in run.units]):
+        if sheet is not None and run.units and _coverage(sheet, run.units).is_empty:
             collector.fail(Failure(str(output.samples), "open", NONE_LISTED))
         job = Job(scorer.params, scorer.bundle.manifest.crop, output)
         left = [unit for unit in run.units if unit.number not in run.done]

@@ -64,7 +64,7 @@ def tune_bundle(bundle: str, inputs: Sequence[str | Path], tell: Tell = lambda t
     quantise(loaded, crops)
     votes, ms = dict[str, NDArray[np.float32]](), Times()
     for precision in PRECISIONS:
-        if precision == "fp32" or precision == "int8" or computes_in_bf16():
+        if precision != "bf16" or computes_in_bf16():
             tell(f"scoring {len(crops)} cells in {precision} ...")
             engine = scorer.engine if precision == "fp32" else OpenVinoEngine(loaded, precision)
             votes[precision], ms[precision] = _timed(engine, crops, len(scorer.members))

@@ -29,7 +29,7 @@ from napari_all_detect.bundle.verified import (
     open_folder,
     readable,
 )
-from napari_all_detect.errors import BundleError
+from napari_all_detect.errors import BundleError, UnknownBundleError
 
 __all__ = [
     "AnyBundle",
@@ -173,7 +173,7 @@ def _load_path(name_or_path: str | Path) -> AnyBundle:
     if isinstance(name_or_path, Path) or path.suffix.lower() == ".zip" or "/" in text or os.sep in text:
         raise BundleError(f"{text}: no such file; expected a bundle's folder or a zip of it: check the path")
     names = [folder.name for root in (builtin_root(), user_root()) for folder in folders_in(root)]
-    raise BundleError(
+    raise UnknownBundleError(
         f"no bundle is named {text!r}; installed: {', '.join(names) or 'none'}; "
         "install one with: all-detect bundles install FILE_OR_URL"
     )

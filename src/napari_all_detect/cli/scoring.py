@@ -66,8 +66,8 @@ def score(arguments: argparse.Namespace) -> int:
         f"{summary.called_all} ALL, {summary.called_hem} Hem{uncertain}"
     )
     note = domain_note(summary.out_of_domain, summary.cells)
-    if note:
-        print(note)
+    for said in filter(None, (note, summary.note)):
+        print(said)
     _print_end(summary)
     print(RESEARCH_USE)
     return summary.exit_status

@@ -1,4 +1,4 @@
-"""What every engine does, and which one is taken."""
+"""What every engine does."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -6,11 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_all_detect.bundle import Bundle, SegmenterBundle
-from napari_all_detect.engines.choice import choose, takes_openvino
-from napari_all_detect.params import ScoreParams
-
-__all__ = ["Engine", "Mapper", "Progress", "open_engine", "open_mapper"]
+__all__ = ["Engine", "Mapper", "Progress"]
 
 Progress = Callable[[int], None]
 """Is told how many more cells are done."""
@@ -57,46 +53,3 @@ class Mapper(Protocol):
     def predict(self, light: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the (H / 2, W / 2, 3) uint8 maps of (H, W, 3) uint8 light; both sides are multiples of `multiple`."""
         ...
-
-
-def open_engine(bundle: Bundle, params: ScoreParams) -> Engine:
-    """Build the engine that the parameters ask for.
-
-    Raises
-    ------
-    MissingDependencyError
-        If a GPU or OpenVINO is asked for and can't be used.
-    ParameterError
-        If engine, device and precision don't go together.
-    BundleError
-        If the members' weights do not fit their architecture, or int8 is asked for and the bundle was not tuned.
-    """
-    choice = choose(bundle, params)
-    if choice.engine == "openvino":
-        from napari_all_detect.engines.openvino import OpenVinoEngine
-
-        return OpenVinoEngine(bundle, choice.precision)
-    from napari_all_detect.engines.keras import KerasEngine
-
-    return KerasEngine(bundle, params.device, params.batch_size, choice.precision)
-
-
-def open_mapper(bundle: SegmenterBundle, device: str = "auto", engine: str = "auto") -> Mapper:
-    """Build what runs a segmenter's network.
-
-    Raises
-    ------
-    MissingDependencyError
-        If a GPU or OpenVINO is asked for and can't be used.
-    ParameterError
-        If a GPU is asked of OpenVINO.
-    BundleError
-        If the weights do not fit the network.
-    """
-    if takes_openvino(engine, device):
-        from napari_all_detect.engines.openvino_unet import OpenVinoMapper
-
-        return OpenVinoMapper(bundle)
-    from napari_all_detect.engines.keras_unet import KerasMapper
-
-    return KerasMapper(bundle, device)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["csv_text", "write_csv"]
+__all__ = ["csv_text", "unquoted", "write_csv"]
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -57,5 +57,19 @@ def _texts(column: "pd.Series[Any]") -> list[str]:
 
 
 def _safe(text: str) -> str:
-    quoted = f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    quoted = f"'{text}" if _looks_like_formula(text) else text
     return quoted.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def unquoted(text: str) -> str:
+    """Return a text of a table as it was before it got an apostrophe.
+
+    >>> unquoted("'-1.png"), unquoted("'a'.png")
+    ('-1.png', "'a'.png")
+    """
+    return text[1:] if text.startswith("'") and _looks_like_formula(text) else text
+
+
+def _looks_like_formula(text: str) -> bool:
+    """Return whether a text is one, or would read back as another if it got no apostrophe."""
+    return text.lstrip("'").startswith(FORMULA_STARTS)

@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_all_detect.export.colours import CALL_COLOURS, probability_colours
-from napari_all_detect.trust import Bounds
 
 __all__ = ["CellPicture", "Histogram", "Plate", "Report", "report_html"]
 
@@ -109,7 +108,7 @@ class Report:
     run : mapping
         The record of the run, `run.json`.
     counts : mapping of str to int
-        `planes, cells, all, hem, uncertain`.
+        `planes, cells, all, hem, uncertain`, and `out_of_domain` if the bundle knows a domain.
     images : DataFrame
         The first rows of `images.csv`.
     samples : DataFrame or None
@@ -122,6 +121,8 @@ class Report:
         The table of `failures.csv`.
     caution : str
         What is to be said beside the calls, if anything.
+    rule : str
+        How an error rate calls cells; empty where the threshold alone does.
     """
 
     run: Mapping[str, Any]
@@ -134,6 +135,7 @@ class Report:
     flags: Mapping[str, int]
     failures: pd.DataFrame
     caution: str = ""
+    rule: str = ""
 
 
 def report_html(report: Report) -> str:
@@ -149,7 +151,7 @@ def report_html(report: Report) -> str:
         _section("Flags", [_flags(report)]),
         _section("Failures", [_table(report.failures)] if len(report.failures) else ["<p>None.</p>"]),
         _section("Images", [_table(report.images), _more(report.counts["planes"], "images.csv")]),
-        _section("The run", [_run(report.run)]),
+        _section("The run", [_run(report)]),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -170,7 +172,7 @@ def _head(report: Report) -> str:
         "Hem": report.counts["hem"],
         "uncertain": report.counts["uncertain"],
         "ALL of called": fraction,
-        "out of domain": report.counts["out_of_domain"],
+        "out of domain": report.counts.get("out_of_domain", "unknown"),
         "failed": len(report.failures),
     }
     boxes = "".join(f"<div><b>{escape(str(value))}</b>{name}</div>" for name, value in totals.items())
@@ -303,12 +305,12 @@ def _flags(report: Report) -> str:
     return _table(pd.DataFrame({"flag": [name for name, _ in rows], "cells": [n for _, n in rows], "share": share}))
 
 
-def _run(run: Mapping[str, Any]) -> str:
-    bounds = run["bundle"]["bounds"]
+def _run(report: Report) -> str:
+    run = report.run
     facts = {
         "inputs": ", ".join(map(str, run["inputs"])),
         "weighting": f"{run['bundle']['weighting']}, threshold {run['bundle']['threshold']}",
-        "error rate": Bounds(**bounds).in_words() if bounds else "none; the threshold calls every cell",
+        "error rate": report.rule or "none; the threshold calls every cell",
         "segmentation": " ".join(map(str, (run["segmentation"] or {"method": "labels given"}).values())),
         "engine": f"{run['engine']}, {run['device']}",
         "bundle digest": run["bundle"]["digest"],

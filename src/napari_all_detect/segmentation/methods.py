@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from skimage.segmentation import relabel_sequential
 
 from napari_all_detect.bundle import load_segmenter
-from napari_all_detect.errors import AllDetectError, BundleError, InputError, ParameterError
+from napari_all_detect.errors import AllDetectError, InputError, ParameterError, UnknownBundleError
 from napari_all_detect.segmentation.classical import segment_classical
 from napari_all_detect.segmentation.instances import in_one_piece
 from napari_all_detect.segmentation.learned import segment_learned
@@ -85,9 +85,7 @@ def open_method(name: str, device: str = "auto", engine: str = "auto") -> Method
             return _registered(entry)
     try:
         return _of_bundle(name, device, engine)
-    except BundleError as error:
-        if "no bundle is named" not in str(error):
-            raise
+    except UnknownBundleError as error:
         known = ", ".join(method_names())
         raise ParameterError(
             f"segmentation is {name!r}; expected one of: {known}; or the name or path of a segmenter's bundle"

@@ -1,7 +1,6 @@
 """What the user typed -> image files, each with a name of its own."""
 
 import glob
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_all_detect.errors import InputError
-from napari_all_detect.sources.places import as_place, is_remote, name_parts, unreachable
+from napari_all_detect.sources.places import absolute, as_place, is_remote, name_parts, unreachable
 from napari_all_detect.sources.plane import ImageFile
 from napari_all_detect.sources.zarr_store import is_zarr_node, looks_like_zarr
 
@@ -17,6 +16,9 @@ __all__ = ["find_images"]
 
 _WRITTEN = ("labels", "ome-zarr")
 """Folders of images in a folder of results: no smears, and a run into a folder of its images would score its own."""
+
+LEVELS = 4
+"""Of a plate: row, well, field, resolution."""
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
@@ -56,11 +58,9 @@ def find_images(inputs: Sequence[str | Path]) -> list[ImageFile]:
     found: dict[Path, tuple[Path, int]] = {}
     for given in (match for pattern in inputs for match in _matches(as_place(pattern))):
         for path, named_parts in _expand(given):
-            # Not resolve(): a link to an image keeps the link's name.
-            absolute = path if is_remote(path) else Path(os.path.abspath(path))  # noqa: PTH100
-            found.setdefault(absolute, (path, named_parts))
-    names = _unique_names({absolute: named_parts for absolute, (_, named_parts) in found.items()})
-    return [ImageFile(path, names[absolute]) for absolute, (path, _) in found.items()]
+            found.setdefault(absolute(path), (path, named_parts))
+    names = _unique_names({place: named_parts for place, (_, named_parts) in found.items()})
+    return [ImageFile(path, names[place]) for place, (path, _) in found.items()]
 
 
 def _matches(given: Path) -> list[Path]:
@@ -88,11 +88,12 @@ def _expand(given: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _parts_from_store(path: Path) -> int:
-    """Count the last parts of a path from the outermost zarr store: ``0`` alone would be a poor name."""
-    count = 1
-    while count < len(name_parts(path)) and is_zarr_node(path.parents[count - 1]):
-        count += 1
-    return count
+    """Count the last parts of a path from the outermost zarr store: ``0`` alone would be a poor name.
+
+    A plate's rows are groups that some writers leave out, so one level may say nothing of a store.
+    """
+    counts = range(1, min(LEVELS, len(name_parts(path)) - 1) + 1)
+    return max((count + 1 for count in counts if is_zarr_node(path.parents[count - 1])), default=1)
 
 
 def _images_below(folder: Path) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -13,7 +14,16 @@ from napari_all_detect.errors import MissingDependencyError
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
-__all__ = ["as_place", "has_query", "is_remote", "name_parts", "network_errors", "unreachable", "zarr_place"]
+__all__ = [
+    "absolute",
+    "as_place",
+    "has_query",
+    "is_remote",
+    "name_parts",
+    "network_errors",
+    "unreachable",
+    "zarr_place",
+]
 
 
 def as_place(given: str | Path) -> Path:
@@ -41,6 +51,11 @@ def as_place(given: str | Path) -> Path:
     except ValueError:
         return Path(given)
     return cast(Path, place)
+
+
+def absolute(place: Path) -> Path:
+    """Return what tells whether two places are the same; not `resolve()`: a link to an image keeps the link's name."""
+    return place if is_remote(place) else Path(os.path.abspath(place))  # noqa: PTH100
 
 
 def is_remote(place: Path) -> bool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RASTER_SIGNATURES", "open_raster"]
 
-_PNG, _JPEG, _BMP = RASTER_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
+_PNG, _JPEG, _ = RASTER_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
 _UM_PER_INCH = 25400.0
 
 

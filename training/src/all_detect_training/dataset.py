@@ -6,7 +6,7 @@ label, for a smear of leukemia holds normal cells too.
 
 import logging
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +29,6 @@ from napari_all_detect.sources import find_images, open_planes
 __all__ = ["Cells", "Kind", "list_folders", "opened_npz", "read_cells", "whole_image"]
 
 Kind = Literal["smears", "cells"]
-Labeller = Callable[[NDArray[np.uint8]], NDArray[np.int32]]
 log = logging.getLogger(__name__)
 
 
