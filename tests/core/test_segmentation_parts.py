@@ -24,6 +24,7 @@ from napari_all_detect.params import SegmentationParams
 from napari_all_detect.samples import STAINS, draw_smear
 from napari_all_detect.segmentation import learned, methods, segment_cells
 from napari_all_detect.segmentation.classical import segment_classical
+from napari_all_detect.segmentation.grid import as_ratio
 from napari_all_detect.segmentation.instances import enlarge, in_one_piece, part
 from napari_all_detect.segmentation.learned import segment_learned
 from napari_all_detect.segmentation.light import CHROMATIN, chromatin, empty_field, relative_light
@@ -39,6 +40,7 @@ Maps = NDArray[np.uint8]
 Pixels = NDArray[np.uint8]
 
 SLIDE, VIOLET, RED = (245, 240, 235), (120, 60, 170), (225, 150, 150)
+FIELD = np.array(SLIDE, np.float32)
 
 
 def disc(shape: tuple[int, int], y: float, x: float, radius: float) -> NDArray[np.bool_]:
@@ -308,26 +310,30 @@ def test_without_a_core_there_is_no_cell() -> None:
 # --- Pieces to labels -----------------------------------------------------------------------------------------------
 
 
+def enlarged(shape: tuple[int, int], ratio: Fraction) -> tuple[int, int]:
+    return int(shape[0] * ratio), int(shape[1] * ratio)
+
+
 @pytest.mark.parametrize("scale", [0.45, 0.8, 1.0, 1.37, 2.0, 2.6, 7.3])
 def test_a_disc_keeps_its_place_and_shape_at_any_scale(scale: float) -> None:
     maps = maps_of((64, 81), (29, 41, 15))
-    shape = round(64 * scale), round(81 * scale)
-    cells = enlarge((maps[..., 0] > 0).astype(np.int32), maps[..., 0], shape)
-    nuclei = find_nuclei(np.full((*shape, 3), SLIDE, np.uint8), cells, maps[..., 1])
+    ratio = as_ratio(scale)
+    shape = enlarged((64, 81), ratio)
+    cells = enlarge((maps[..., 0] > 0).astype(np.int32), maps[..., 0], shape, ratio)
+    nuclei = find_nuclei(np.full((*shape, 3), SLIDE, np.uint8), cells, maps[..., 1], ratio, FIELD)
     assert cells.shape == nuclei.shape == shape
     assert cells.dtype == nuclei.dtype == np.int32
     for labels, radius in ((cells, 15), (nuclei, 9)):
-        fy, fx = shape[0] / 64, shape[1] / 81
         y, x = ndi.center_of_mass(labels == 1)
-        assert y == pytest.approx(29.5 * fy - 0.5, abs=0.3 + 0.05 * scale)
-        assert x == pytest.approx(41.5 * fx - 0.5, abs=0.3 + 0.05 * scale)
+        assert y == pytest.approx(29.5 * ratio - 0.5, abs=0.3 + 0.05 * scale)
+        assert x == pytest.approx(41.5 * ratio - 0.5, abs=0.3 + 0.05 * scale)
         assert np.sqrt(np.count_nonzero(labels) / np.pi) == pytest.approx(radius * scale, rel=0.06, abs=0.5)
 
 
 def test_at_scale_one_labels_stay_as_they_are() -> None:
     maps = maps_of((50, 90), (25, 25, 14), (25, 60, 12))
     pieces = ndi.label(maps[..., 0] > 0)[0].astype(np.int32)
-    assert_array_equal(enlarge(pieces, maps[..., 0], (50, 90)), pieces)
+    assert_array_equal(enlarge(pieces, maps[..., 0], (50, 90), Fraction(1)), pieces)
 
 
 @pytest.mark.parametrize("scale", [1.7, 4.0, 5.3])
@@ -337,8 +343,7 @@ def test_touching_cells_meet_in_a_straight_line(scale: float, slope: float) -> N
     rows, columns = np.indices((60, 60))
     maps = maps_of((60, 60), (30, 30, 26), nuclei=0.9)
     pieces = np.where(maps[..., 0] > 0, 1 + (columns > 30 + slope * (rows - 30)), 0).astype(np.int32)
-    shape = round(60 * scale), round(60 * scale)
-    cells = enlarge(pieces, maps[..., 0], shape)
+    cells = enlarge(pieces, maps[..., 0], enlarged((60, 60), as_ratio(scale)), as_ratio(scale))
     assert sorted(np.unique(cells)) == [0, 1, 2]
     middle = range(round(20 * scale), round(40 * scale))
     # Between the pieces nothing is left free: each row is 0 ... 1 ... 2 ... 0.
@@ -356,7 +361,7 @@ def test_the_largest_part_is_kept(scale: float) -> None:
     maps = maps_of((50, 60), (25, 30, 20), nuclei=0.9)
     pieces = (maps[..., 0] > 0).astype(np.int32)
     maps[:, 37:40, 0] = 0
-    cells = enlarge(pieces, maps[..., 0], (round(50 * scale), round(60 * scale)))
+    cells = enlarge(pieces, maps[..., 0], enlarged((50, 60), as_ratio(scale)), as_ratio(scale))
     assert ndi.label(cells)[1] == 1
     assert cells[round(25 * scale), round(20 * scale)] == 1
     assert not cells[:, round(40 * scale) :].any()
@@ -367,7 +372,7 @@ def test_holes_are_filled(scale: float) -> None:
     maps = maps_of((50, 60), (25, 30, 20))
     pieces = (maps[..., 0] > 0).astype(np.int32)
     maps[20:24, 28:33, 0] = 0
-    cells = enlarge(pieces, maps[..., 0], (round(50 * scale), round(60 * scale)))
+    cells = enlarge(pieces, maps[..., 0], enlarged((50, 60), as_ratio(scale)), as_ratio(scale))
     assert_array_equal(ndi.binary_fill_holes(cells > 0), cells > 0)
     assert cells[round(22 * scale), round(30 * scale)] == 1
 
@@ -404,22 +409,20 @@ def test_a_part_that_is_dropped_leaves_no_hole_in_another_label() -> None:
 
 def test_cells_far_smaller_than_a_pixel_of_the_plane_are_no_error() -> None:
     """As in a sliver 97 x 2 px that was looked at five times as large."""
-    pieces = np.zeros((440, 9), np.int32)
-    pieces[189:204, 8] = 1
-    cells = enlarge(pieces, np.where(pieces > 0, 255, 0).astype(np.uint8), (97, 2))
+    pieces = np.zeros((485, 10), np.int32)
+    pieces[189:204, 9] = 1
+    cells = enlarge(pieces, np.where(pieces > 0, 255, 0).astype(np.uint8), (97, 2), Fraction(1, 5))
     assert cells.shape == (97, 2)
 
 
 @settings(max_examples=40)
 @given(
     small=st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    large=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    ratio=st.fractions(1, 8, max_denominator=9),
     n=st.integers(0, 12),
     seed=st.integers(0, 10_000),
 )
-def test_any_pieces_and_maps_give_whole_labels(
-    small: tuple[int, int], large: tuple[int, int], n: int, seed: int
-) -> None:
+def test_any_pieces_and_maps_give_whole_labels(small: tuple[int, int], ratio: Fraction, n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     places = np.zeros(small, np.int32)
     for number in range(1, n + 1):
@@ -427,8 +430,9 @@ def test_any_pieces_and_maps_give_whole_labels(
     near = ndi.distance_transform_edt(places == 0, return_indices=True)[1]
     maps = rng.integers(0, 256, (*small, 2), dtype=np.uint8)
     pieces = np.where(rng.random(small) < 0.8, places[tuple(near)], 0).astype(np.int32)
-    cells = enlarge(pieces, maps[..., 0], large)
-    nuclei = find_nuclei(rng.integers(0, 256, (*large, 3), dtype=np.uint8), cells, maps[..., 1])
+    large = enlarged(small, ratio)
+    cells = enlarge(pieces, maps[..., 0], large, ratio)
+    nuclei = find_nuclei(rng.integers(0, 256, (*large, 3), dtype=np.uint8), cells, maps[..., 1], ratio, FIELD)
     assert cells.shape == nuclei.shape == large
     boxes = ndi.find_objects(cells)
     assert None not in boxes
@@ -524,7 +528,8 @@ def test_chromatin_says_where_a_nucleus_ends(pale: int) -> None:
     shape = (240, 240)
     cell, nucleus = disc(shape, 120, 120, 90), disc(shape, 123, 117, 48)
     smooth = ndi.gaussian_filter(disc((40, 40), 19.5, 19.5, 8).astype(float), 1.5)
-    found = find_nuclei(stained(shape, cell, nucleus, pale), cell.astype(np.int32), (255 * smooth).astype(np.uint8))
+    rgb, likely = stained(shape, cell, nucleus, pale), (255 * smooth).astype(np.uint8)
+    found = find_nuclei(rgb, cell.astype(np.int32), likely, Fraction(6), FIELD)
     assert np.count_nonzero((found > 0) != nucleus) < 0.01 * np.count_nonzero(nucleus)
 
 
@@ -533,7 +538,8 @@ def test_what_is_dark_far_from_the_maps_nucleus_is_none() -> None:
     shape = (120, 120)
     cell, nucleus, platelet = disc(shape, 60, 60, 50), disc(shape, 50, 60, 20), disc(shape, 98, 60, 7)
     map_ = (255 * ndi.gaussian_filter(nucleus.astype(float), 2)).astype(np.uint8)
-    found = find_nuclei(stained(shape, cell, nucleus | platelet), cell.astype(np.int32), map_)
+    rgb = stained(shape, cell, nucleus | platelet)
+    found = find_nuclei(rgb, cell.astype(np.int32), map_, Fraction(1), FIELD)
     assert not found[platelet].any()
     assert np.count_nonzero((found > 0) != nucleus) < 0.02 * np.count_nonzero(nucleus)
 
@@ -542,9 +548,10 @@ def test_a_cell_that_is_all_nucleus_is_outlined_by_its_map() -> None:
     shape = (60, 60)
     cell = disc(shape, 30, 30, 20)
     rgb = stained(shape, cell, cell)
-    found = find_nuclei(rgb, cell.astype(np.int32), np.where(cell, 255, 0).astype(np.uint8))
+    likely = np.where(cell, 255, 0).astype(np.uint8)
+    found = find_nuclei(rgb, cell.astype(np.int32), likely, Fraction(1), FIELD)
     assert_array_equal(found, ndi.binary_opening(cell))
-    assert not find_nuclei(rgb, cell.astype(np.int32), np.zeros(shape, np.uint8)).any()
+    assert not find_nuclei(rgb, cell.astype(np.int32), np.zeros_like(likely), Fraction(1), FIELD).any()
 
 
 def test_each_cell_has_its_own_level_of_dark() -> None:
@@ -553,7 +560,7 @@ def test_each_cell_has_its_own_level_of_dark() -> None:
     nuclei = disc(shape, 50, 50, 22), disc(shape, 50, 150, 22)
     rgb = stained(shape, cells > 0, nuclei[0])
     rgb[nuclei[1]] = np.array(VIOLET) + 60
-    found = find_dark_nuclei(rgb, cells)
+    found = find_dark_nuclei(rgb, cells, FIELD)
     for number, nucleus in enumerate(nuclei, start=1):
         assert np.count_nonzero((found == number) != nucleus) < 0.03 * np.count_nonzero(nucleus)
 

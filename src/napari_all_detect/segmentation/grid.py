@@ -82,7 +82,7 @@ def shrink(
     return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
 
 
-def stretch(small: NDArray[np.uint8], shape: tuple[int, int], ratio: tuple[Fraction, Fraction]) -> NDArray[np.uint8]:
+def stretch(small: NDArray[np.uint8], shape: tuple[int, int], ratio: Fraction) -> NDArray[np.uint8]:
     """Return a reduced image at the plane's resolution.
 
     Parameters
@@ -90,12 +90,12 @@ def stretch(small: NDArray[np.uint8], shape: tuple[int, int], ratio: tuple[Fract
     small : (h, w) uint8
     shape : (int, int)
         Height and width of what is returned.
-    ratio : (Fraction, Fraction)
-        Pixels of the plane that are one of the reduced image, downwards and across.
+    ratio : Fraction
+        Pixels of the plane that are one of the reduced image.
     """
     # Filled up to where pixels of both end together: the scale is the same number then, whatever part this is.
-    after = [(0, -n % r.denominator) for n, r in zip(small.shape, ratio, strict=True)]
+    after = [(0, -n % ratio.denominator) for n in small.shape]
     filled = np.pad(small, after, mode="edge")
-    height, width = (int(n * r) for n, r in zip(filled.shape, ratio, strict=True))
+    height, width = (int(n * ratio) for n in filled.shape)
     large = Image.fromarray(filled).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(large)[: shape[0], : shape[1]]

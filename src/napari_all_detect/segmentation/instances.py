@@ -88,9 +88,7 @@ def keep_only(pieces: Labels, keep: NDArray[np.bool_]) -> Labels:
     return np.asarray(np.where(kept, np.cumsum(kept), 0)[pieces], np.int32)
 
 
-def enlarge(
-    pieces: Labels, outline: NDArray[np.uint8], shape: tuple[int, int], ratio: Fraction | None = None
-) -> Labels:
+def enlarge(pieces: Labels, outline: NDArray[np.uint8], shape: tuple[int, int], ratio: Fraction) -> Labels:
     """Bring labels to the plane's resolution, with smooth outlines, in one piece each and without holes.
 
     Parameters
@@ -100,21 +98,19 @@ def enlarge(
         The probability of cell, times 255.
     shape : (int, int)
         Height and width of the plane.
-    ratio : Fraction, optional
-        Pixels of the plane that are one of the pieces; by the shapes if not given.
+    ratio : Fraction
+        Pixels of the plane that are one of the pieces.
 
     Returns
     -------
     cells : (H, W) int32
         Consecutive from top to bottom.
     """
-    height, width = (Fraction(n, small) for n, small in zip(shape, pieces.shape, strict=True))
-    scale = (height, width) if ratio is None else (ratio, ratio)
-    inside = stretch(outline, shape, scale) >= HALF
+    inside = stretch(outline, shape, ratio) >= HALF
     labels, share = np.zeros(shape, np.int32), np.zeros(shape, np.uint8)
     for number, box in enumerate(ndi.find_objects(pieces), start=1):
         if box is not None:
-            window, member = _membership(pieces, number, box, scale, shape)
+            window, member = _membership(pieces, number, box, ratio, shape)
             if not member.size:
                 continue
             wins = inside[window] & (member > share[window])
@@ -124,12 +120,12 @@ def enlarge(
 
 
 def _membership(
-    labels: Labels, number: int, box: Window, scale: tuple[Fraction, Fraction], shape: tuple[int, int]
+    labels: Labels, number: int, box: Window, ratio: Fraction, shape: tuple[int, int]
 ) -> tuple[Window, NDArray[np.uint8]]:
     """Return where one label's surroundings lie in the plane, and how much of it each pixel there is (0 to 255)."""
     small = _widened(box, GROWN + 1, labels.shape)
     (rows, top, bottom), (columns, left, right) = (
-        _in_plane(part, ratio, n) for part, ratio, n in zip(small, scale, shape, strict=True)
+        _in_plane(part, ratio, n) for part, n in zip(small, shape, strict=True)
     )
     size = columns.stop - columns.start, rows.stop - rows.start
     if min(size) <= 0:

@@ -10,7 +10,7 @@ from skimage.filters import threshold_otsu
 
 from napari_all_detect.segmentation.grid import stretch
 from napari_all_detect.segmentation.instances import HALF
-from napari_all_detect.segmentation.light import chromatin, empty_field
+from napari_all_detect.segmentation.light import chromatin
 
 __all__ = ["find_dark_nuclei", "find_nuclei"]
 
@@ -31,8 +31,8 @@ def find_nuclei(
     rgb: NDArray[np.uint8],
     cells: Labels,
     nuclear: NDArray[np.uint8],
-    ratio: Fraction | None = None,
-    field: Floats | None = None,
+    ratio: Fraction,
+    field: Floats,
 ) -> Labels:
     """Outline the nuclei at the plane's resolution.
 
@@ -42,10 +42,10 @@ def find_nuclei(
     cells : (H, W) int32
     nuclear : (h, w) uint8
         How likely a pixel of a smaller image of the plane is nucleus, times 255.
-    ratio : Fraction, optional
-        Pixels of the plane that are one of the smaller image; by the shapes if not given.
-    field : (3,) float32, optional
-        Colour of the empty field, by the image itself if not given.
+    ratio : Fraction
+        Pixels of the plane that are one of the smaller image.
+    field : (3,) float32
+        Colour of the empty field.
 
     Returns
     -------
@@ -53,12 +53,11 @@ def find_nuclei(
         The cells' numbers, 0 outside of the nuclei. The map alone outlines the nucleus of a cell of which no part is
         surely nucleus, or none surely not.
     """
-    height, width = (Fraction(n, small) for n, small in zip(cells.shape, nuclear.shape, strict=True))
-    likely = stretch(nuclear, (rgb.shape[0], rgb.shape[1]), (height, width) if ratio is None else (ratio, ratio))
+    likely = stretch(nuclear, (rgb.shape[0], rgb.shape[1]), ratio)
     return _in_each(rgb, cells, field, lambda box, cell, stain: _by_map(cell, likely[box], stain))
 
 
-def find_dark_nuclei(rgb: NDArray[np.uint8], cells: Labels, field: Floats | None = None) -> Labels:
+def find_dark_nuclei(rgb: NDArray[np.uint8], cells: Labels, field: Floats) -> Labels:
     """Take what is darkest in chromatin's colour for the nucleus, in each cell by its own level (Otsu 1979).
 
     A pale blast beside dark cells has its own level.
@@ -67,8 +66,8 @@ def find_dark_nuclei(rgb: NDArray[np.uint8], cells: Labels, field: Floats | None
     ----------
     rgb : (H, W, 3) uint8
     cells : (H, W) int32
-    field : (3,) float32, optional
-        Colour of the empty field, by the image itself if not given.
+    field : (3,) float32
+        Colour of the empty field.
 
     Returns
     -------
@@ -84,10 +83,9 @@ def find_dark_nuclei(rgb: NDArray[np.uint8], cells: Labels, field: Floats | None
 
 
 def _in_each(
-    rgb: NDArray[np.uint8], cells: Labels, field: Floats | None, nucleus: Callable[[Window, Mask, Floats], Mask]
+    rgb: NDArray[np.uint8], cells: Labels, field: Floats, nucleus: Callable[[Window, Mask, Floats], Mask]
 ) -> Labels:
     """Find one nucleus after another, from where its cell lies, its shape, and its chromatin; no holes, no specks."""
-    field = empty_field(rgb) if field is None else field
     nuclei = np.zeros_like(cells)
     for number, box in enumerate(ndi.find_objects(cells), start=1):
         cell = cells[box] == number

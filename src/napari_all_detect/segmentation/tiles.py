@@ -48,7 +48,7 @@ class TileCells:
     whole: bool
 
 
-def find_in_tiles(plane: Pixels, tiles: list[Window], find: Find, nuclei: bool = True) -> Iterator[TileCells]:
+def find_in_tiles(plane: Pixels, tiles: list[Window], find: Find) -> Iterator[TileCells]:
     """Yield the cells of each tile that has some.
 
     Parameters
@@ -57,18 +57,17 @@ def find_in_tiles(plane: Pixels, tiles: list[Window], find: Find, nuclei: bool =
     tiles : list of (slice, slice)
         Into which the plane is divided.
     find : callable
-        Finds the cells of a view, and their nuclei if told so.
-    nuclei : bool
+        Finds the cells of a view, and their nuclei if told so: they are asked for.
     """
     survey = surveyed(plane, find)
     if not survey.closed:
-        find(View.whole(plane, survey), nuclei)
+        find(View.whole(plane, survey), True)
         survey.close()
     for tile in tiles:
         reach = _reaches(tile)
         while True:
             window = _widened(tile, reach, plane.shape, survey.block_px)
-            found = find(View(plane, window, survey), nuclei)
+            found = find(View(plane, window, survey), True)
             unfinished = _unfinished(found, tile, window, plane.shape)
             wider = _wider(reach, unfinished, _widest(tile))
             if wider == reach:
