@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from napari_all_detect.errors import ParameterError
 
@@ -21,7 +21,8 @@ TILED_FROM_PX, TILE_PX = 2**26, 2048
 Rescale = str | float
 """`auto`, `none` or a factor."""
 
-WEIGHTINGS = ("kappa", "accuracy", "auc", "f1", "equal")
+Weighting = Literal["kappa", "accuracy", "auc", "f1", "equal"]
+WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
 FORMATS = ("csv", "parquet", "h5ad", "geojson", "ome-zarr")
 """Each is a module of `export`; what it writes is said there."""
 

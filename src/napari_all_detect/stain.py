@@ -4,12 +4,15 @@ Cell by cell, from its own pixels alone: a score then depends on nothing but the
 smear, as in C-NMC 2019, are treated as those of a smear.
 """
 
+from typing import Literal, get_args
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["METHODS", "normalise_stain"]
+__all__ = ["METHODS", "Method", "normalise_stain"]
 
-METHODS = ("reinhard", "macenko")
+Method = Literal["reinhard", "macenko"]
+METHODS: tuple[str, ...] = get_args(Method)
 
 LAB_MEAN = (65.0, 29.0, -50.0)
 LAB_DEVIATION = (8.0, 11.0, 12.5)

@@ -2,14 +2,16 @@
 
 from datetime import date
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, from_json
 
 from napari_all_detect.errors import BundleError
-from napari_all_detect.networks import ARCHITECTURES
+from napari_all_detect.networks import ARCHITECTURES, Preprocessing
+from napari_all_detect.params import WEIGHTINGS, Weighting
+from napari_all_detect.stain import Method
 
 __all__ = [
     "AnyManifest",
@@ -33,8 +35,7 @@ __all__ = [
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Six = Annotated[tuple[float, ...], Field(min_length=6, max_length=6)]
-Weighting = Literal["kappa", "accuracy", "auc", "f1", "equal"]
-WeightingKey = Annotated[str, Field(pattern=f"^({'|'.join(get_args(Weighting))})$")]
+WeightingKey = Annotated[str, Field(pattern=f"^({'|'.join(WEIGHTINGS)})$")]
 
 
 def stays_inside(path: str) -> bool:
@@ -100,7 +101,7 @@ class Member(WeightsFile):
     architecture: Annotated[str, AfterValidator(_known_architecture)]
     cut: str | None = None
     input_size: Annotated[int, Field(ge=32, le=1024)]
-    preprocessing: Literal["tf", "caffe", "torch"]
+    preprocessing: Preprocessing
     temperature: Annotated[float, Field(gt=0)] = 1.0
     validation: Validation
 
@@ -119,7 +120,7 @@ class Crop(Model):
     background: Literal["black"] = "black"
     pixel_size_um: Annotated[float, Field(gt=0)] | None = None
     cell_diameter_px: Annotated[float, Field(gt=0)]
-    stain_normalisation: Literal["reinhard", "macenko"] | None = None
+    stain_normalisation: Method | None = None
     """What brings the cells' colours to a reference before members see them (`napari_all_detect.stain`)."""
 
 
