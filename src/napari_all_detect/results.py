@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from napari_all_detect import table
+from napari_all_detect.atomic import write_atomically
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.csv import csv_text, write_csv
 from napari_all_detect.trust import n_out_of_domain
@@ -24,7 +24,6 @@ __all__ = [
     "locked_folder",
     "prepare_folder",
     "read_run",
-    "write_atomically",
     "write_run",
 ]
 
@@ -148,17 +147,6 @@ def _writable(folder: Path) -> Iterator[None]:
 
 def _held(folder: Path) -> list[str]:
     return [name for name in RESULTS if (folder / name).exists()]
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whenever the run or the machine is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def write_run(folder: Path, run: Mapping[str, Any]) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_all_detect.batch import score_batch
-from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
+from napari_all_detect.batch import BatchProgress, score_batch
+from napari_all_detect.params import OutputParams, ReadParams, ScoreParams, SegmentationParams
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
@@ -131,3 +132,30 @@ def test_a_browser_shows_it_without_a_complaint_and_within_a_phone(browser: str,
     assert pictures == page.count("<img")
     assert broken == 0
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+
+
+class Damage(BatchProgress):
+    """Spoils a zarr array once its plane is scored, all but the chunk that holds the first pixel."""
+
+    def __init__(self, array: Path) -> None:
+        self.array = array
+
+    def plane(self) -> None:
+        for chunk in (self.array / "c").rglob("*"):
+            if chunk.is_file() and chunk != self.array / "c/0/0/0":
+                chunk.write_bytes(b"spoilt")
+
+
+def test_a_plane_whose_tiles_cannot_be_read_any_more_has_no_pictures(
+    tmp_path: Path, duo_bundle: Path, smear: Callable[..., Pixels]
+) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=smear(3), chunks=(16, 16, 3))
+    params = ScoreParams(
+        bundle=str(duo_bundle),
+        segmentation=SegmentationParams(method="classical"),
+        reading=ReadParams(tile_size_px=256),
+    )
+    summary = score_batch([tmp_path / "a.zarr"], tmp_path / "out", params, progress=Damage(tmp_path / "a.zarr"))
+    assert (summary.planes, summary.exit_status) == (1, 0)
+    assert summary.cells > 0
+    assert "<img" not in (tmp_path / "out/report.html").read_text(encoding="utf-8")

@@ -23,13 +23,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_all_detect import retrying
-from napari_all_detect.batch import BatchProgress, score_batch, segment_batch, store, unit
+from napari_all_detect.atomic import write_atomically
+from napari_all_detect.batch import BatchProgress, score_batch, segment_batch, segmenting, store, unit
 from napari_all_detect.cli import main
 from napari_all_detect.errors import InputError, OutputError, ParameterError, StoreError
 from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
-from napari_all_detect.results import locked_folder, write_atomically
+from napari_all_detect.results import locked_folder
+from napari_all_detect.retrying import DELAYS_S
 from napari_all_detect.segmentation import segment_cells
-from napari_all_detect.sources.plane import readable
+from napari_all_detect.sources.plane import Plane, readable
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
@@ -278,6 +280,35 @@ def test_a_damaged_unit_is_done_again(
     assert "1.png 0" not in scored
 
 
+@pytest.mark.parametrize("left", ['{"image": "2.p', '{"image": "2.png"}', "[]", None])
+def test_a_result_that_cannot_be_read_back_is_not_left_out(
+    left: str | None,
+    images: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    whole: dict[str, bytes],
+    scored: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, write = tmp_path / "out", store.UnitStore.write
+
+    def damaged(self: store.UnitStore, unit: Any, result: Any) -> None:
+        write(self, unit, result)
+        if unit.number == 2:
+            path = out / "units/0000/002.json"
+            path.unlink() if left is None else path.write_text(left)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.UnitStore, "write", damaged)
+        with pytest.raises(OutputError, match=r"the result of 2\.png can't be read back; go on with --resume"):
+            score_batch([images], out, params)
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    scored.clear()
+    assert score_batch([images], out, params, RESUME).exit_status == 0
+    assert scored == ["2.png 0"]
+    assert content(out) == whole
+
+
 def test_what_failed_is_tried_again(
     images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], scored: list[str]
 ) -> None:
@@ -387,6 +418,20 @@ def test_a_full_disk_fails_its_planes_and_the_rest_goes_on(
     assert content(out) == whole
 
 
+def test_a_full_disk_is_waited_for_once_until_something_is_written(
+    images: Path, tmp_path: Path, params: ScoreParams, at_once: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        if path.name in ("000.json", "001.json", "003.json", "004.json", "005.json"):
+            raise OSError(errno.EDQUOT if path.name == "005.json" else errno.ENOSPC, "full")
+        write_atomically(path, data)
+
+    monkeypatch.setattr(store, "write_atomically", full)
+    assert score_batch([images], tmp_path / "out", params).planes == 1
+    assert at_once == [*DELAYS_S, *DELAYS_S]
+    assert all(row[2] == "its results: can't be written (full); mend that" for row in failures(tmp_path / "out"))
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real disk of 96 kB."""
@@ -424,6 +469,107 @@ def test_a_disk_that_is_really_full(
     assert (summary.planes, summary.exit_status) == (30, 0)
     assert progress.planned == 30 - len(done)  # nothing that was done is lost
     assert content(out) == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("stage", ["read", "labels"])
+def test_labels_are_asked_for_again_as_images_are(
+    stage: str,
+    images: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    at_once: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    segment_batch([images / "0.png"], tmp_path / "labels", params.segmentation)
+    name = {"read": "read_labels", "labels": "_sha256"}[stage]
+    asked, read = list[Path](), getattr(unit, name)
+
+    def fails_once(path: Path) -> Any:
+        asked.append(path)
+        if len(asked) == 1:
+            raise StoreError("the server failed")
+        return read(path)
+
+    monkeypatch.setattr(unit, name, fails_once)
+    output = OutputParams(labels=str(tmp_path / "labels"))
+    assert score_batch([images / "0.png"], tmp_path / "out", params, output).exit_status == 0
+    assert (len(asked), at_once) == (2, [DELAYS_S[0]])
+
+
+class TestSegmenting:
+    """`segment` bears what `score` bears."""
+
+    @pytest.mark.parametrize(
+        ("error", "said"), [(MemoryError(), "out of memory"), (TypeError("odd"), "TypeError: odd; a fault of the")]
+    )
+    def test_a_plane_fails_alone(
+        self, error: Exception, said: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = list[Any]()
+
+        def second_fails(*arguments: Any, **options: Any) -> Any:
+            calls.append(arguments)
+            if len(calls) == 2:
+                raise error
+            return segment_cells(*arguments, **options)
+
+        monkeypatch.setattr(segmenting, "segment_cells", second_fails)
+        summary = segment_batch([images], tmp_path / "out", SegmentationParams(method="classical"))
+        ((stage, reason),) = [(failure.stage, failure.reason) for failure in summary.failures]
+        assert (summary.planes, stage) == (N - 1, "segment")
+        assert said in reason
+
+    def test_a_disk_that_comes_back(
+        self, images: Path, tmp_path: Path, at_once: list[float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tried = list[Path]()
+
+        def fails_once(path: Path, data: bytes) -> None:
+            tried.append(path)
+            if len(tried) == 1:
+                raise OSError(errno.EIO, "I/O error")
+            write_atomically(path, data)
+
+        monkeypatch.setattr(segmenting, "write_atomically", fails_once)
+        summary = segment_batch([images], tmp_path / "out", SegmentationParams(method="classical"))
+        assert (summary.planes, summary.exit_status, at_once) == (N, 0, [DELAYS_S[0]])
+
+    def test_a_full_disk_costs_the_planes_that_it_does_not_take(
+        self, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(path: Path, data: bytes) -> None:
+            if path.name == "1_labels.tif":
+                raise OSError(errno.ENOSPC, "No space left on device", str(path))
+            write_atomically(path, data)
+
+        monkeypatch.setattr(segmenting, "write_atomically", full)
+        summary = segment_batch([images], tmp_path / "out", SegmentationParams(method="classical"))
+        (failure,) = summary.failures
+        assert (summary.planes, failure.input, failure.stage) == (N - 1, "1.png", "write")
+        assert "1_labels.tif: can't be written (No space left on device)" in failure.reason
+
+    def test_a_folder_that_cannot_be_made_is_told_at_once(
+        self, images: Path, tmp_path: Path, at_once: list[float]
+    ) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(OutputError, match="can't be written to"):
+            segment_batch([images], tmp_path / "file" / "out", SegmentationParams(method="classical"))
+        assert at_once == []
+
+    def test_a_server_that_comes_back(
+        self, images: Path, tmp_path: Path, at_once: list[float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked, read = list[Plane](), Plane.open
+
+        def fails_once(self: Plane) -> Any:
+            asked.append(self)
+            if len(asked) == 1:
+                raise StoreError("the server failed")
+            return read(self)
+
+        monkeypatch.setattr(Plane, "open", fails_once)
+        summary = segment_batch([images], tmp_path / "out", SegmentationParams(method="classical"))
+        assert (summary.exit_status, at_once) == (0, [DELAYS_S[0]])
 
 
 def test_tables_that_cannot_be_written_end_the_run_which_can_go_on(

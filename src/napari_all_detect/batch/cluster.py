@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from typing import Any
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.store import UnitResult
 from napari_all_detect.batch.unit import Job, score_unit
+from napari_all_detect.cores import n_cores
 from napari_all_detect.errors import AllDetectError, MissingDependencyError, OutputError
 from napari_all_detect.params import ClusterParams, ScoreParams
 from napari_all_detect.pipeline import Scorer, open_scorer
@@ -99,7 +99,7 @@ def _local(workers: int) -> Any:
     import dask
     from distributed import LocalCluster
 
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    threads = str(max(1, n_cores() // workers))
     with dask.config.set({"distributed.scheduler.allowed-failures": LOST}):
         return LocalCluster(
             n_workers=workers,

@@ -2,24 +2,27 @@
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from napari_all_detect.atomic import write_atomically
 from napari_all_detect.batch.containers import rest_goes_on, write_containers
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.progress import BatchProgress
 from napari_all_detect.batch.reporting import gather_report
 from napari_all_detect.batch.resuming import changed_part
 from napari_all_detect.batch.store import UnitResult, UnitStore
+from napari_all_detect.batch.writing import PlaneWriter
+from napari_all_detect.errors import OutputError
 from napari_all_detect.export.csv import write_csv
 from napari_all_detect.export.h5ad import write_h5ad
 from napari_all_detect.export.parquet import write_parquet_parts
 from napari_all_detect.export.report import report_html
-from napari_all_detect.results import Failure, ResultTables, write_atomically
-from napari_all_detect.retrying import with_retries
+from napari_all_detect.results import Failure, ResultTables
 from napari_all_detect.samplesheet import sum_samples, sum_subjects
 
 __all__ = ["Collector", "write_at_the_end"]
@@ -57,6 +60,7 @@ class Collector:
         self._tables, self._store, self._units, self._progress = tables, store, units, progress
         self._done, self._expected = set(done), expected or {}
         self._failed: dict[int, Failure] = {}
+        self._writer = PlaneWriter()
         self._next = 0
 
     def fail(self, failure: Failure) -> None:
@@ -76,19 +80,24 @@ class Collector:
         self._progress.plane()
 
     def end(self) -> None:
-        """Bring the tables to their end, if there was nothing to add."""
+        """Bring the tables to their end.
+
+        Raises
+        ------
+        OutputError
+            If the result of a unit that is done can't be read back: the tables would lack it and all that follow.
+        """
         self._advance()
+        if self._next < len(self._units):
+            name = self._units[self._next].name
+            raise OutputError(f"the result of {name} can't be read back; go on with --resume, which scores it again")
 
     def _keep(self, unit: Unit, result: UnitResult) -> Failure | None:
         part = changed_part(self._expected.get(unit.plane.image, {}), unit.plane.plane, result.source)
         if part:
             reason = f"{unit.plane.path}: not the {part} that the repeated run scored; bring them back"
             return Failure(unit.name, "read", reason)
-        try:
-            with_retries(lambda: self._store.write(unit, result), OSError)
-        except OSError as error:
-            return Failure(unit.name, "write", f"{error.filename}: can't be written ({error.strerror}); mend that")
-        return None
+        return self._writer.write(unit, partial(self._store.write, unit, result))
 
     def _advance(self) -> None:
         while self._next < len(self._units):

@@ -1,7 +1,6 @@
 """Labels and tables into the OME-Zarr images that were scored, or into new ones beside the results."""
 
 import contextlib
-import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.store import UnitResult, UnitStore
+from napari_all_detect.batch.writing import is_full
 from napari_all_detect.errors import OutputError, StoreError
 from napari_all_detect.export.ome_zarr import NAME, LabelledPlane, add_labels, write_ome_zarr
 from napari_all_detect.labelled import LabelImage
@@ -25,8 +25,6 @@ __all__ = ["check_stores", "rest_goes_on", "write_containers"]
 
 PART = ".part.zarr"
 """What a container is called, below `ome-zarr`, until it is whole; of the names that `--overwrite` clears away."""
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Fail = Callable[[Failure], object]
 Done = Sequence[tuple[Unit, UnitResult]]
@@ -88,15 +86,11 @@ def rest_goes_on(fail: Fail, name: str, path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _is_full(error):
+        if is_full(error):
             raise
         why = "out of memory" if isinstance(error, MemoryError) else " ".join(str(error).split())[:500]
         reason = f"{path} can't be written ({why or type(error).__name__}); mend that, then go on with --resume"
         fail(Failure(name, "write", reason))
-
-
-def _is_full(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in FULL
 
 
 def _takes_labels(unit: Unit) -> bool:
@@ -112,7 +106,7 @@ def _written_into(path: Path, folder: Path, done: Done) -> bool:
         add_labels(path, _labelled(folder, done), first.plane.ome.level)
     except Exception as error:
         # ngio is stricter than our reader, and its errors are of many kinds.
-        if _is_full(error):
+        if is_full(error):
             raise
         return False
     return True

@@ -12,6 +12,7 @@ from threading import Lock
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.running import Stopped
 from napari_all_detect.batch.unit import CutUnit, Job, cut_unit
+from napari_all_detect.cores import n_cores
 from napari_all_detect.results import Failure
 
 __all__ = ["Cut", "CuttingProcess", "cutters", "n_processes"]
@@ -44,11 +45,6 @@ def n_processes(wanted: int | str, planes: int) -> int:
     if wanted != "auto":
         return int(wanted)
     return min(n_cores() // CORES_PER_PROCESS, planes // PLANES_PER_PROCESS)
-
-
-def n_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -162,12 +162,13 @@ def _cut(unit: Unit, cells: Mapping[int, dict[str, Any]]) -> Pictures:
     """Cut cells out of a plane; none if it can't be read any more."""
     try:
         opened = unit.plane.open()
+        pixels = opened.rgb if isinstance(opened, RgbPlane) else opened
+        pictures = {label: _picture(pixels, said) for label, said in cells.items()}
     except InputError:
         return {}
-    pixels = opened.rgb if isinstance(opened, RgbPlane) else opened
     return {
         (unit.number, label): CellPicture(
-            _picture(pixels, said), f"{unit.name} #{label}", float(said["p_all"]), float(said["spread"]), said["flags"]
+            pictures[label], f"{unit.name} #{label}", float(said["p_all"]), float(said["spread"]), said["flags"]
         )
         for label, said in cells.items()
     }

@@ -1,18 +1,23 @@
 """Label images for many planes, without scoring them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
 
+from napari_all_detect.atomic import write_atomically
 from napari_all_detect.batch.planning import Unit, plan_units
 from napari_all_detect.batch.progress import BatchProgress, BatchSummary
 from napari_all_detect.batch.running import in_order
-from napari_all_detect.errors import AllDetectError, OutputError
-from napari_all_detect.export.labels import write_labels
+from napari_all_detect.batch.unit import Begin, failing_alone
+from napari_all_detect.batch.writing import PlaneWriter
+from napari_all_detect.errors import OutputError, StoreError
+from napari_all_detect.export.labels import labels_tiff
 from napari_all_detect.labelled import LabelImage
 from napari_all_detect.params import ReadParams, SegmentationParams
-from napari_all_detect.results import Failure
+from napari_all_detect.results import Failure, locked_folder
+from napari_all_detect.retrying import with_retries
 from napari_all_detect.segmentation import find_in_view, open_method, segment_cells
 from napari_all_detect.sources import TiledPlane, find_images
 from napari_all_detect.tiling import find_tiled
@@ -56,7 +61,7 @@ def segment_batch(
     Raises
     ------
     OutputError
-        If label images are there already.
+        If label images are there already, or the folder can't be written to.
     ParameterError, BundleError
         If there is no such method, or its bundle can't be used.
     """
@@ -70,32 +75,49 @@ def segment_batch(
     progress.start(len(units))
     for failure in failures:
         progress.failed(failure)
-    counts = []
-    for unit, found in in_order(partial(_segment, params=params), units, Event(), THREADS):
-        if isinstance(found, Failure):
-            failures.append(found)
-            progress.failed(found)
-        else:
-            cells, nuclear, n = found
-            write_labels(cells, folder / f"{unit.stem}_labels.tif")
-            if nuclei and nuclear is not None:
-                write_labels(nuclear, folder / f"{unit.stem}_nuclei.tif")
-            counts.append(n)
-            progress.cells(counts[-1])
-        progress.plane()
+    counts, writer = list[int](), PlaneWriter()
+    with locked_folder(folder):
+        for unit, found in in_order(partial(_segment, params, kinds), units, Event(), THREADS):
+            if isinstance(found, _Segmented):
+                found = writer.write(unit, partial(_write, folder, found)) or found
+            if isinstance(found, Failure):
+                failures.append(found)
+                progress.failed(found)
+            else:
+                counts.append(found.n_cells)
+                progress.cells(found.n_cells)
+            progress.plane()
     return BatchSummary(folder, len(counts), sum(counts), 0, 0, 0, 0, tuple(failures))
 
 
-def _segment(unit: Unit, params: SegmentationParams) -> tuple[LabelImage, LabelImage | None, int] | Failure:
-    """Return cells, nuclei and the number of cells."""
-    stage = "read"
-    try:
-        pixels = unit.plane.open()
-        stage = "segment"
+@dataclass(frozen=True)
+class _Segmented:
+    """What was found in a plane: how many cells, and the files that say where."""
+
+    n_cells: int
+    files: dict[str, bytes]
+
+
+def _segment(params: SegmentationParams, kinds: Sequence[str], unit: Unit) -> _Segmented | Failure:
+    """Find the cells of one plane; return where it stopped, if it did."""
+
+    def segment(begin: Begin) -> _Segmented:
+        begin("read")
+        pixels = with_retries(unit.plane.open, StoreError)
+        begin("segment")
+        found: dict[str, LabelImage | None]
         if isinstance(pixels, TiledPlane):
-            found = find_tiled(pixels, partial(find_in_view, params, unit.plane.pixel_size_um, "auto", "auto"))
-            return found.labels, found.nuclei, len(found.numbers)
-        cells, nuclei = segment_cells(pixels.rgb, params, pixel_size_um=unit.plane.pixel_size_um, nuclei=True)
-        return cells, nuclei, int(cells.max(initial=0))
-    except AllDetectError as error:
-        return Failure(unit.name, stage, str(error))
+            tiled = find_tiled(pixels, partial(find_in_view, params, unit.plane.pixel_size_um, "auto", "auto"))
+            found, n = {"labels": tiled.labels, "nuclei": tiled.nuclei}, len(tiled.numbers)
+        else:
+            cells, nuclei = segment_cells(pixels.rgb, params, pixel_size_um=unit.plane.pixel_size_um, nuclei=True)
+            found, n = {"labels": cells, "nuclei": nuclei}, int(cells.max(initial=0))
+        wanted = {f"{unit.stem}_{kind}.tif": found[kind] for kind in kinds}
+        return _Segmented(n, {name: labels_tiff(image) for name, image in wanted.items() if image is not None})
+
+    return failing_alone(unit, segment)
+
+
+def _write(folder: Path, found: _Segmented) -> None:
+    for name, data in found.files.items():
+        write_atomically(folder / name, data)

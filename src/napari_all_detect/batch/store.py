@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from napari_all_detect import table
+from napari_all_detect.atomic import write_atomically
 from napari_all_detect.batch.planning import Unit
-from napari_all_detect.results import write_atomically
 
 __all__ = ["UnitResult", "UnitStore"]
 
@@ -83,12 +83,12 @@ class UnitStore:
         """Return a unit's result, or None if it is not done: no file, one that is damaged, or another plane's."""
         try:
             record = json.loads(self._path(unit).read_bytes())
-        except (FileNotFoundError, ValueError):
+            if (record["image"], record["plane"]) != (unit.plane.image, unit.plane.plane):
+                return None
+            cells = table.typed(self._columns, record["cells"], len(record["cells"]["label"]))
+            return UnitResult(cells, table.typed(table.IMAGE_COLUMNS, record["summary"], 1), record["source"])
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
             return None
-        if (record["image"], record["plane"]) != (unit.plane.image, unit.plane.plane):
-            return None
-        cells = table.typed(self._columns, record["cells"], len(record["cells"]["label"]))
-        return UnitResult(cells, table.typed(table.IMAGE_COLUMNS, record["summary"], 1), record["source"])
 
     def read_all(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, UnitResult]]:
         """Yield the units that are done, in their order, with their results."""

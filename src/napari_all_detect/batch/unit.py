@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.running import Stopped
@@ -24,7 +24,12 @@ from napari_all_detect.sources.identity import identity
 from napari_all_detect.sources.labels import find_labels, open_labels, read_labels
 from napari_all_detect.sources.plane import readable
 
-__all__ = ["CutUnit", "Job", "cut_unit", "labels_sha256", "score_cut", "score_unit"]
+__all__ = ["Begin", "CutUnit", "Job", "cut_unit", "failing_alone", "labels_sha256", "score_cut", "score_unit"]
+
+Result = TypeVar("Result")
+
+Begin = Callable[[str], None]
+"""Is told which stage of a unit begins."""
 
 OUT_OF_MEMORY = "out of memory; give it more, or score fewer planes at once"
 
@@ -64,24 +69,50 @@ class CutUnit:
     files: dict[str, bytes]
 
 
+def failing_alone(unit: Unit, work: Callable[[Begin], Result]) -> Result | Failure:
+    """Do what is to be done for a unit; whatever keeps that from being done is its failure, and the others go on.
+
+    Parameters
+    ----------
+    unit : Unit
+    work : callable
+        Takes a function that it tells which stage begins.
+    """
+    stage = ""
+
+    def begin(name: str) -> None:
+        nonlocal stage
+        stage = name
+
+    try:
+        return work(begin)
+    except Stopped:
+        raise
+    except Exception as error:  # noqa: BLE001 - other packages' methods raise anything
+        return Failure(unit.name, stage, _reason(error))
+
+
 def cut_unit(job: Job, unit: Unit) -> CutUnit | Failure:
     """Take one plane down the first half of the road; return where it stopped, if it did."""
-    stage, plane = "read", unit.plane
-    try:
-        pixels = with_retries(plane.open, StoreError)
-        source: dict[str, Any] = with_retries(partial(_identity, plane.path, pixels), StoreError)
-        labels: LabelImage | None = None
-        if job.output.labels is not None:
-            stage = "labels"
-            path = find_labels(Path(job.output.labels), plane)
-            labels = open_labels(path) if isinstance(pixels, TiledPlane) else read_labels(path)
-            source["labels_sha256"] = _sha256(path)
-        stage = "score"
-        given = PlaneInput(pixels, plane.image, plane.plane, labels, plane.pixel_size_um, plane.well, plane.field)
-        cut = cut_cells(given, job.params, job.crop)
-        return CutUnit(cut, source, {f"labels/{unit.stem}_labels.tif": labels_tiff(cut.labels)})
-    except Exception as error:  # noqa: BLE001 - other packages' methods raise anything: it costs this plane
-        return Failure(unit.name, stage, _reason(error))
+    return failing_alone(unit, partial(_cut, job, unit))
+
+
+def _cut(job: Job, unit: Unit, begin: Begin) -> CutUnit:
+    plane = unit.plane
+    begin("read")
+    pixels = with_retries(plane.open, StoreError)
+    source: dict[str, Any] = with_retries(partial(_identity, plane.path, pixels), StoreError)
+    labels: LabelImage | None = None
+    if job.output.labels is not None:
+        begin("labels")
+        path = find_labels(Path(job.output.labels), plane)
+        read = open_labels if isinstance(pixels, TiledPlane) else read_labels
+        labels = with_retries(partial(read, path), StoreError)
+        source["labels_sha256"] = with_retries(partial(_sha256, path), StoreError)
+    begin("score")
+    given = PlaneInput(pixels, plane.image, plane.plane, labels, plane.pixel_size_um, plane.well, plane.field)
+    cut = cut_cells(given, job.params, job.crop)
+    return CutUnit(cut, source, {f"labels/{unit.stem}_labels.tif": labels_tiff(cut.labels)})
 
 
 def labels_sha256(labels: Path, plane: Plane) -> str:
@@ -117,17 +148,17 @@ def score_cut(
     scorer: Scorer, job: Job, unit: Unit, found: CutUnit, progress: Callable[[int], None] | None = None
 ) -> UnitResult | Failure:
     """Take one plane down the second half."""
-    try:
+
+    def score(begin: Begin) -> UnitResult:
+        begin("score")
         scored = score_cells(scorer, found.cut, progress)
         files = found.files
         if "geojson" in job.output.formats:
             text = geojson_text(scored.table, scored.labels, scored.nuclei, unit.plane.downsample)
             files = files | {f"geojson/{unit.stem}.geojson": text.encode()}
-    except Stopped:
-        raise
-    except Exception as error:  # noqa: BLE001 - it costs this plane; the others go on
-        return Failure(unit.name, "score", _reason(error))
-    return UnitResult(scored.table, scored.summary, found.source, files)
+        return UnitResult(scored.table, scored.summary, found.source, files)
+
+    return failing_alone(unit, score)
 
 
 def score_unit(scorer: Scorer, job: Job, unit: Unit) -> UnitResult | Failure:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.bundle import Bundle
+from napari_all_detect.cores import n_cores
 from napari_all_detect.engines.base import Progress
 from napari_all_detect.engines.openvino_cache import read_networks
 from napari_all_detect.engines.openvino_int8 import read_quantised
@@ -117,4 +118,4 @@ def n_threads() -> int:
     asked = os.environ.get("ALL_DETECT_THREADS", "")
     if asked.isdecimal() and int(asked):
         return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return n_cores()

@@ -7,11 +7,13 @@ OpenVINO and this processor. So nothing is decided while a run is under way.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
+from napari_all_detect.atomic import write_atomically
 from napari_all_detect.bundle import Bundle
 from napari_all_detect.engines.openvino_cache import networks_of
 from napari_all_detect.errors import BundleError
@@ -108,9 +110,8 @@ def write_tuning(bundle: Bundle, tuning: Tuning) -> None:
     """Keep what tuning found, in the place of what it found before."""
     path = _path(bundle)
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(json.dumps(asdict(tuning), indent=2), encoding="utf-8")
-    new.replace(path)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        write_atomically(path, json.dumps(asdict(tuning), indent=2).encode())
 
 
 def forget_tuning(bundle: Bundle) -> None:

@@ -1,0 +1,39 @@
+"""Results onto the disk: what fails is tried again, and costs one plane."""
+
+import errno
+from collections.abc import Callable
+
+from napari_all_detect.batch.planning import Unit
+from napari_all_detect.results import Failure
+from napari_all_detect.retrying import with_retries
+
+__all__ = ["PlaneWriter", "is_full"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_full(error: Exception) -> bool:
+    """Return whether it says that a disk is full, or what the user may have of it."""
+    return isinstance(error, OSError) and error.errno in FULL
+
+
+class PlaneWriter:
+    """Writes what planes give, one after the other.
+
+    What fails is tried again after the waits of `retrying`. A full disk is waited for once: until something can be
+    written again, later planes have one try.
+    """
+
+    def __init__(self) -> None:
+        self._full = False
+
+    def write(self, unit: Unit, work: Callable[[], object]) -> Failure | None:
+        """Do the work of writing a plane's results; return why it failed, if it did."""
+        try:
+            with_retries(work, OSError, delays_s=() if self._full else None)
+        except OSError as error:
+            self._full = is_full(error)
+            what = error.filename or "its results"
+            return Failure(unit.name, "write", f"{what}: can't be written ({error.strerror or error}); mend that")
+        self._full = False
+        return None
