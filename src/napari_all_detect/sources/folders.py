@@ -78,7 +78,8 @@ def _matches(given: Path) -> list[Path]:
 def _expand(given: Path) -> Iterator[tuple[Path, int]]:
     """Yield the image files of one input, each with the number of its last path parts that name it."""
     if _is_zarr(given) or not _is_folder(given):
-        yield given, _parts_from_store(given)
+        # Each question costs a server's answer, and an image file lies in no store.
+        yield given, 1 if is_remote(given) and given.suffix.lower() in _SUFFIXES else _parts_from_store(given)
         return
     images = list(_images_below(given))
     for path in images:
