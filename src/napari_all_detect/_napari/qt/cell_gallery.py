@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QVBoxLayout,
-    QWidget,
 )
 
 from napari_all_detect._napari.background import ask_in_background
@@ -26,6 +25,7 @@ from napari_all_detect._napari.gallery import ORDERS, gallery_order, page_of
 from napari_all_detect._napari.heatmap import HEAT_COLOURS, STRENGTH, overlaid, placed_crop
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.bridge import Bridge
+from napari_all_detect._napari.qt.docked import Docked
 from napari_all_detect._napari.qt.layout import button, row
 from napari_all_detect._napari.qt.pictures import framed, pixmap
 from napari_all_detect._napari.row_order import ANY, RowFilter
@@ -41,7 +41,7 @@ ENSEMBLE = "ensemble"
 ROW = Qt.ItemDataRole.UserRole
 
 
-class CellGallery(QWidget):
+class CellGallery(Docked):
     """The crops as the networks saw them, and where the networks see signs of ALL.
 
     Parameters
@@ -96,7 +96,7 @@ class CellGallery(QWidget):
         self.followed.changed.connect(self._show_page)
         self.followed.colours_changed.connect(self._show_page)
         self.followed.selection_changed.connect(self._show_selection)
-        self.destroyed.connect(_Closing(self.followed))
+        self.in_the_end(self.followed.close, give_back)
         self._showing = False
         self._show_first()
 
@@ -250,17 +250,6 @@ class CellGallery(QWidget):
         crop = results.rows.crops[chosen]
         self.large.setPixmap(pixmap(crop if heat is None else overlaid(crop, heat), LARGE_PX))
         self.facts.setText(_facts(results, chosen))
-
-
-class _Closing:
-    """What is left to do when the widget is gone."""
-
-    def __init__(self, followed: Followed) -> None:
-        self._followed = followed
-
-    def __call__(self, *_: object) -> None:
-        self._followed.close()
-        give_back()
 
 
 def _facts(results: Any, k: int) -> str:

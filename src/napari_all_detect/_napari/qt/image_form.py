@@ -42,7 +42,13 @@ class ImageForm:
         form.addRow("Image", self.image)
         self._labels = {box: _add(form, text, box) for text, box in self._choices()}
         self.image.currentIndexChanged.connect(self.refresh)
+        viewer.layers.selection.events.active.connect(self._choose_active)
         self.refresh()
+
+    def close(self) -> None:
+        """Follow the viewer no more."""
+        self._viewer.layers.selection.events.active.disconnect(self._choose_active)
+        self.image.close_choices()
 
     @property
     def layer(self) -> Any:
@@ -115,6 +121,11 @@ class ImageForm:
         self._show(self.planes, self._is_stack())
         if not self._is_stack():
             self.planes.setCurrentText(THIS_PLANE)
+
+    def _choose_active(self, event: Any) -> None:
+        """Choose the smear that the user goes to."""
+        if isinstance(event.value, Image) and is_smear(event.value):
+            self.image.choose(event.value)
 
     def _is_stack(self) -> bool:
         try:

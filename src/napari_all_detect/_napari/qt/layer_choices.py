@@ -32,9 +32,11 @@ class LayerChoice(QComboBox):
 
     def close_choices(self) -> None:
         """Follow the viewer no more."""
-        events = self._viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered):
+        layers = self._viewer.layers
+        for event in (layers.events.inserted, layers.events.removed, layers.events.reordered):
             event.disconnect(self._update)
+        for layer in layers:
+            layer.events.name.disconnect(self._update)
 
     @property
     def layer(self) -> Any:
@@ -47,6 +49,8 @@ class LayerChoice(QComboBox):
 
     def _update(self, event: object = None) -> None:
         chosen, before = self.layer, [self.itemData(k) for k in range(self.count())]
+        for layer in {*before, *self._viewer.layers} - {None}:
+            layer.events.name.disconnect(self._update)
         layers = [layer for layer in reversed(self._viewer.layers) if self._accepts(layer)]
         self.blockSignals(True)
         self.clear()
@@ -54,7 +58,6 @@ class LayerChoice(QComboBox):
             self.addItem(self._nothing, None)
         for layer in layers:
             self.addItem(layer.name, layer)
-            layer.events.name.disconnect(self._update)
             layer.events.name.connect(self._update)
         self.choose(chosen)
         self.blockSignals(False)

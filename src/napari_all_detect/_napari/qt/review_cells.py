@@ -8,10 +8,11 @@ import numpy as np
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeyEvent
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QVBoxLayout
 
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import show_cell
+from napari_all_detect._napari.qt.docked import Docked
 from napari_all_detect._napari.qt.layout import button, row
 from napari_all_detect._napari.qt.pictures import pixmap
 from napari_all_detect._napari.review import Agreement, Reviewer, agreement, save_crops
@@ -25,7 +26,7 @@ LEAST_ZOOM = 2.0
 KEYS = {"A": "ALL", "H": "Hem", "U": "unsure"}
 
 
-class ReviewCells(QWidget):
+class ReviewCells(Docked):
     """An expert judges cell by cell; the verdicts become training data.
 
     Parameters
@@ -65,7 +66,7 @@ class ReviewCells(QWidget):
         self.show_call.toggled.connect(self._show)
         self.followed.layer_changed.connect(self._start)
         self.followed.changed.connect(self._show)
-        self.destroyed.connect(_Closing(self.followed))
+        self.in_the_end(self.followed.close)
         self._start()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
@@ -141,16 +142,6 @@ class ReviewCells(QWidget):
             self.picture.setPixmap(pixmap(results.rows.crops[current], CROP_PX))
             said = f": {cell['call']}, P(ALL) {cell['p_all']:.2f}" if self.show_call.isChecked() else ""
             self.call.setText(f"Cell {cell['label']}{said}")
-
-
-class _Closing:
-    """What is left to do when the widget is gone."""
-
-    def __init__(self, followed: Followed) -> None:
-        self._followed = followed
-
-    def __call__(self, *_: object) -> None:
-        self._followed.close()
 
 
 def _agreement_text(found: Agreement) -> str:

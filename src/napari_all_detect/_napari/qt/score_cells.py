@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from magicgui.widgets import Container
-from napari.layers import Image, Labels
+from napari.layers import Labels
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
@@ -25,7 +25,6 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_all_detect import trust
-from napari_all_detect._napari.axes import is_smear
 from napari_all_detect._napari.bundles import bundle_choices, card_text
 from napari_all_detect._napari.colours import COLOURINGS
 from napari_all_detect._napari.controller import Controller
@@ -33,8 +32,10 @@ from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import results_of
 from napari_all_detect._napari.progress import RunState
 from napari_all_detect._napari.qt.bridge import Bridge
+from napari_all_detect._napari.qt.cell_clicks import CellClicks
 from napari_all_detect._napari.qt.cell_table import CellTable
 from napari_all_detect._napari.qt.colour_bar import ColourBar
+from napari_all_detect._napari.qt.docked import Docked
 from napari_all_detect._napari.qt.form import params_widgets, values_of
 from napari_all_detect._napari.qt.image_form import ImageForm
 from napari_all_detect._napari.qt.layer_choices import LayerChoice
@@ -58,7 +59,7 @@ ELSEWHERE = ("bundle", "threshold")
 ADVANCED = tuple(f.name for f in fields(ScoreParams) if "tooltip" in f.metadata and f.name not in (*BASIC, *ELSEWHERE))
 
 
-class ScoreCells(QWidget):
+class ScoreCells(Docked):
     """Choose an image, find its cells, score them, look at them, export.
 
     Parameters
@@ -159,10 +160,9 @@ class ScoreCells(QWidget):
         self.followed.layer_changed.connect(self._show_results)
         self.followed.changed.connect(self._show_results)
         self.followed.colours_changed.connect(self._show_results)
-        self.viewer.layers.selection.events.active.connect(self._choose_active)
-        self.viewer.mouse_drag_callbacks.append(self._click)
-        # Bound to what outlives the widget: Qt has deleted it when it says so.
-        self.destroyed.connect(_Closing(self))
+        clicks = CellClicks(self.followed)
+        closing = (self.followed.close, clicks.close, self.smear.close, self.cells.close_choices)
+        self.in_the_end(self.controller.close, *closing, give_back)
 
     def task(self) -> Task | None:
         """Return what the form asks for; None, with a notification, if that can't be done."""
@@ -232,11 +232,6 @@ class ScoreCells(QWidget):
         QVBoxLayout(self._card_dialog).addWidget(browser)
         self._card_dialog.show()
 
-    def _choose_active(self, event: Any) -> None:
-        """Choose the smear that the user goes to."""
-        if isinstance(event.value, Image) and is_smear(event.value):
-            self.smear.image.choose(event.value)
-
     def _show_image(self, *_: object) -> None:
         size = self.smear.pixel_size_um()
         self.score_fields["pixel_size_um"].native.setPlaceholderText(f"{size:g} (of the image)" if size else "unknown")
@@ -286,20 +281,6 @@ class ScoreCells(QWidget):
         if self.followed.results is not None:
             self.followed.results.threshold = hundredths / 100
 
-    def _click(self, viewer: Any, event: Any) -> None:
-        """Select the cell that is clicked on; with Ctrl or Shift, beside those that are selected."""
-        layer, results = self.followed.layer, self.followed.results
-        active = viewer.layers.selection.active
-        if results is None or layer not in viewer.layers or getattr(active, "mode", "pan_zoom") != "pan_zoom":
-            return
-        seen = {"view_direction": event.view_direction, "dims_displayed": event.dims_displayed}
-        number = layer.get_value(event.position, **seen, world=True)
-        clicked = results.row_of(int(number[1] if layer.multiscale else number)) if number is not None else None
-        if clicked is not None:
-            beside = {"Control", "Shift"} & set(event.modifiers)
-            kept = [int(k) for k in results.selected if k != clicked] if beside else []
-            results.select([*kept, clicked])
-
 
 def _rule(results: CellResults) -> str:
     """Say what calls the cells, where it is not the threshold alone."""
@@ -309,22 +290,3 @@ def _rule(results: CellResults) -> str:
     if results.n_left_open:
         said.append(f"Cells that fast calls leave open at this threshold, now uncertain: {results.n_left_open}.")
     return " ".join(said)
-
-
-class _Closing:
-    """What is left to do when the widget is gone."""
-
-    def __init__(self, widget: ScoreCells) -> None:
-        self._controller, self._followed = widget.controller, widget.followed
-        self._choices = [widget.smear.image.close_choices, widget.cells.close_choices]
-        self._callbacks, self._click = widget.viewer.mouse_drag_callbacks, widget._click
-        self._active, self._choose = widget.viewer.layers.selection.events.active, widget._choose_active
-
-    def __call__(self, *_: object) -> None:
-        self._controller.close()
-        self._followed.close()
-        for close in self._choices:
-            close()
-        self._callbacks.remove(self._click)
-        self._active.disconnect(self._choose)
-        give_back()

@@ -1,0 +1,36 @@
+"""What the plugin's widgets are: docked, and tidy when their dock is closed."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QWidget
+
+__all__ = ["Docked"]
+
+
+class Docked(QWidget):
+    """A widget that puts its affairs in order once: when its dock is closed, or when it is gone.
+
+    napari closes a dock by taking the widget out of it, and deletes only the dock.
+    """
+
+    def in_the_end(self, *steps: Callable[[], Any]) -> None:
+        """Have functions called when the widget is closed; they must not hold it, or it would never be gone."""
+        self._finish = weakref.finalize(self, _call_all, steps)
+        self._finish.atexit = False
+        self.destroyed.connect(self._finish)
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802
+        """Finish when the widget has lost its dock."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._finish()
+            # Left to Python, it would live on until its cycles are collected, maybe in a thread that is not Qt's.
+            self.deleteLater()
+
+
+def _call_all(steps: tuple[Callable[[], Any], ...]) -> None:
+    for step in steps:
+        step()
