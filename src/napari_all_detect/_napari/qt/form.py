@@ -1,8 +1,9 @@
 """Forms made from `params.py`: a field's default, range, choices and help text become a widget."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import MISSING, Field, fields
-from typing import Any
+from typing import Any, get_args
 
 from magicgui.widgets import CheckBox, ComboBox, LineEdit, SpinBox, Widget
 
@@ -52,17 +53,20 @@ def field_widget(f: "Field[Any]", value: Any = MISSING) -> Widget:
     return widget
 
 
-def values_of(widgets: dict[str, Widget]) -> dict[str, Any]:
-    """Return what the widgets say, as the parameters take it; the parameters themselves check the ranges."""
-    return {name: _typed(w.value) if isinstance(w, LineEdit) else w.value for name, w in widgets.items()}
+def values_of(params: type[Params], widgets: dict[str, Widget]) -> dict[str, Any]:
+    """Return what the widgets of these parameters say, as they take it; the parameters themselves check the ranges."""
+    types = {f.name: f.type for f in fields(params)}
+    return {name: _typed(w.value, types[name]) if isinstance(w, LineEdit) else w.value for name, w in widgets.items()}
 
 
-def _typed(text: str) -> str | float | None:
-    text = text.strip()
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return text
+def _typed(text: str, kind: Any) -> str | float | None:
+    """Return what a text says in a field of this type: a whole number, a number, or the text; None if it is empty."""
+    text, kinds = text.strip(), get_args(kind) or (kind,)
+    # Half a cell, where a whole number is expected, is told as such.
+    for number in (int, float) if int in kinds else (float,) if float in kinds else ():
+        with suppress(ValueError):
+            return number(text)
+    return text or None
 
 
 def _label(f: "Field[Any]") -> str:

@@ -186,9 +186,9 @@ class ScoreCells(Docked):
         """
         return ScoreParams(
             bundle=self.bundle.currentData(),
-            segmentation=SegmentationParams(**values_of(self.segmentation_fields)),
+            segmentation=SegmentationParams(**values_of(SegmentationParams, self.segmentation_fields)),
             reading=self.smear.reading(),
-            **values_of(self.score_fields),
+            **values_of(ScoreParams, self.score_fields),
         )
 
     def segment(self) -> None:
