@@ -1,11 +1,18 @@
 import logging
-from concurrent.futures import ThreadPoolExecutor
+import os
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage as ndi
 
 from all_detect_training import dataset
 from all_detect_training.dataset import Cells, list_folders
@@ -25,7 +32,7 @@ def read_cells(folder: Path, classes: dict[str, str], **options: Any) -> Cells:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read in threads: processes take seconds to start, and their log can't be caught."""
-    monkeypatch.setattr(dataset, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(dataset, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))
 
 
 @pytest.fixture
@@ -112,7 +119,7 @@ def test_processes_read_the_same_and_say_what_they_leave_out(
     (smears / "Early" / "im3.png").write_bytes(b"no image")
     by_processes = read_cells(smears, CLASSES, kind="smears", crop_size=48, workers=2)
     assert "im3.png" in capfd.readouterr().err
-    monkeypatch.setattr(dataset, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(dataset, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))
     here = read_cells(smears, CLASSES, kind="smears", crop_size=48)
     np.testing.assert_array_equal(by_processes.crops, here.crops)
     assert by_processes.image.tolist() == here.image.tolist()
@@ -121,6 +128,13 @@ def test_processes_read_the_same_and_say_what_they_leave_out(
 def test_a_missing_class_folder_is_named(smears: Path) -> None:
     with pytest.raises(InputError, match="no sub-folder 'Pro'; expected one for each of: Benign, Early, Pro"):
         read_cells(smears, {**CLASSES, "Pro": "ALL"}, kind="smears", crop_size=48)
+
+
+def test_an_empty_class_folder_is_named_before_anything_is_read(smears: Path) -> None:
+    (smears / "Pro").mkdir()
+    (smears / "Pro" / "notes.txt").touch()
+    with pytest.raises(InputError, match="Pro: no image; put some there, or leave 'Pro' out of --classes"):
+        list_folders(smears, {**CLASSES, "Pro": "ALL"})
 
 
 def test_a_class_that_is_neither_all_nor_hem_is_refused(smears: Path) -> None:
@@ -156,3 +170,120 @@ def test_cells_are_read_back_as_they_were_saved(tmp_path: Path) -> None:
         np.testing.assert_array_equal(loaded, saved)
         assert loaded.dtype == saved.dtype
     assert read[read.is_all].image.tolist() == ["a/1", "a/2"]
+
+
+def cell_on_black(size: int = 72, side: int = 30, off: int = 0) -> NDArray[np.uint8]:
+    """Draw a square cell."""
+    rng = np.random.default_rng(0)
+    pixels = np.zeros((size, size, 3), np.uint8)
+    at = slice((size - side) // 2 + off, (size + side) // 2 + off)
+    pixels[at, at] = (np.array((120, 60, 160)) + rng.normal(0, 25, (side, side, 3))).clip(9, 255)
+    return pixels
+
+
+@pytest.fixture
+def one_each(tmp_path: Path) -> Path:
+    for sub in CLASSES:
+        (tmp_path / sub).mkdir()
+        Image.fromarray(cell_on_black()).save(tmp_path / sub / "cell.png")
+    return tmp_path
+
+
+def read_one(folder: Path, name: str, crop_size: int = 40) -> Cells:
+    cells = read_cells(folder, CLASSES, kind="cells", crop_size=crop_size)
+    return cells[cells.image == f"Early/{name}"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_noise_of_jpeg_is_background(one_each: Path) -> None:
+    y, x = np.mgrid[:96, :96] - 48
+    texture = ndi.gaussian_filter(np.random.default_rng(0).normal(0, 60, (96, 96)), 1.5)
+    disc = np.clip(21 - np.hypot(y, x), 0, 2)[..., None] / 2
+    pixels = ((texture[..., None] + (120, 60, 160)) * disc).clip(0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(one_each / "Early" / "cell.bmp")
+    Image.fromarray(pixels).save(one_each / "Early" / "cell.jpg", quality=90, subsampling=0)
+    noisy = np.asarray(Image.open(one_each / "Early" / "cell.jpg"))
+    assert np.sqrt(noisy.any(axis=-1).sum() / pixels.any(axis=-1).sum()) > 1.1
+    whole, cells = read_one(one_each, "cell.bmp", 60), read_one(one_each, "cell.jpg", 60)
+    assert cells.diameter_px == pytest.approx(whole.diameter_px, rel=0.02)
+    assert not cells.crops[0, :5].any()
+    np.testing.assert_array_equal(cells.crops[0, 20:40, 20:40], noisy[38:58, 38:58])
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pixels_of_a_cell_are_laid_over_black(one_each: Path, mode: str) -> None:
+    rgb = cell_on_black()
+    alpha = np.where(rgb.any(axis=-1), 255, 0).astype(np.uint8)
+    alpha[40, 40] = 128
+    image = Image.fromarray(np.where(alpha[..., None] > 0, rgb, 200).astype(np.uint8))
+    image.putalpha(Image.fromarray(alpha))
+    image.convert(mode).save(one_each / "Early" / "clear.png")
+    cells = read_one(one_each, "clear.png")
+    np.testing.assert_array_equal(cells.crops[0].any(axis=-1), alpha[16:56, 16:56] > 0)
+    if mode == "RGBA":
+        expected = np.round(rgb[16:56, 16:56] * (alpha[16:56, 16:56, None] / 255))
+        np.testing.assert_allclose(cells.crops[0], expected, atol=1)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_cells_that_are_not_on_black_are_told_once(one_each: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for i in range(6):
+        Image.fromarray(np.where(cell_on_black() > 0, cell_on_black(), 235)).save(one_each / "Early" / f"{i}.png")
+    read_cells(one_each, CLASSES, kind="cells", crop_size=40)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "6 of 8 images of one cell are not on black: Early/0.png, " in said
+    assert "Early/4.png and 1 more; scoring blackens" in said
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_cell_far_off_the_centre_is_left_out_and_logged(one_each: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Image.fromarray(cell_on_black(300, off=100)).save(one_each / "Early" / "corner.png")
+    assert not len(read_one(one_each, "corner.png"))
+    assert "left out" in caplog.text
+    assert "corner.png: black in the 40 px about its centre" in caplog.text
+
+
+@pytest.mark.usefixtures("in_process")
+def test_pages_beyond_the_first_are_told(one_each: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import tifffile
+
+    tifffile.imwrite(one_each / "Early" / "stack.tif", np.stack([cell_on_black()] * 3), photometric="rgb")
+    assert len(read_one(one_each, "stack.tif")) == 1
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "stack.tif: 3 pages or planes, of which only the first is read" in said
+
+
+def test_a_reading_process_that_dies_is_an_error_that_says_what_to_do(
+    smears: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def died(*_: Any, **__: Any) -> None:
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(ThreadPoolExecutor, "map", died)
+    monkeypatch.setattr(dataset, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))
+    with pytest.raises(InputError, match="want of memory; give it more, or take fewer --workers"):
+        read_cells(smears, CLASSES, kind="smears", crop_size=48)
+
+
+def test_a_process_that_reads_keeps_to_one_core_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    monkeypatch.delenv("ALL_DETECT_THREADS", raising=False)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=dataset._take_one_core) as pool:
+        found = list(pool.map(os.getenv, ("TF_NUM_INTRAOP_THREADS", "ALL_DETECT_THREADS")))
+    assert found == ["3", "1"]
+
+
+def test_crops_are_never_held_twice() -> None:
+    """In a process of its own, as its highest memory is what counts."""
+    program = """
+import resource, numpy as np
+from all_detect_training.dataset import Found, _moved
+found = [Found(np.full((1, 600, 600, 3), i % 255, np.uint8), np.zeros(1, np.float32)) for i in range(300)]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+crops = _moved(found)
+assert (crops[:, 0, 0, 0] == np.arange(300) % 255).all()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 0.2 * 300 * 600 * 600 * 3 / 1024

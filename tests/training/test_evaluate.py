@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
 from all_detect_training.cli import main
-from all_detect_training.dataset import read_cells, whole_image
+from all_detect_training.dataset import read_cells
 from all_detect_training.evaluate import evaluate, evaluation_figures, write_evaluation
 from all_detect_training.listing import LabelledImage
 from napari_all_detect import draw_smear
@@ -73,9 +73,12 @@ def test_images_of_one_cell_are_cut_as_in_training(duo_bundle: Path, tmp_path: P
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
         images.append(LabelledImage(tmp_path / f"{i}.png", f"all/{i}.png", is_all=i != 1))
     Image.fromarray(np.zeros((90, 90, 3), np.uint8)).save(tmp_path / "black.png")
-    black = LabelledImage(tmp_path / "black.png", "hem/black.png", is_all=False)
+    corner = np.zeros((400, 400, 3), np.uint8)
+    corner[:20, :20] = 120
+    Image.fromarray(corner).save(tmp_path / "corner.png")
+    left_out = [LabelledImage(tmp_path / f"{name}.png", f"hem/{name}.png", False) for name in ("black", "corner")]
     params = ScoreParams(bundle=str(duo_bundle))
-    table = evaluate([*images, black], "cells", params)
+    table = evaluate([*images, *left_out], "cells", params)
     scorer = open_scorer(params)
     size = scorer.bundle.manifest.crop.size
     crops = read_cells(images, tmp_path, kind="cells", crop_size=size).crops
@@ -94,9 +97,30 @@ def test_one_scale_brings_all_images_of_one_cell_to_the_bundles(duo_bundle: Path
     scale = crop.cell_diameter_px / (wide * np.sqrt(4 / np.pi))
     assert scale < 0.25
     rgb = [np.asarray(Image.open(image.path)) for image in images]
-    crops = [center_crop(pixels, whole_image(pixels), crop.size, scale)[0] for pixels in rgb]
+    crops = [center_crop(pixels, np.ones(pixels.shape[:2], int), crop.size, scale)[0] for pixels in rgb]
     table = evaluate(images, "cells", scorer.params)
     np.testing.assert_array_equal(table["p_all_vgg16"], scorer.engine.predict(np.stack(crops))[:, 0, 1])
+
+
+def test_jpegs_and_cells_not_on_black_are_scored_as_training_sees_them(
+    duo_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:90, :90] - 45
+    params = ScoreParams(bundle=str(duo_bundle))
+    scorer = open_scorer(params)
+    disc = np.clip(scorer.bundle.manifest.crop.cell_diameter_px / 2 + 1 - np.hypot(y, x), 0, 2)[..., None] / 2
+    pixels = (disc * rng.normal((120, 60, 160), 10, (90, 90, 3))).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "0.jpg", quality=90, subsampling=0)
+    Image.fromarray(np.where(disc > 0, pixels, 240).astype(np.uint8)).save(tmp_path / "1.png")
+    Image.fromarray(pixels[::-1]).save(tmp_path / "2.jpg", quality=90, subsampling=0)
+    images = [LabelledImage(tmp_path / name, f"all/{name}", name != "1.png") for name in ("0.jpg", "1.png", "2.jpg")]
+    table = evaluate(images, "cells", params)
+    assert table["area_px"][0] == pytest.approx((disc > 0).sum(), rel=0.05)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("1 of 3 images of one cell are not on black: all/1.png; scoring blackens")
+    crops = read_cells(images, tmp_path, kind="cells", crop_size=scorer.bundle.manifest.crop.size).crops
+    np.testing.assert_array_equal(table["p_all_vgg16"], scorer.engine.predict(crops)[:, 0, 1])
 
 
 def test_figures_by_hand() -> None:

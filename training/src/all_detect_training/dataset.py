@@ -5,31 +5,46 @@ label, for a smear of leukemia holds normal cells too.
 """
 
 import logging
+import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from all_detect_training.listing import LabelledImage
+from all_detect_training.single_cells import (
+    cut_centre,
+    diameter_px,
+    first_plane,
+    is_on_black,
+    read_on_black,
+    warn_not_on_black,
+)
+from napari_all_detect.batch.cutting import ENVIRONMENT
 from napari_all_detect.crops import center_crop
 from napari_all_detect.errors import InputError
 from napari_all_detect.labelled import LabelImage
 from napari_all_detect.segmentation import segment_cells
-from napari_all_detect.sources import find_images, open_planes
+from napari_all_detect.sources import Plane, find_images
 
-__all__ = ["Cells", "Kind", "list_folders", "opened_npz", "read_cells", "whole_image"]
+__all__ = ["Cells", "Kind", "in_corner", "list_folders", "opened_npz", "read_cells"]
 
 Kind = Literal["smears", "cells"]
+Crops = NDArray[np.uint8]
 log = logging.getLogger(__name__)
+
+MOST_PROCESSES = 61
+"""That Windows can wait for at once."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +82,14 @@ class Cells:
         """Read what `save` wrote; InputError if the file is damaged."""
         with opened_npz(path, "remove it, and the same `all-detect-train fit` reads the images again") as arrays:
             return cls(**{name: arrays[name] for name in ("crops", "is_all", "image", "diameter_px")})
+
+
+class Found(NamedTuple):
+    """The cells of one image."""
+
+    crops: Crops
+    diameter_px: NDArray[np.float32]
+    is_on_black: bool = True
 
 
 @contextmanager
@@ -119,26 +142,54 @@ def read_cells(
     Raises
     ------
     InputError
-        If a class ends up without cells. An image that can't be read is left out, and logged.
+        If a class ends up without cells, or a process is ended. An image that can't be read, or of one cell whose
+        crop would be black, is left out, and logged; so are images of one cell that are not on black, which are kept.
     """
     if kind == "cells" and mask_corner_px:
         raise InputError("a corner can be masked in smears only: an image of one cell would be lost")
     task = partial(_cells_of_image, kind=kind, crop_size=crop_size, mask_corner_px=mask_corner_px)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(task, (image.path for image in images), chunksize=16))
-    counts = [len(crops) for crops, _ in found]
+    found = _found([image.path for image in images], task, workers)
+    warn_not_on_black([i.image for i, one in zip(images, found, strict=True) if not one.is_on_black], len(images))
+    counts = [len(one.crops) for one in found]
     if not any(counts):
         raise InputError(f"{source}: no cell found; training needs cells of both classes")
-    cells = Cells(
-        crops=np.concatenate([crops for crops, _ in found]),
-        is_all=np.repeat([image.is_all for image in images], counts),
-        image=np.repeat([image.image for image in images], counts),
-        diameter_px=np.concatenate([diameters for _, diameters in found]),
-    )
-    for name, n in (("ALL", cells.is_all.sum()), ("Hem", (~cells.is_all).sum())):
-        if n == 0:
+    is_all = np.repeat([image.is_all for image in images], counts)
+    for name, there in (("ALL", is_all), ("Hem", ~is_all)):
+        if not there.any():
             raise InputError(f"{source}: no {name} cell found; training needs cells of both classes")
-    return cells
+    image = np.repeat([image.image for image in images], counts)
+    diameter_px = np.concatenate([one.diameter_px for one in found])
+    return Cells(crops=_moved(found), is_all=is_all, image=image, diameter_px=diameter_px)
+
+
+def _found(paths: Sequence[Path], task: Callable[[Path], Found], workers: int) -> list[Found]:
+    """Read images in processes."""
+    workers = min(workers, MOST_PROCESSES) if os.name == "nt" else workers
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_take_one_core) as pool:
+            return list(pool.map(task, paths, chunksize=16))
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a process that read images was ended by the operating system, most likely for want of memory; give it "
+            "more, or take fewer --workers"
+        ) from error
+
+
+def _take_one_core() -> None:
+    """Keep a process that reads, one of many, to one core, unless the user's environment says otherwise."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def _moved(found: list[Found]) -> Crops:
+    """Join the crops; emptied as it goes, as there may not be memory for all of them twice."""
+    end = sum(len(one.crops) for one in found)
+    crops = np.empty((end, *found[0].crops.shape[1:]), np.uint8)
+    while found:
+        own = found.pop().crops
+        crops[end - len(own) : end] = own
+        end -= len(own)
+    return crops
 
 
 def list_folders(folder: Path, classes: Mapping[str, str]) -> list[LabelledImage]:
@@ -147,7 +198,7 @@ def list_folders(folder: Path, classes: Mapping[str, str]) -> list[LabelledImage
     Raises
     ------
     InputError
-        If a sub-folder is missing, or a class is none.
+        If a sub-folder is missing or empty, or a class is none.
     """
     wrong = sorted(set(classes.values()) - {"ALL", "Hem"})
     if wrong:
@@ -159,13 +210,12 @@ def _images(folder: Path, classes: Mapping[str, str]) -> Iterator[LabelledImage]
     for sub, name in classes.items():
         if not (folder / sub).is_dir():
             raise InputError(f"{folder}: no sub-folder {sub!r}; expected one for each of: {', '.join(classes)}")
-        for file in find_images([folder / sub]):
+        files = find_images([folder / sub])
+        # Of a folder without an image the folder itself comes back.
+        if [file.path for file in files] == [folder / sub]:
+            raise InputError(f"{folder / sub}: no image; put some there, or leave {sub!r} out of --classes")
+        for file in files:
             yield LabelledImage(file.path, f"{sub}/{file.image}", name == "ALL")
-
-
-def whole_image(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Return the labels of an image that is one cell: its own centre is cut out, wherever on black the cell lies."""
-    return np.ones(rgb.shape[:2], np.int32)
 
 
 def in_corner(labels: LabelImage, side_px: int) -> NDArray[np.int32]:
@@ -173,21 +223,28 @@ def in_corner(labels: LabelImage, side_px: int) -> NDArray[np.int32]:
     return np.unique(np.asarray(labels[-side_px:, -side_px:], np.int32)) if side_px else np.zeros(0, np.int32)
 
 
-def _cells_of_image(
-    path: Path, *, kind: Kind, crop_size: int, mask_corner_px: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return an image's crops and their diameters; of an image that can't be read or is black, none."""
-    nothing = np.zeros((0, crop_size, crop_size, 3), np.uint8), np.zeros(0, np.float32)
+def _cells_of_image(path: Path, *, kind: Kind, crop_size: int, mask_corner_px: int) -> Found:
+    """Return an image's cells; of an image that can't be read or is black, none."""
     try:
-        rgb = np.concatenate([plane.read().rgb for plane in open_planes(find_images([path])[0])[:1]])
+        plane = first_plane(path)
+        return _single_cell(plane, crop_size) if kind == "cells" else _cells_of_smear(plane, crop_size, mask_corner_px)
     except InputError as error:
         log.warning("left out: %s", error)
-        return nothing
+        return Found(np.zeros((0, crop_size, crop_size, 3), np.uint8), np.zeros(0, np.float32))
+
+
+def _single_cell(plane: Plane, crop_size: int) -> Found:
+    rgb = read_on_black(plane)
+    diameter = np.array([diameter_px(rgb)], np.float32)
+    return Found(cut_centre(rgb, crop_size, plane.path), diameter, is_on_black(rgb))
+
+
+def _cells_of_smear(plane: Plane, crop_size: int, mask_corner_px: int) -> Found:
+    rgb = plane.read().rgb
     if not rgb.any():
-        log.warning("left out: %s: all black", path)
-        return nothing
-    labels = segment_cells(rgb) if kind == "smears" else whole_image(rgb)
+        raise InputError(f"{plane.path}: all black")
+    labels = segment_cells(rgb)
     labels = np.where(np.isin(labels, in_corner(labels, mask_corner_px)), 0, labels)
-    area = np.bincount((labels if kind == "smears" else rgb.any(axis=-1)).ravel())[1:]
+    area = np.bincount(labels.ravel())[1:]
     diameters = np.sqrt(4 / np.pi * area[area > 0])
-    return center_crop(rgb, labels, crop_size), diameters.astype(np.float32)
+    return Found(center_crop(rgb, labels, crop_size), diameters.astype(np.float32))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from all_detect_training.ablation import FIGURES, paper_figures
 from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.calibration import calibration_error, reliability
-from all_detect_training.dataset import Kind, in_corner, whole_image
+from all_detect_training.dataset import Kind, in_corner
 from all_detect_training.listing import LabelledImage
 from all_detect_training.resampling import (
     DIGITS,
@@ -26,13 +26,21 @@ from all_detect_training.resampling import (
     weighted_auc,
     with_interval,
 )
-from napari_all_detect.crops import center_crop, crop_scale
+from all_detect_training.single_cells import (
+    cut_centre,
+    diameter_px,
+    first_plane,
+    is_on_black,
+    read_on_black,
+    warn_not_on_black,
+)
+from napari_all_detect.crops import crop_scale
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.params import ScoreParams
 from napari_all_detect.pipeline import PlaneInput, Scorer, open_scorer
 from napari_all_detect.pipeline.cutting import CutCells, cut_cells
 from napari_all_detect.pipeline.scoring import score_cells
-from napari_all_detect.sources import find_images, open_planes
+from napari_all_detect.sources import RgbPlane
 
 __all__ = ["evaluate", "evaluation_figures", "subjects_known", "write_evaluation"]
 
@@ -141,20 +149,16 @@ def write_evaluation(out: Path, table: pd.DataFrame, figures: Mapping[str, Any])
 
 
 def _diameters(images: Sequence[LabelledImage]) -> NDArray[np.float64]:
-    """Return the diameters of images of one cell, without those that can't be read or are black."""
-    areas = []
+    """Return the diameters of images of one cell, without those that can't be read; log which are not on black."""
+    diameters, not_on_black = [], []
     for image in images:
         # What can't be read is logged when it is to be scored.
         with suppress(InputError):
-            areas.append(int(_read(image, "cells").pixels.rgb.any(axis=-1).sum()))
-    return np.array([np.sqrt(4 / np.pi * area) for area in areas if area])
-
-
-def _read(image: LabelledImage, kind: Kind) -> PlaneInput:
-    plane = open_planes(find_images([image.path])[0])[0]
-    pixels = plane.read()
-    labels = np.asarray(pixels.rgb.any(axis=-1), np.int32) if kind == "cells" else None
-    return PlaneInput(pixels, image.image, plane.plane, labels, plane.pixel_size_um)
+            rgb = read_on_black(first_plane(image.path, tell=False))
+            diameters.append(diameter_px(rgb))
+            not_on_black += [] if is_on_black(rgb) else [image.image]
+    warn_not_on_black(not_on_black, len(images))
+    return np.array(diameters)
 
 
 def _scored(
@@ -171,16 +175,19 @@ def _scored(
 
 
 def _cut_smear(scorer: Scorer, image: LabelledImage) -> CutCells:
-    return cut_cells(_read(image, "smears"), scorer.params, scorer.bundle.manifest.crop)
+    plane = first_plane(image.path)
+    given = PlaneInput(plane.read(), image.image, plane.plane, None, plane.pixel_size_um)
+    return cut_cells(given, scorer.params, scorer.bundle.manifest.crop)
 
 
 def _cut_cell(scorer: Scorer, diameters: NDArray[np.float64], image: LabelledImage) -> CutCells:
     """Cut an image of one cell as `fit` does; what the table says of its shape is that of what is not black."""
-    given, crop = _read(image, "cells"), scorer.bundle.manifest.crop
-    rgb = given.pixels.rgb
-    if not rgb.any():
-        raise InputError(f"{image.path}: all black")
-    cut = cut_cells(given, scorer.params, crop)
+    plane, crop = first_plane(image.path), scorer.bundle.manifest.crop
+    rgb = read_on_black(plane)
+    labels = np.asarray(rgb.any(axis=-1), np.int32)
+    cut = cut_cells(
+        PlaneInput(RgbPlane(rgb), image.image, plane.plane, labels, plane.pixel_size_um), scorer.params, crop
+    )
     scale = crop_scale(
         scorer.params.rescale,
         pixel_size_um=cut.pixel_size_um,
@@ -188,7 +195,7 @@ def _cut_cell(scorer: Scorer, diameters: NDArray[np.float64], image: LabelledIma
         bundle_pixel_size_um=crop.pixel_size_um,
         bundle_diameter_px=crop.cell_diameter_px,
     )
-    return replace(cut, crops=center_crop(rgb, whole_image(rgb), crop.size, scale), scale=scale)
+    return replace(cut, crops=cut_centre(rgb, crop.size, image.path, scale), scale=scale)
 
 
 def _truth_and_score(table: pd.DataFrame) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_all_detect.errors import InputError
 
-__all__ = ["LabelledImage", "read_manifest"]
+__all__ = ["LabelledImage", "read_manifest", "some"]
 
 SIDES = ("train", "validation", "test")
 
@@ -64,10 +64,10 @@ def read_manifest(path: Path) -> list[LabelledImage]:
     images = [_image_of(row, f"{path}, line {i}", path.parent) for i, row in enumerate(rows, start=2)]
     twice = _named_twice(images)
     if twice:
-        raise InputError(f"{path}: one file in several rows: {_some(twice)}; name each file once, with its one class")
+        raise InputError(f"{path}: one file in several rows: {some(twice)}; name each file once, with its one class")
     missing = [str(image.path) for image in images if not image.path.is_file()]
     if missing:
-        raise InputError(f"{path}: {len(missing)} of {len(images)} files are missing: {_some(missing)}")
+        raise InputError(f"{path}: {len(missing)} of {len(images)} files are missing: {some(missing)}")
     return images
 
 
@@ -93,6 +93,6 @@ def _named_twice(images: Sequence[LabelledImage]) -> list[str]:
     return [" = ".join(same) for same in rows.values() if len(same) > 1]
 
 
-def _some(names: Sequence[str], n: int = 5) -> str:
+def some(names: Sequence[str], n: int = 5) -> str:
     """Join the first names, and say how many more there are."""
     return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
