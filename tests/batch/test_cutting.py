@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from napari_all_detect import piped
 from napari_all_detect.batch import BatchProgress, cutting, score_batch
 from napari_all_detect.batch.cutting import CuttingProcess, n_processes
 from napari_all_detect.batch.planning import Unit, plan_units
@@ -92,7 +93,7 @@ def test_one_that_is_killed_between_planes_costs_nothing(units: list[Unit], job:
         assert isinstance(process(job, units[0]), CutUnit)
         (pid,) = children()
         os.kill(pid, signal.SIGKILL)
-        _wait_for(lambda: process._process is not None and process._process.poll() is not None)
+        _wait_for(lambda: process._process is not None and not process._process.runs)
         found = process(job, units[1])
     finally:
         process.end()
@@ -115,6 +116,26 @@ def test_one_that_breaks_says_so(units: list[Unit], job: Job, capfd: pytest.Capt
     assert (found.input, found.stage) == ("00.png", "score")
     assert "ended (exit status 1)" in found.reason
     assert "that was no plane" in capfd.readouterr().err
+
+
+def test_an_answer_that_there_is_no_memory_for_costs_its_plane(
+    units: list[Unit], job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it taken for the next one's."""
+
+    def no_memory(_: object) -> None:
+        raise MemoryError
+
+    process = CuttingProcess()
+    with monkeypatch.context() as patch:
+        patch.setattr(piped.pickle, "load", no_memory)
+        found = process(job, units[0])
+    following = process(job, units[1])
+    process.end()
+    assert isinstance(found, Failure)
+    assert "out of memory" in found.reason
+    assert isinstance(following, CutUnit)
+    assert following.cut.names["image"] == units[1].plane.image
 
 
 def test_a_script_needs_no_guard(planes: Path, duo_bundle: Path, tmp_path: Path) -> None:
@@ -154,9 +175,7 @@ def test_it_ends_with_the_process_that_asks(units: list[Unit], job: Job) -> None
     process = CuttingProcess()
     process(job, units[0])
     assert process._process is not None
-    assert process._process.stdin is not None
-    process._process.stdin.close()
-    assert process._process.wait(10) == 0
+    assert process._process.close() == 0
     process.end()
 
 

@@ -1,4 +1,5 @@
 import os
+import pickle
 import re
 import signal
 import threading
@@ -62,6 +63,60 @@ def test_a_call_whose_process_is_killed_says_why(fresh, how, message):
     assert re.search(message, errors[0])
 
 
+ECHO = """
+import pickle
+from napari_all_detect._napari.messages import Reply
+from napari_all_detect.piped import own_pipes, send
+
+class OfThisProgram:
+    pass
+
+requests, replies = own_pipes()
+while True:
+    try:
+        call = pickle.load(requests)
+    except EOFError:
+        break
+    for k in range(3):
+        send(replies, Reply("progress", k))
+    send(replies, Reply("done", OfThisProgram() if call.method == "own" else call.arguments))
+"""
+
+
+@pytest.fixture
+def echo(fresh, tmp_path, monkeypatch):
+    """A process that tells three things and gives back what it was given."""
+    (tmp_path / "echo_worker.py").write_text(ECHO)
+    monkeypatch.setattr(process_module, "WORKER", "echo_worker")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    return fresh
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, MemoryError])
+def test_what_is_told_and_fails_here_is_no_end_of_the_process_and_no_later_answer(echo, error):
+    def fails(told):
+        raise error("in the window")
+
+    with pytest.raises(error, match="in the window"):
+        echo.call("score", 1, progress=fails)
+    told = []
+    assert echo.call("score", 2, progress=told.append) == (2,)
+    assert told == [0, 1, 2]
+
+
+def test_an_answer_that_nobody_understands_is_not_mixed_up_with_the_next(echo):
+    with pytest.raises(AttributeError, match="OfThisProgram"):
+        echo.call("own")
+    assert not echo.running
+    assert echo.call("score", 2) == (2,)
+
+
+def test_a_request_that_cannot_be_sent_is_not_mixed_up_with_the_next(echo):
+    with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
+        echo.call("score", b"1" * 100_000, lambda: None)
+    assert echo.call("score", 2) == (2,)
+
+
 def test_a_call_that_waits_is_cancelled_without_harm_to_the_one_before(fresh):
     ended = []
 
@@ -90,8 +145,7 @@ def test_a_call_that_waits_is_cancelled_without_harm_to_the_one_before(fresh):
 def test_it_ends_when_nobody_is_left_to_ask(fresh):
     with pytest.raises(AllDetectError):
         fresh.call("open", ScoreParams(bundle="no_such"), True)
-    fresh._process.stdin.close()
-    assert fresh._process.wait(20) == 0
+    assert fresh._process.close() == 0
 
 
 def test_finding_cells_is_interrupted_and_the_process_stays(fresh, monkeypatch):

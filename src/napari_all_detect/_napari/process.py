@@ -1,10 +1,7 @@
 """The scoring process as napari sees it: start it, ask it, cancel, end it."""
 
 import itertools
-import os
-import pickle
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +9,7 @@ from typing import Any
 
 from napari_all_detect._napari.messages import Call, Cancel, Reply
 from napari_all_detect.errors import AllDetectError
+from napari_all_detect.piped import LostError, PipedProcess
 
 __all__ = ["CANCELLED", "ProcessEndedError", "ScoringProcess"]
 
@@ -33,11 +31,10 @@ class ScoringProcess:
     """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._asked: subprocess.Popen[bytes] | None = None
+        self._process: PipedProcess | None = None
+        self._asked: PipedProcess | None = None
         self._turn = threading.Lock()
         self._life = threading.Lock()
-        self._writing = threading.Lock()
         self._numbers = itertools.count(1)
         self._cancelled: set[int] = set()
         self._answering = 0
@@ -45,7 +42,7 @@ class ScoringProcess:
     @property
     def running(self) -> bool:
         """Whether the process has been started and lives."""
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.runs
 
     def number(self) -> int:
         """Return a new number for a call, by which it can be cancelled."""
@@ -87,19 +84,19 @@ class ScoringProcess:
 
     def _answer(self, call: Call, progress: Callable[[Any], None] | None) -> Any:
         process = self._begin(call.number)
-        assert process.stdout is not None  # noqa: S101
+        reply: Reply
         try:
-            self._send(process, call)
-            while True:
-                reply: Reply = pickle.load(process.stdout)
-                if reply.kind != "progress":
-                    break
+            process.send(call)
+            while (reply := process.receive()).kind == "progress":
                 if progress is not None:
                     progress(reply.value)
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-            on_request = self._process is not process
-            _close_pipes(process)
-            raise ProcessEndedError(ENDED if on_request else _why_ended(process.wait())) from error
+        except LostError as error:
+            on_request, status = self._process is not process, process.close()
+            raise ProcessEndedError(ENDED if on_request else _why_ended(status)) from error
+        except BaseException:
+            self.end()  # else what is left of its replies would be taken for the next call's
+            process.close()
+            raise
         finally:
             self._asked, self._answering = None, 0
         if reply.kind == "failed":
@@ -112,7 +109,7 @@ class ScoringProcess:
         process = self._process
         if process is not None:
             # A large request may still be on its way: the window must not wait for it.
-            threading.Thread(target=self._send_quietly, args=(process, Cancel(number)), daemon=True).start()
+            threading.Thread(target=_send_quietly, args=(process, Cancel(number)), daemon=True).start()
 
     def stop(self, number: int) -> None:
         """Cancel a call at once: if it is being answered, that ends the process, else it will not begin."""
@@ -130,47 +127,28 @@ class ScoringProcess:
         process, self._process = self._process, None
         if process is None:
             return
-        process.kill()
-        process.wait()
+        process.end()
         if process is not self._asked:  # else the call that waits for its answer does it
-            _close_pipes(process)
+            process.close()
 
-    def _begin(self, number: int) -> "subprocess.Popen[bytes]":
+    def _begin(self, number: int) -> PipedProcess:
         """Return the process that a call is to be sent to; start it if need be."""
         with self._life:
             if number in self._cancelled:
                 raise ProcessEndedError(CANCELLED)
-            if self._process is not None and self._process.poll() is not None:
-                _close_pipes(self._process)
+            if self._process is not None and not self._process.runs:
+                self._process.close()
                 self._process = None
             if self._process is None:
-                self._process = subprocess.Popen(
-                    # -P: a file of the user's in the working directory must not take a library's place.
-                    [sys.executable, "-P", "-m", WORKER],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
-                    creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-                )
+                no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+                self._process = PipedProcess(WORKER, {"TF_CPP_MIN_LOG_LEVEL": "3"}, creationflags=no_window)
             self._asked, self._answering = self._process, number
             return self._process
 
-    def _send(self, process: "subprocess.Popen[bytes]", request: Call | Cancel) -> None:
-        assert process.stdin is not None  # noqa: S101
-        with self._writing:
-            pickle.dump(request, process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
-            process.stdin.flush()
 
-    def _send_quietly(self, process: "subprocess.Popen[bytes]", request: Cancel) -> None:
-        with suppress(OSError, ValueError):  # it is gone, so nothing is left to cancel
-            self._send(process, request)
-
-
-def _close_pipes(process: "subprocess.Popen[bytes]") -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with suppress(OSError):  # what is left in a buffer can't be written any more
-                pipe.close()
+def _send_quietly(process: PipedProcess, request: Cancel) -> None:
+    with suppress(LostError):  # nothing is left to cancel
+        process.send(request)
 
 
 def _why_ended(code: int) -> str:

@@ -2,8 +2,7 @@
 
 It is a process of its own because TensorFlow and a software OpenGL in one process crash it, because a run would hold
 up the window, and because what hangs or eats the memory can be ended without losing a layer. It knows no napari and
-no Qt. Requests come as pickles on standard input, replies go out on what was standard output; it ends when its input
-does, and with it the napari that started it.
+no Qt. It ends when its input does, and with it the napari that started it.
 """
 
 import _thread
@@ -11,7 +10,6 @@ import os
 import pickle
 import queue
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -30,6 +28,7 @@ from napari_all_detect.engines import Engine, Progress, open_engine
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.explain import GradCam, grad_cam
 from napari_all_detect.params import ScoreParams
+from napari_all_detect.piped import own_pipes, send
 from napari_all_detect.pipeline import PlaneInput, Scorer, find_cells, make_scorer, score_plane, settle
 from napari_all_detect.segmentation import open_method
 
@@ -154,10 +153,6 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     cancelled: set[int] = set()
     current = 0
 
-    def send(reply: Reply) -> None:
-        pickle.dump(reply, replies, protocol=pickle.HIGHEST_PROTOCOL)
-        replies.flush()
-
     def listen() -> None:
         try:
             while True:
@@ -173,14 +168,14 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
         finally:
             os._exit(0)
 
-    networks = Networks(lambda value: send(Reply("progress", value)), lambda: current in cancelled)
+    networks = Networks(lambda value: send(replies, Reply("progress", value)), lambda: current in cancelled)
     # Ctrl-C in napari's terminal sends it, too, but that is napari's to handle.
     signal.signal(signal.SIGINT, lambda *_: networks.interrupt())
     threading.Thread(target=listen, daemon=True).start()
     while True:
         call = calls.get()
         current = call.number
-        send(_answer(networks, call))
+        send(replies, _answer(networks, call))
 
 
 def _answer(networks: Networks, call: Call) -> Reply:
@@ -197,11 +192,9 @@ def _answer(networks: Networks, call: Call) -> Reply:
 
 
 def main() -> None:
-    """Keep what libraries print away from the replies, and serve."""
+    """Serve, undisturbed by a Ctrl-C in the terminal."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    serve(sys.stdin.buffer, replies)
+    serve(*own_pipes())
 
 
 if __name__ == "__main__":

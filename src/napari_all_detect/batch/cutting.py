@@ -1,18 +1,17 @@
 """Who reads planes and finds the cells in them: this process, or some that do nothing else."""
 
-import os
-import pickle
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from queue import SimpleQueue
 from threading import Lock
 
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.running import Stopped
-from napari_all_detect.batch.unit import CutUnit, Job, cut_unit
+from napari_all_detect.batch.unit import Begin, CutUnit, Job, cut_unit, failing_alone
 from napari_all_detect.cores import n_cores
+from napari_all_detect.piped import LostError, PipedProcess
 from napari_all_detect.results import Failure
 
 __all__ = ["Cut", "CuttingProcess", "cutters", "n_processes"]
@@ -31,9 +30,6 @@ ENVIRONMENT = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
 }
 """Of the processes, unless the user's says otherwise: each takes one core, and no more of a GPU than it needs."""
-
-ENDING_S = 5
-"""What a process whose pipe broke may take to end by itself, which tells why."""
 
 CORES_PER_PROCESS = 4
 PLANES_PER_PROCESS = 16
@@ -62,14 +58,10 @@ def cutters(processes: int) -> Iterator["SimpleQueue[Cut]"]:
 
 
 class CuttingProcess:
-    """A process that reads planes and cuts out their cells, started by the first one.
-
-    A program of its own, not one of `multiprocessing`: those run the user's script again, or fork the networks'
-    threads.
-    """
+    """A process that reads planes and cuts out their cells, started by the first one."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: PipedProcess | None = None
         self._turn, self._life, self._ended = Lock(), Lock(), False
 
     def __call__(self, job: Job, unit: Unit) -> CutUnit | Failure:
@@ -81,13 +73,21 @@ class CuttingProcess:
             If it was ended by `end`.
         """
         with self._turn:
-            process = self._running()
-            try:
-                found = _ask(process, job, unit)
-            except (EOFError, OSError, ValueError, pickle.UnpicklingError):
-                if self._ended:
-                    raise Stopped from None
-                found = Failure(unit.name, "score", _why_ended(_ended(process)))
+            return failing_alone(unit, partial(self._ask, job, unit))
+
+    def _ask(self, job: Job, unit: Unit, begin: Begin) -> CutUnit | Failure:
+        begin("score")
+        process = self._running()
+        try:
+            process.send((job, unit))
+            found: CutUnit | Failure = process.receive()
+        except LostError:
+            if self._ended:
+                raise Stopped from None
+            return Failure(unit.name, "score", _why_ended(process.close()))
+        except BaseException:
+            process.end()  # else the rest of its answer would be taken for the next plane's
+            raise
         return found
 
     def end(self) -> None:
@@ -95,57 +95,26 @@ class CuttingProcess:
         with self._life:
             self._ended = True
             if self._process is not None:
-                self._process.kill()
+                self._process.end()
         with self._turn:
             if self._process is not None:
-                self._process.wait()
-                _close_pipes(self._process)
+                self._process.close()
 
-    def _running(self) -> "subprocess.Popen[bytes]":
+    def _running(self) -> PipedProcess:
         with self._life:
             if self._ended:
                 raise Stopped
-            if self._process is not None and self._process.poll() is not None:
-                _close_pipes(self._process)
+            if self._process is not None and not self._process.runs:
+                self._process.close()
                 self._process = None
             if self._process is None:
-                self._process = subprocess.Popen(
-                    # -P: a file of the user's in the working directory must not take a library's place.
-                    [sys.executable, "-P", "-m", PROGRAM],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    env={**ENVIRONMENT, **os.environ},
+                self._process = PipedProcess(
+                    PROGRAM,
+                    ENVIRONMENT,
                     start_new_session=True,  # a Ctrl-C in the terminal is for the run, which ends its processes
                     creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
                 )
             return self._process
-
-
-def _ask(process: "subprocess.Popen[bytes]", job: Job, unit: Unit) -> CutUnit | Failure:
-    requests, replies = process.stdin, process.stdout
-    assert requests is not None  # noqa: S101
-    assert replies is not None  # noqa: S101
-    pickle.dump((job, unit), requests, protocol=pickle.HIGHEST_PROTOCOL)
-    requests.flush()
-    found: CutUnit | Failure = pickle.load(replies)
-    return found
-
-
-def _ended(process: "subprocess.Popen[bytes]") -> int:
-    """Let a process end that is no longer answered, and return its status."""
-    _close_pipes(process)
-    try:
-        return process.wait(ENDING_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
-
-
-def _close_pipes(process: "subprocess.Popen[bytes]") -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with suppress(OSError):  # what is left in a buffer can't be written any more
-                pipe.close()
 
 
 def _why_ended(status: int) -> str:
