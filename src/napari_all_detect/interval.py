@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["fraction_interval"]
+__all__ = ["fraction_interval", "wilson"]
 
 
 def fraction_interval(positive: ArrayLike, counted: ArrayLike, confidence: float = 0.95) -> tuple[float, float] | None:
@@ -59,10 +59,26 @@ def fraction_interval(positive: ArrayLike, counted: ArrayLike, confidence: float
     residuals = max(np.sum((k - fraction * n) ** 2), 1 - 2 * n.min() / cells + np.sum(n**2) / cells**2)
     variance = images / (images - 1) * float(residuals) / cells**2
     alone = max(fraction * (1 - fraction), (1 - 1 / cells) / cells)
-    return _wilson(fraction, min(alone / variance, cells), float(student.ppf((1 + confidence) / 2, images - 1)))
+    return wilson(fraction, min(alone / variance, cells), float(student.ppf((1 + confidence) / 2, images - 1)))
 
 
-def _wilson(fraction: float, n: float, z: float) -> tuple[float, float]:
+def wilson(fraction: float, n: float, z: float) -> tuple[float, float]:
+    """Return Wilson's interval of a fraction.
+
+    Parameters
+    ----------
+    fraction : float
+    n : float
+        Of how many it is a fraction.
+    z : float
+        Within so many standard deviations it lies: 1.96 for 95 %.
+
+    Examples
+    --------
+    >>> low, high = wilson(0.5, 4, 1.96)
+    >>> round(low, 2), round(high, 2)
+    (0.15, 0.85)
+    """
     middle = (fraction + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n))
     # At 0 and 1 the sums may miss the fraction by their last bit.

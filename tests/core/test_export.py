@@ -12,7 +12,7 @@ import pytest
 import shapely
 from numpy.typing import NDArray
 
-from napari_all_detect.errors import MissingDependencyError
+from napari_all_detect.errors import InputError, MissingDependencyError
 from napari_all_detect.export.colours import CALL_COLOURS, probability_colours
 from napari_all_detect.export.formats import check_formats
 from napari_all_detect.export.geojson import geojson_text, write_geojson
@@ -147,6 +147,39 @@ class TestGeojson:
         assert [len(part.interiors) for part in shape.geoms] == [1, 0]
         assert shapely.geometry.shape(two["geometry"]).bounds == (3, 3, 4, 4)
         assert shapely.geometry.shape(three["geometry"]).bounds == (0, 12, 1, 13)
+
+    def test_numbers_have_the_digits_of_their_type_and_what_is_missing_is_left_out(self) -> None:
+        labels = np.array([[1, 2]])
+        values = {"label": [1, 2], "image": "é.png", "call": ["ALL", "Hem"], **dict.fromkeys(WHOLE, 3)}
+        values |= {
+            "p_all": [0.1, 1e-7],
+            "spread": [np.nan, 0.0],
+            "members_run": [pd.NA, 5],
+            "in_domain": [pd.NA, False],
+        }
+        cells = typed(cell_columns([]), values, 2)[
+            ["label", "image", "call", "p_all", "spread", "members_run", "in_domain"]
+        ]
+        one, two = (feature["properties"] for feature in json.loads(geojson_text(cells, labels))["features"])
+        assert json.dumps(one["measurements"]) == '{"label": 1, "p_all": 0.1}'
+        assert json.dumps(two["measurements"]) == '{"label": 2, "p_all": 1e-07, "spread": 0.0, "members_run": 5}'
+        assert (one["metadata"], two["metadata"]) == ({"image": "é.png"}, {"image": "é.png", "in_domain": "False"})
+
+    def test_the_whole_file(self) -> None:
+        cells = pd.DataFrame({"label": [1], "plane": ["z2"], "call": ["ALL"], "p_all": np.array([0.75], np.float32)})
+        ring = "[[1.5,1.0],[1.0,0.5],[1.5,0.0],[2.0,0.5],[1.5,1.0]]"
+        assert geojson_text(cells, np.array([[0, 1]])) == (
+            '{"type":"FeatureCollection","features":[{"type":"Feature","geometry":{"type":"Polygon","coordinates":'
+            f'[{ring}],"plane":{{"c":-1,"z":2,"t":0}}}},"properties":{{"objectType":"cell","name":"1",'
+            '"classification":{"name":"ALL","color":[213,94,0]},"measurements":{"label":1,"p_all":0.75},'
+            '"metadata":{"plane":"z2"}}}]}\n'
+        )
+
+    @pytest.mark.parametrize("number", [2, 7])
+    def test_labels_that_lack_a_cell_are_refused(self, number: int) -> None:
+        cells = pd.DataFrame({"label": [1, number], "call": "ALL", "p_all": 0.75})
+        with pytest.raises(InputError, match=r"1 of 2 cells are not in their labels"):
+            geojson_text(cells, np.array([[1, 1, 0, 3]]))
 
     def test_no_cells(self) -> None:
         text = geojson_text(empty_cells(MEMBERS), np.zeros((8, 8), np.int32))

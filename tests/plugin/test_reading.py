@@ -128,7 +128,8 @@ def test_crops_are_cut_again_as_they_were(drawn, scale):
     assert len(crops) == len(expected)
 
 
-def test_cells_are_cut_out_without_reading_the_rest_of_the_plane(drawn):
+@pytest.mark.parametrize("scale", [1.0, 0.5, 1.7])
+def test_cells_are_cut_out_without_reading_the_rest_of_the_plane(drawn, scale):
     read = []
 
     class Lazy:
@@ -140,10 +141,17 @@ def test_cells_are_cut_out_without_reading_the_rest_of_the_plane(drawn):
     boxes = table.geometry(drawn.labels, None)
     sides = np.stack([boxes[f"bbox_{side}"] for side in ("y0", "x0", "y1", "x1")], axis=1)
     place = np.zeros(len(numbers), int)
-    crops = CropsOnDemand([CutPlane(Lazy(), drawn.labels, 1.0)], place, numbers, sides, 24)
-    np.testing.assert_array_equal(crops[2:4], center_crop(drawn.rgb, drawn.labels, 24)[2:4])
+    labels = drawn.labels.copy()
+    crops = CropsOnDemand([CutPlane(Lazy(), labels, scale)], place, numbers, sides, 24)
+    expected = center_crop(drawn.rgb, drawn.labels, 24, scale)
+    np.testing.assert_array_equal(crops[2:4], expected[2:4])
     assert len(read) == 2
     assert max(read) < drawn.rgb.size / 20
+    # What was painted in the layer since is no part of the cell that was scored.
+    labels[np.pad(drawn.labels, ((0, 40), (0, 0)))[40:] == numbers[5]] = numbers[5]
+    assert crops[5].shape == (24, 24, 3)
+    labels[labels == numbers[6]] = 0
+    assert not crops[6].any()
 
 
 def test_an_error_rate_that_was_asked_for_holds_after_opening_again():

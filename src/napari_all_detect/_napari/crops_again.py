@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_all_detect.crops import center_crop
+from napari_all_detect.crops import center_crop, resampling_px
 
 __all__ = ["CropsOnDemand", "CutPlane"]
 
@@ -69,29 +69,23 @@ class CropsOnDemand:
 
     def _crop(self, row: int) -> NDArray[np.uint8]:
         if row not in self._cut:
-            plane = self._planes[self._place[row]]
-            if plane.scale == 1.0:
-                self._cut[row] = self._cut_alone(row, plane)
-            else:
-                self._cut_together(plane, int(self._place[row]))
+            self._cut[row] = self._cut_out(row)
         return self._cut[row]
 
-    def _cut_alone(self, row: int, plane: CutPlane) -> NDArray[np.uint8]:
-        """Cut a cell out of a region that holds it and its crop."""
-        region = []
-        for start, stop, length in zip(self._boxes[row, :2], self._boxes[row, 2:], plane.labels.shape, strict=True):
-            first = int((start + stop - self._size) // 2)
-            region.append(slice(max(0, min(first, int(start))), min(length, max(first + self._size, int(stop)))))
-        where = tuple(region)
-        cell = (plane.labels[where] == self._numbers[row]).astype(np.uint8)
-        crops = center_crop(np.asarray(plane.rgb[where]), cell, self._size)
+    def _cut_out(self, row: int) -> NDArray[np.uint8]:
+        """Cut a cell out of a region that holds all pixels that take part; black if it is not in the labels."""
+        plane, corners = self._planes[self._place[row]], self._boxes[row]
+        box = tuple(slice(int(start), int(stop)) for start, stop in zip(corners[:2], corners[2:], strict=True))
+        around, shape = resampling_px(plane.scale), plane.labels.shape
+        y, x = (slice(max(0, s.start - around), min(n, s.stop + around)) for s, n in zip(box, shape, strict=True))
+        margins = [(s.start - part.start, part.stop - s.stop) for s, part in zip(box, (y, x), strict=True)]
+        cell = np.pad((plane.labels[box] == self._numbers[row]).astype(np.uint8), margins)
+        crops = center_crop(
+            np.asarray(plane.rgb[y, x]),
+            cell,
+            self._size,
+            plane.scale,
+            origin=(y.start, x.start),
+            plane_shape=(shape[0], shape[1]),
+        )
         return crops[0] if len(crops) else np.zeros((self._size, self._size, 3), np.uint8)
-
-    def _cut_together(self, plane: CutPlane, place: int) -> None:
-        """Cut all cells of a plane, which is rescaled as a whole."""
-        crops = center_crop(np.asarray(plane.rgb), plane.labels, self._size, plane.scale)
-        numbers = np.flatnonzero(np.bincount(plane.labels.ravel())[1:]) + 1
-        for row in np.flatnonzero(self._place == place):
-            at = int(np.searchsorted(numbers, self._numbers[row]))
-            found = at < len(numbers) and numbers[at] == self._numbers[row]
-            self._cut[int(row)] = crops[at] if found else np.zeros((self._size, self._size, 3), np.uint8)

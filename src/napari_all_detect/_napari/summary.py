@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from napari_all_detect import trust
 from napari_all_detect._napari.results import CellResults
+from napari_all_detect.interval import wilson
 
 __all__ = ["N_BINS", "Summary", "summarise"]
 
@@ -65,14 +66,8 @@ def summarise(results: CellResults) -> Summary:
     called = calls["ALL"] + calls["Hem"]
     fraction, interval = float("nan"), (float("nan"), float("nan"))
     if called:
-        fraction, interval = calls["ALL"] / called, _wilson(calls["ALL"], called)
+        fraction = calls["ALL"] / called
+        interval = wilson(fraction, called, Z_95)
     histogram, _ = np.histogram(table["p_all"].to_numpy(np.float64), bins=N_BINS, range=(0, 1))
     flags = Counter(flag for flags in table["flags"] for flag in flags.split(";") if flag)
     return Summary(len(table), calls, fraction, interval, histogram, dict(flags.most_common()))
-
-
-def _wilson(k: int, n: int) -> tuple[float, float]:
-    """Return Wilson's interval of k out of n (scipy.stats has it too, but takes a second to load)."""
-    centre = (k + Z_95**2 / 2) / (n + Z_95**2)
-    half = Z_95 / (n + Z_95**2) * (k * (n - k) / n + Z_95**2 / 4) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -18,7 +18,7 @@ from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.store_labels import BOUNDS, RUN_KEY
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.export.csv import write_csv
-from napari_all_detect.export.ome_zarr import LabelledPlane, add_labels, check_ome_zarr, write_ome_zarr
+from napari_all_detect.export.ome_zarr import LabelledPlane, check_ome_zarr, finish_ome_zarr, write_ome_zarr
 
 __all__ = ["write_cells", "write_smear", "write_stack"]
 
@@ -107,10 +107,9 @@ def write_stack(
         ngff_version="0.5",
         consolidation_mode="auto",
     )
-    container.set_channel_colors(["FF0000", "00FF00", "0000FF"])
-    container.set_channel_windows([(0, 255)] * 3, [(0, 255)] * 3)
     # Of a plane's index one number counts; an axis of channels has 0.
-    add_labels(path, [LabelledPlane({"z": sum(plane.index)}, plane.labels, plane.cells) for plane in planes])
+    placed = (LabelledPlane({"z": sum(plane.index)}, plane.labels, plane.cells) for plane in planes)
+    finish_ome_zarr(container, path, placed, pixel_size_um)
 
 
 def _results(attributes: dict[str, Any]) -> CellResults:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 from skimage.measure import find_contours
 
+from napari_all_detect.errors import InputError
 from napari_all_detect.export.colours import CALL_COLOURS
 from napari_all_detect.labelled import LabelImage
 
@@ -58,25 +60,25 @@ def geojson_text(
     >>> json.loads(text)["features"][0]["properties"]["measurements"]
     {'label': 1, 'p_all': 0.75}
     """
-    numeric = cells.select_dtypes("number").columns
-    told = [name for name in TOLD if name in cells]
+    measured = {name: _numbers(cells[name]) for name in cells.select_dtypes("number")}
+    told = {name: cells[name].astype(str).where(cells[name].notna(), None).tolist() for name in TOLD if name in cells}
     boxes, place = _boxes(cells, labels), _place(cells)
     features = []
-    for i, number in enumerate(cells["label"]):
+    for i, (number, call) in enumerate(zip(cells["label"].tolist(), cells["call"].tolist(), strict=True)):
         box = boxes[i]
         feature = {"type": "Feature", "geometry": _geometry(labels, number, box, downsample) | place}
         if nuclei is not None and (nuclei[box] == number).any():
             feature["nucleusGeometry"] = _geometry(nuclei, number, box, downsample) | place
-        call = str(cells["call"].iloc[i])
         feature["properties"] = {
             "objectType": "cell",
             "name": str(number),
             "classification": {"name": call, "color": list(CALL_COLOURS[call])},
-            "measurements": {name: _number(cells[name].iloc[i]) for name in numeric if pd.notna(cells[name].iloc[i])},
-            "metadata": {name: str(cells[name].iloc[i]) for name in told if pd.notna(cells[name].iloc[i])},
+            "measurements": _known(measured, i),
+            "metadata": _known(told, i),
         }
-        features.append(feature)
-    return json.dumps({"type": "FeatureCollection", "features": features}, separators=(",", ":")) + "\n"
+        # At once: the points of all cells as Python's lists would take many times the memory of their text.
+        features.append(json.dumps(feature, separators=(",", ":")))
+    return f'{{"type":"FeatureCollection","features":[{",".join(features)}]}}\n'
 
 
 def _place(cells: pd.DataFrame) -> dict[str, Any]:
@@ -89,15 +91,27 @@ def _place(cells: pd.DataFrame) -> dict[str, Any]:
 def _boxes(cells: pd.DataFrame, labels: LabelImage) -> list[tuple[slice, slice]]:
     """Return where each row's cell lies: of labels that are read by parts, the table knows."""
     if isinstance(labels, np.ndarray):
-        there = find_objects(labels)
-        return [there[number - 1] for number in cells["label"]]
+        there = dict(enumerate(find_objects(labels), start=1))
+        boxes = [there.get(number) for number in cells["label"].tolist()]
+        found = [box for box in boxes if box is not None]
+        if len(found) < len(boxes):
+            n = len(boxes) - len(found)
+            raise InputError(f"{n} of {len(boxes)} cells are not in their labels; expected the labels that were scored")
+        return found
     corners = (cells[f"bbox_{side}"].tolist() for side in ("y0", "y1", "x0", "x1"))
     return [(slice(y0, y1), slice(x0, x1)) for y0, y1, x0, x1 in zip(*corners, strict=True)]
 
 
-def _number(value: Any) -> int | float:
-    """Return a number that JSON writes with the digits of its own type."""
-    return float(str(value)) if isinstance(value, np.floating) else int(value) if value == int(value) else float(value)
+def _numbers(column: "pd.Series[Any]") -> list[int | float | None]:
+    """Return a column's numbers, which JSON writes with the digits of their own type; None where one is missing."""
+    if column.dtype.kind == "f":
+        return [None if text == "nan" else float(text) for text in column.to_numpy().astype(str).tolist()]
+    return [None if missing else int(n) for n, missing in zip(column.tolist(), column.isna().tolist(), strict=True)]
+
+
+def _known(columns: Mapping[str, list[Any]], i: int) -> dict[str, Any]:
+    """Return what the columns say of a row, without what is missing."""
+    return {name: values[i] for name, values in columns.items() if values[i] is not None}
 
 
 def _geometry(labels: LabelImage, number: int, box: tuple[slice, slice], downsample: float) -> dict[str, Any]:

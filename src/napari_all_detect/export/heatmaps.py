@@ -69,7 +69,9 @@ def write_heatmaps(
         path.parent.mkdir(parents=True, exist_ok=True)
         draw_heatmaps(crop, title, maps, titles).save(path, format="PNG")
     except OSError as error:
-        raise OutputError(f"{path} can't be written ({error.strerror}); name a file that you may write") from error
+        raise OutputError(
+            f"{path} can't be written ({error.strerror or error}); name a file that you may write"
+        ) from error
 
 
 def _enlarge(heat: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from napari_all_detect.labelled import LabelImage
 if TYPE_CHECKING:
     from ngio import Label, OmeZarrContainer
 
-__all__ = ["NAME", "LabelledPlane", "add_labels", "check_ome_zarr", "write_ome_zarr"]
+__all__ = ["NAME", "LabelledPlane", "add_labels", "check_ome_zarr", "finish_ome_zarr", "write_ome_zarr"]
 
 NAME = "all_detect"
 """Name of the label image and of the table in a container."""
@@ -117,9 +117,27 @@ def write_ome_zarr(
     for y, x in _windows(rgb):
         image.set_array(np.ascontiguousarray(np.moveaxis(rgb[y, x], 2, 0)), y=y, x=x)
     image.consolidate(mode="auto")
+    finish_ome_zarr(container, path, [LabelledPlane({}, labels, cells)], pixel_size_um)
+
+
+def finish_ome_zarr(
+    container: OmeZarrContainer, path: Path, planes: Iterable[LabelledPlane], pixel_size_um: float | None
+) -> None:
+    """Give an OME-Zarr 0.5 image of three channels, which has its pixels, all else that it is to have.
+
+    Parameters
+    ----------
+    container : OmeZarrContainer
+    path : Path
+        Where it lies.
+    planes : iterable of LabelledPlane
+        Taken one at a time.
+    pixel_size_um : float or None
+        Without it the axes lose the unit that ngio gives them.
+    """
     container.set_channel_colors(["FF0000", "00FF00", "0000FF"])
     container.set_channel_windows([(0, 255)] * 3, [(0, 255)] * 3)
-    add_labels(path, [LabelledPlane({}, labels, cells)])
+    add_labels(path, planes)
     if pixel_size_um is None:
         _forget_unit(path, ["", f"labels/{NAME}"])
 
