@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+import zarr
 from napari.layers import Image, Labels
+from PIL import Image as Picture
 
 from napari_all_detect._napari.axes import (
     Layout,
@@ -15,6 +17,7 @@ from napari_all_detect._napari.axes import (
 from napari_all_detect._napari.planes import NUCLEI_KEY, layer_planes
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
+from napari_all_detect.sources import find_images, open_planes
 
 RGB = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
 
@@ -115,6 +118,43 @@ def test_red_green_and_blue_are_chosen_among_more_channels():
     layout = layout_of(image, ReadParams(channels=(4, 2, 0)))
     (_, second) = layer_planes(image, layout)
     np.testing.assert_array_equal(second.read().pixels.rgb, np.moveaxis(values[1, [4, 2, 0]], 0, -1))
+
+
+@pytest.mark.parametrize("channels", [(2, 1, 0), (1,), (0, 1, 2), None])
+@pytest.mark.parametrize("depth", [3, 4])
+def test_channels_of_an_rgb_layer_are_those_of_the_command_line(tmp_path, channels, depth):
+    values = np.random.default_rng(0).integers(0, 255, (24, 32, depth), dtype=np.uint8)
+    Picture.fromarray(values).save(tmp_path / "smear.png")
+    reading = ReadParams(channels=channels)
+    (theirs,) = open_planes(find_images([tmp_path / "smear.png"])[0], reading)
+    for pixels in (values, zarr.array(values)):
+        image = Image(pixels, rgb=True)
+        layout = layout_of(image, reading)
+        (mine,) = layer_planes(image, layout)
+        np.testing.assert_array_equal(mine.read().pixels.rgb, theirs.read().rgb)
+        # So that what is exported has the same pixels.
+        assert fitting(image, (24, 32), layout) == layout
+    with pytest.raises(InputError, match=rf"layer 'smear': no channel 5; it has 0 to {depth - 1}"):
+        layout_of(Image(values, rgb=True, name="smear"), ReadParams(channels=(5, 1, 0)))
+    # Of an image with fewer channels they can't be.
+    assert fitting(Image(values, rgb=True), (24, 32), Layout(channels=(7, 6, 5))) == Layout()
+
+
+@pytest.mark.parametrize("multiscale", [False, True])
+def test_labels_of_channels_first_lie_on_their_image_however_it_lies(multiscale):
+    values = np.zeros((3, 8, 12), np.uint8)
+    affine = np.eye(4)
+    affine[1:3, 1:] = [[0.9, 0.2, 5], [-0.1, 1.2, 3]]
+    place = {"rotate": 30, "shear": (0, 0, 0.25), "scale": (1, 0.5, 2), "translate": (0, 7, 9), "affine": affine}
+    data = [values, values[:, ::2, ::2]] if multiscale else values
+    image = Image(data, rgb=False, multiscale=multiscale, **place)
+    layout = layout_of(image, ReadParams(level=1 if multiscale else 0))
+    labels = Labels(np.zeros(cells_shape(image, layout), int), **placed_like(image, layout))
+    assert labels.ndim == 2
+    for corner in np.ndindex(2, 2):
+        on_labels = np.array(corner) * labels.data.shape - 0.5
+        on_image = np.array(corner) * values.shape[1:] - 0.5
+        np.testing.assert_allclose(labels.data_to_world(on_labels), image.data_to_world((0, *on_image))[1:])
 
 
 def test_a_level_of_a_pyramid_has_its_own_pixels_size_and_place():

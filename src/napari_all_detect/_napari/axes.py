@@ -10,6 +10,7 @@ from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources.ome_zarr import Level, choose_level
 from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
+from napari_all_detect.sources.stack import choose_channels
 
 __all__ = ["Layout", "cells_shape", "channel_axes", "fitting", "is_smear", "layout_of", "pixel_size_um", "placed_like"]
 
@@ -27,7 +28,7 @@ class Layout:
     channel_axis : int or None
         None of an RGB layer, which has its channels last.
     channels : tuple of int or None
-        Which channels are red, green and blue; all three if None.
+        Which channels are red, green and blue, or the one of an RGB layer that is grey; all if None.
     """
 
     level: int = 0
@@ -77,9 +78,10 @@ def layout_of(
     """
     reading = reading or ReadParams()
     level = _level(image, reading, wanted_um)
-    if image.rgb:
-        return Layout(level)
     told, shape = reading.channels, Layout().array(image).shape
+    if image.rgb:
+        chosen = choose_channels("c", shape[-1:], (3, 4), told, f"layer {image.name!r}")
+        return Layout(level, None, None if chosen is None else tuple(chosen))
     axis = next(iter(channel_axes(image, told)), None) if channel_axis is None else channel_axis
     if axis is None or (told is not None and len(told) != 3):
         raise InputError(
@@ -120,10 +122,17 @@ def placed_like(image: Any, layout: Layout) -> dict[str, Any]:
         scale[axis], first[axis] = scale[axis] * n, (n - 1) / 2
     # Where the centre of the first pixel lies, before the layer's affine transform.
     translate = np.asarray(image.affine.inverse(image.data_to_world(first)))
-    if axis == 0:
-        return {"scale": scale[1:], "translate": translate[1:], "units": units[1:]}
-    turned = {"rotate": image.rotate, "shear": image.shear, "affine": image.affine}
-    return {"scale": scale, "translate": translate, "units": units, **turned}
+    kept = slice(1 if axis == 0 else 0, None)
+    # Shear is the upper triangle row by row: the first axis has as many values as there are others.
+    sheared = image.shear[image.ndim - 1 :] if axis == 0 else image.shear
+    return {
+        "scale": scale[kept],
+        "translate": translate[kept],
+        "units": units[kept],
+        "rotate": image.rotate[kept, kept],
+        "shear": sheared,
+        "affine": image.affine.set_slice(range(image.ndim)[kept]),
+    }
 
 
 def pixel_size_um(layer: Any) -> float | None:
@@ -137,7 +146,9 @@ def pixel_size_um(layer: Any) -> float | None:
 def fitting(image: Any, shape: tuple[int, ...], known: Layout | None = None) -> Layout | None:
     """Return how an image is read so that labels of this shape are its own, if possible as is known; else None."""
     levels = range(len(image.data) if image.multiscale else 1)
-    channels = None if known is None or image.rgb else known.channels
+    channels = None if known is None else known.channels
+    if image.rgb and channels is not None and max(channels) >= Layout().array(image).shape[-1]:
+        channels = None
     axes = (None,) if image.rgb else channel_axes(image, channels)
     layouts = sorted((Layout(level, axis, channels) for level in levels for axis in axes), key=lambda one: one != known)
     return next((layout for layout in layouts if cells_shape(image, layout) == tuple(shape)), None)

@@ -36,6 +36,8 @@ class LayerPlane:
     pixels : (H, W, C), or (C, H, W) if `channels_first`, array-like
         Numpy, dask or zarr.
     channels_first : bool
+    channels : tuple of int or None
+        Which of them are read; all if None.
     labels : (H, W) array-like, optional
     nuclei : (H, W) array-like, optional
     """
@@ -48,6 +50,7 @@ class LayerPlane:
     field: str
     pixels: Any
     channels_first: bool
+    channels: tuple[int, ...] | None = None
     labels: Any | None = None
     nuclei: Any | None = None
 
@@ -59,9 +62,11 @@ class LayerPlane:
         InputError
             If the values can't be taken for 8-bit RGB.
         """
-        pixels = np.asarray(self.pixels)
+        channels: Any = slice(None) if self.channels is None else list(self.channels)
         if self.channels_first:
-            pixels = np.moveaxis(pixels, 0, -1)
+            pixels = np.moveaxis(np.asarray(self.pixels[channels]), 0, -1)
+        else:  # interleaved: whoever reads one of them reads all
+            pixels = np.asarray(self.pixels)[..., channels]
         labels, nuclei = (None if array is None else np.asarray(array) for array in (self.labels, self.nuclei))
         rgb = as_rgb(pixels, self.image)
         return PlaneInput(rgb, self.image, self.plane, labels, self.pixel_size_um, self.well, self.field, nuclei)
@@ -106,6 +111,7 @@ def layer_planes(
             field=named[index].field,
             pixels=_cut(pixels, layout, index),
             channels_first=layout.channel_axis is not None,
+            channels=layout.channels,
             labels=None if numbers is None else numbers[index],
             nuclei=None if nuclei is None else nuclei[index],
         )
@@ -130,10 +136,9 @@ def _cut(pixels: Any, layout: Layout, index: tuple[int, ...]) -> Any:
     axis = layout.channel_axis
     if axis is None:
         return pixels[index] if index else pixels
-    channels: Any = slice(None) if layout.channels is None else list(layout.channels)
     if axis == 0:
-        return pixels[(slice(None), *index)][channels]
-    return pixels[(*index[:axis], slice(None), *index[axis + 1 :])][channels]
+        return pixels[(slice(None), *index)]
+    return pixels[(*index[:axis], slice(None), *index[axis + 1 :])]
 
 
 def _named(image: Any, layout: Layout, n: int) -> list[Plane]:

@@ -60,7 +60,7 @@ def geojson_text(
     >>> json.loads(text)["features"][0]["properties"]["measurements"]
     {'label': 1, 'p_all': 0.75}
     """
-    measured = {name: _numbers(cells[name]) for name in cells.select_dtypes("number")}
+    measured = {str(name): _numbers(cells[name]) for name in cells.select_dtypes("number")}
     told = {name: cells[name].astype(str).where(cells[name].notna(), None).tolist() for name in TOLD if name in cells}
     boxes, place = _boxes(cells, labels), _place(cells)
     features = []
