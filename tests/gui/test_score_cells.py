@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_all_detect._napari.layer_link import attach, results_of
@@ -91,15 +91,53 @@ def test_table_canvas_and_selection_stay_together_when_sorted(scored, qtbot):
     assert [int(model.order[index.row()]) for index in view.selectionModel().selectedRows()] == [0]
     click(viewer, layer, results.position(2), "Control")
     assert results.selected.tolist() == [0, 2]
-    view.sortByColumn(model.columns.index("spread"), Qt.SortOrder.AscendingOrder)
-    widget.table._show_selection()
+    order, header = model.order.tolist(), view.horizontalHeader()
+    where = header.sectionViewportPosition(model.columns.index("spread")) + 10
+    qtbot.mouseClick(header.viewport(), Qt.MouseButton.LeftButton, pos=QPoint(where, header.height() // 2))
+    assert model.order.tolist() != order
     assert sorted(int(model.order[index.row()]) for index in view.selectionModel().selectedRows()) == [0, 2]
+    assert results.selected.tolist() == [0, 2]
+    assert int(model.order[view.currentIndex().row()]) == 2
     # Another column before it doesn't move the mark to another one.
     results.judge(0, "Hem")
     assert model.columns[view.horizontalHeader().sortIndicatorSection()] == "spread"
     # The background selects nothing anew.
     click(viewer, layer, (0, 0) if not layer.data[0, 0] else (223, 0))
     assert results.selected.tolist() == [0, 2]
+
+
+def test_many_rows_are_selected_as_few_runs(scored, qtbot):
+    _, widget, _, results = scored
+    view, n = widget.table.view, len(results)
+    view.selectAll()
+    assert sorted(results.selected.tolist()) == list(range(n))
+    results.threshold = 0.9
+    assert len(view.selectionModel().selection()) == 1
+    assert len(view.selectionModel().selectedRows()) == n
+    results.select([0, 1, 2, 5, 6, 4])
+    assert [(run.top(), run.bottom()) for run in view.selectionModel().selection()] == [(0, 2), (4, 6)]
+    assert view.currentIndex().row() == 4
+    results.select([])
+    assert not view.selectionModel().hasSelection()
+
+
+def test_a_verdict_touches_its_column_alone(scored):
+    _, widget, _, results = scored
+    model, told = widget.table.model, []
+    results.judge(0, "Hem")
+    column = model.columns.index("verdict")
+    assert model.index(0, column).data() == "Hem"
+    model.modelReset.connect(lambda: told.append("reset"))
+    model.dataChanged.connect(lambda first, last: told.append((first.column(), last.column())))
+    results.judge(1, "ALL")
+    assert told == [(column, column)]
+    assert model.index(1, column).data() == "ALL"
+    # Where it decides on the order, or nothing is left to show, rows and columns do change.
+    model.sort(column, Qt.SortOrder.DescendingOrder)
+    results.judge(2, "unsure")
+    assert model.order[:3].tolist() == [2, 0, 1]
+    results.take_verdicts([""] * len(results))
+    assert "verdict" not in model.columns
 
 
 def test_filters_and_copy(scored):

@@ -69,6 +69,7 @@ def test_an_error_rate_that_was_asked_for_holds_at_another_threshold(results):
 def test_a_changed_value_tells_and_an_equal_one_does_not(results):
     found, told = results(VOTES), []
     found.changed.connect(lambda: told.append("changed"))
+    found.verdicts_changed.connect(lambda: told.append("verdicts"))
     found.colours_changed.connect(lambda: told.append("colours"))
     found.selection_changed.connect(lambda: told.append("selection"))
     found.threshold = found.threshold
@@ -79,7 +80,7 @@ def test_a_changed_value_tells_and_an_equal_one_does_not(results):
     found.colouring = "spread"
     found.select([1])
     found.judge(0, "Hem")
-    assert told == ["changed", "colours", "selection", "changed"]
+    assert told == ["changed", "colours", "selection", "verdicts"]
 
 
 def test_features_stand_at_their_labels_and_agree_with_the_table(results):
@@ -100,6 +101,21 @@ def test_the_layer_follows(scored):
     np.testing.assert_array_equal(layer.colormap.map(np.arange(4)), before)
     found.threshold = 0.75
     assert layer.features["call"].tolist() == [None, "ALL", "Hem", "Hem"]
+
+
+def test_a_verdict_reaches_the_layer_without_a_new_table(scored):
+    layer, found = scored
+    table, told = layer.features, []
+    layer.events.features.connect(lambda: told.append("features"))
+    found.judge(1, "Hem")
+    assert layer.features is table
+    assert layer.features["verdict"].tolist() == [None, "", "Hem", ""]
+    assert told == ["features"]
+    # As if another plugin had measured something.
+    layer.features = pd.DataFrame({"area": [0, 1]})
+    found.judge(0, "ALL")
+    assert layer.features["verdict"].tolist() == [None, "ALL", "Hem", ""]
+    assert "p_all" in layer.features
 
 
 def test_the_status_bar_says_the_score(scored):
@@ -130,6 +146,22 @@ def test_the_viewer_goes_to_a_cell(scored):
     show_cell(viewer, layer, 2, least_zoom=5)
     assert viewer.scene.camera.center[1:] == pytest.approx((0.5 * 21.5, 0.5 * 6.5))
     assert viewer.scene.camera.zoom >= 5
+
+
+def test_going_to_a_cell_slices_anew_only_where_its_plane_is_another(results):
+    found = results(VOTES)
+    found.rows = replace(found.rows, index=np.array([[0], [1], [1]]))
+    viewer, moved = ViewerModel(), []
+    layer = viewer.add_labels(np.zeros((2, 30, 12), int), scale=(5, 1, 1))
+    attach(layer, found)
+    viewer.dims.events.point.connect(lambda event: moved.append(viewer.dims.point[0]))
+    for row in range(3):
+        show_cell(viewer, layer, row)
+    assert moved == [5.0]
+    viewer.dims.ndisplay = 3
+    show_cell(viewer, layer, 0)
+    viewer.dims.ndisplay = 2
+    assert viewer.dims.point[0] == 0
 
 
 def test_widgets_follow_the_active_scored_layer(results):

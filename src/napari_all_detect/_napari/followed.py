@@ -21,7 +21,8 @@ class Followed:
     layer_changed = Signal()
     """Another layer, other results, or none."""
     changed = Signal()
-    """The same results: calls or verdicts are others."""
+    """The same results: calls are others."""
+    verdicts_changed = Signal()
     colours_changed = Signal()
     selection_changed = Signal()
 
@@ -43,8 +44,9 @@ class Followed:
             events.disconnect(self._follow)
         ATTACHED.layer.disconnect(self._follow)
         self._show(None, None)
-        for signal in (self.layer_changed, self.changed, self.colours_changed, self.selection_changed):
+        for signal in (self.layer_changed, self.changed, self.verdicts_changed, self.colours_changed):
             signal.disconnect()
+        self.selection_changed.disconnect()
 
     def _follow(self, event: object = None) -> None:
         layers = self.viewer.layers
@@ -61,16 +63,21 @@ class Followed:
     def _show(self, layer: Any, results: CellResults | None) -> None:
         if self.results is not None:
             self.results.changed.disconnect(self._tell_change)
+            self.results.verdicts_changed.disconnect(self._tell_verdicts)
             self.results.colours_changed.disconnect(self._tell_colours)
             self.results.selection_changed.disconnect(self._tell_selection)
         self.layer, self.results = layer, results
         if results is not None:
             results.changed.connect(self._tell_change)
+            results.verdicts_changed.connect(self._tell_verdicts)
             results.colours_changed.connect(self._tell_colours)
             results.selection_changed.connect(self._tell_selection)
 
     def _tell_change(self) -> None:
         self.changed.emit()
+
+    def _tell_verdicts(self) -> None:
+        self.verdicts_changed.emit()
 
     def _tell_colours(self) -> None:
         self.colours_changed.emit()

@@ -63,8 +63,10 @@ def show_cell(viewer: Any, layer: Any, row: int, least_zoom: float = 0.0) -> Non
         return
     world = layer.data_to_world(results.position(row))
     first = viewer.dims.ndim - len(world)
-    # An axis of length 1 is seen from everywhere on it: the channels of the image.
-    moved = [k for k, n in enumerate(_shape(layer)) if n > 1]
+    # An axis of length 1 is seen from everywhere on it: the channels of the image. Those that span the canvas are seen
+    # as a whole, and moving along them would have all layers sliced anew.
+    spanned = viewer.dims.displayed[-2:]
+    moved = [k for k, n in enumerate(_shape(layer)) if n > 1 and first + k not in spanned]
     viewer.dims.set_point([first + k for k in moved], [world[k] for k in moved])
     camera = viewer.scene.camera
     camera.center = (0.0, *world[-2:])
@@ -91,6 +93,7 @@ class _Link:
         layer.contour = layer.contour or layer.metadata.get(OUTLINE_KEY, 0)
         # psygnal holds bound methods weakly: the link goes when its layer does.
         results.changed.connect(self._show_values)
+        results.verdicts_changed.connect(self._show_verdicts)
         results.colours_changed.connect(self._show_colours)
         results.selection_changed.connect(self._show_colours)
         self._show_values()
@@ -100,6 +103,17 @@ class _Link:
         if layer is not None:
             layer.features = self._results.features()
             self._show_colours()
+
+    def _show_verdicts(self) -> None:
+        layer, verdicts = self._layer(), self._results.verdict_feature()
+        if layer is None:
+            return
+        if len(layer.features) == len(verdicts):
+            # In place: a new table is checked and indexed by napari as a whole.
+            layer.features["verdict"] = verdicts
+            layer.events.features()
+        else:  # another plugin has put its own there
+            layer.features = self._results.features()
 
     def _show_colours(self) -> None:
         layer, results = self._layer(), self._results

@@ -65,7 +65,9 @@ class CellResults:
     """
 
     changed = Signal()
-    """Calls or verdicts are others."""
+    """Calls are others."""
+    verdicts_changed = Signal()
+    """Beside calls and colours, so that a verdict costs nothing where none is shown."""
     colours_changed = Signal()
     """The colours mean something else."""
     selection_changed = Signal()
@@ -155,12 +157,12 @@ class CellResults:
     def judge(self, row: int, verdict: str) -> None:
         """Note what an expert says of a cell; an empty text takes it back."""
         self._verdicts[row] = verdict
-        self.changed.emit()
+        self.verdicts_changed.emit()
 
     def take_verdicts(self, verdicts: Sequence[str]) -> None:
         """Note all verdicts, as read from a file."""
         self._verdicts[:] = verdicts
-        self.changed.emit()
+        self.verdicts_changed.emit()
 
     @property
     def selected(self) -> NDArray[np.int64]:
@@ -201,7 +203,11 @@ class CellResults:
                 self._features.insert(0, "index", self._at_number[1])
         # The others stay as they were scored.
         changing = {name: self._taken(self.table[name]) for name in CHANGING}
-        return self._features.assign(**changing, verdict=self._taken(pd.Series(self._verdicts)))
+        return self._features.assign(**changing, verdict=self.verdict_feature())
+
+    def verdict_feature(self) -> NDArray[np.object_]:
+        """Return the column `verdict` of the features."""
+        return np.asarray(self._taken(pd.Series(self._verdicts)), object)
 
     @cached_property
     def _is_sparse(self) -> bool:

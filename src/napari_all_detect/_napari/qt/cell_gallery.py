@@ -200,15 +200,14 @@ class CellGallery(Docked):
         self.place.setText(f"page {self._page.number + 1} of {self._page.count}")
         colours = palette(results.colouring)[:, :3]
         levels = share_levels(shares(results.table, results.colouring))
-        for k in map(int, self._page.rows):
-            cell = results.table.iloc[k]
-            flags = cell["flags"]
-            picture = framed(pixmap(results.rows.crops[k], CROP_PX), tuple(colours[levels[k]]), bool(flags))
+        cells = results.table.iloc[self._page.rows]
+        for k, cell in zip(map(int, self._page.rows), cells.itertuples(), strict=True):
+            picture = framed(pixmap(results.rows.crops[k], CROP_PX), tuple(colours[levels[k]]), bool(cell.flags))
             icon = QIcon(picture)
             icon.addPixmap(picture, QIcon.Mode.Selected)  # or Qt would tint it
-            item = QListWidgetItem(icon, f"{cell['p_all']:.2f}{' ⚑' if flags else ''}")
+            item = QListWidgetItem(icon, f"{cell.p_all:.2f}{' ⚑' if cell.flags else ''}")
             item.setData(ROW, k)
-            item.setToolTip(f"cell {cell['label']}: {cell['call']}, spread {_digits(cell['spread'])} {flags}")
+            item.setToolTip(f"cell {cell.label}: {cell.call}, spread {_digits(cell.spread)} {cell.flags}")
             self.pictures.addItem(item)
 
     def _select(self) -> None:

@@ -59,6 +59,13 @@ class CellTableModel(QAbstractTableModel):
         self.order = ordered_rows(table, self.filter, column, descending) if len(table) else self.order[:0]
         self.endResetModel()
 
+    def show_verdicts(self, verdicts: NDArray[np.object_]) -> None:
+        """Show other verdicts, in rows that stay where they are."""
+        self.table["verdict"] = verdicts
+        if len(self.order) and "verdict" in self.columns:
+            column = self.columns.index("verdict")
+            self.dataChanged.emit(self.index(0, column), self.index(len(self.order) - 1, column))
+
     def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
         """Return how many rows pass the filter."""
         return len(self.order)
@@ -111,6 +118,8 @@ class CellTable(QWidget):
         self.view.horizontalHeader().setStretchLastSection(True)
         self.view.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         self.view.setSortingEnabled(True)
+        # With the view's own, the header asks for every cell of a column whether it is selected.
+        self.view.horizontalHeader().setSelectionModel(QItemSelectionModel(self.model, self.view))
         self.calls = _choice(CALLS, "Show cells of this call", self._filter)
         self.flags = _choice((ANY, "none", "flagged", *FLAGS), "Show cells with these flags", self._filter)
         self.least_p, self.most_p = (_probability(value, self._filter) for value in (0.0, 1.0))
@@ -129,7 +138,10 @@ class CellTable(QWidget):
         layout.addLayout(row(self.count, copy_button, self.export_button))
         followed.layer_changed.connect(self._show_results)
         followed.changed.connect(self._show_results)
+        followed.verdicts_changed.connect(self._show_verdicts)
         followed.selection_changed.connect(self._show_selection)
+        # Sorting resets the model, and with it the view's selection.
+        self.model.modelReset.connect(self._show_selection)
         self.view.selectionModel().selectionChanged.connect(self._select)
         self._showing = False
         self._show_results()
@@ -184,6 +196,16 @@ class CellTable(QWidget):
         self.count.setText(f"{len(self.model.order)} of {len(table)} cells" if results is not None else "No scores yet")
         self._show_selection()
 
+    def _show_verdicts(self) -> None:
+        results = self._followed.results
+        if results is None:
+            return
+        sorted_by, _ = self.model.sorted_by or ("", False)
+        if sorted_by == "verdict" or results.verdicts.any() != ("verdict" in self.model.columns):
+            self._show_results()
+        else:
+            self.model.show_verdicts(results.verdicts)
+
     def _mark_sorted(self) -> None:
         """Mark the column that the rows are sorted by, wherever it stands by now."""
         by, descending = self.model.sorted_by or ("", False)
@@ -200,30 +222,41 @@ class CellTable(QWidget):
         selected = self._followed.results.selected
         (places,) = np.nonzero(np.isin(self.model.order, selected))
         chosen = QItemSelection()
-        for place in places:
-            index = self.model.index(int(place), 0)
-            chosen.select(index, index)
+        for first, last in _runs(places):
+            chosen.select(self.model.index(first, 0), self.model.index(last, 0))
         self._showing = True
         flags = QItemSelectionModel.SelectionFlag
         self.view.selectionModel().select(chosen, flags.ClearAndSelect | flags.Rows)
-        self._showing = False
         if len(places):
-            self.view.scrollTo(self.model.index(int(places[-1]), 0))
+            chosen_last = places[self.model.order[places] == selected[-1]]
+            current = self.model.index(int(chosen_last[0] if len(chosen_last) else places[-1]), 0)
+            self.view.selectionModel().setCurrentIndex(current, flags.NoUpdate)
+            self.view.scrollTo(current)
+        self._showing = False
 
     def _select(self, *_: object) -> None:
         """Take the view's selection over into the results and the canvas."""
         results = self._followed.results
         if self._showing or results is None:
             return
-        rows = [int(self.model.order[index.row()]) for index in self.view.selectionModel().selectedRows()]
+        runs = [np.arange(part.top(), part.bottom() + 1) for part in self.view.selectionModel().selection()]
+        rows = self.model.order[np.unique(np.concatenate(runs))] if runs else self.model.order[:0]
         current = self.view.currentIndex()
-        if current.isValid() and (last := int(self.model.order[current.row()])) in rows:
-            rows = [k for k in rows if k != last] + [last]
+        if current.isValid() and (last := self.model.order[current.row()]) in rows:
+            rows = np.append(rows[rows != last], last)
         self._showing = True
         results.select(rows)
         self._showing = False
-        if rows:
-            show_cell(self._followed.viewer, self._followed.layer, rows[-1], LEAST_ZOOM)
+        if len(rows):
+            show_cell(self._followed.viewer, self._followed.layer, int(rows[-1]), LEAST_ZOOM)
+
+
+def _runs(places: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return the first and the last of each run of places without a gap; a range for each place would take seconds."""
+    if len(places) == 0:
+        return []
+    parts = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+    return [(int(part[0]), int(part[-1])) for part in parts]
 
 
 def _choice(choices: tuple[str, ...], tooltip: str, changed: Any) -> QComboBox:

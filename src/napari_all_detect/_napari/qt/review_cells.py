@@ -66,6 +66,7 @@ class ReviewCells(Docked):
         self.show_call.toggled.connect(self._show)
         self.followed.layer_changed.connect(self._start)
         self.followed.changed.connect(self._show)
+        self.followed.verdicts_changed.connect(self._show)
         self.in_the_end(self.followed.close)
         self._start()
 
