@@ -26,7 +26,7 @@ def test_the_plot_is_saved_as_picture_and_as_drawing(scored_plot, tmp_path, noti
     assert len(colours) > 5
     drawing = (tmp_path / "summary.svg").read_text()
     assert drawing.startswith("<?xml")
-    assert "P(ALL) of 9 cells" in drawing
+    assert "P(ALL) of cells, n = 9" in drawing
     assert "95 % interval" in drawing
     assert (tmp_path / "summary.pdf").read_bytes().startswith(b"%PDF-")
 
