@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from all_detect_training import fit
 from all_detect_training.bundling import About, export_bundle
 from all_detect_training.dataset import Cells
+from all_detect_training.plans import plan_run, write_record
 from all_detect_training.presets import FitParams, MemberSpec
-from all_detect_training.runs import plan_run, write_record
 from all_detect_training.splits import split_contiguous
-from all_detect_training.training_set import folder_set
+from all_detect_training.training_set import TrainingSet
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.engines.keras import KerasEngine
 from napari_all_detect.explain import grad_cam
@@ -74,12 +74,11 @@ def the_whole_road(folder: Path) -> None:
     import keras
 
     cells, run = purple_or_pink(), folder / "run"
-    for made in (run, folder / "all", folder / "hem"):
-        made.mkdir()
-    given = folder_set(folder, {"all": "ALL", "hem": "Hem"}, "cells")
-    write_record(run, plan_run(given, mask_corner_px=0, preset="two", params=PARAMS, trunks=None), cells)
-    cells.save(run / "cells.npz")
+    run.mkdir()
+    given = TrainingSet(folder, "cells", {"all": "ALL", "hem": "Hem"}, [])
     split = split_contiguous(cells.image, PARAMS.train_share, PARAMS.validation_share)
+    write_record(run, plan_run(given, mask_corner_px=0, preset="two", params=PARAMS, trunks=None), cells, split)
+    cells.save(run / "cells.npz")
     train_killed_and_again(cells, split, run)
     _, undisturbed = fit.fit_member(cells, split, MOBILENET, PARAMS, None)
     export_bundle(run, folder / "bundle", About("two", "1"))

@@ -120,6 +120,26 @@ def test_unreadable_images_are_left_out_but_not_a_whole_side(
     assert "no cell found" in said(capsys)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--cells", "DIR", "--of-smears"], "--of-smears: goes with --manifest"),
+        (["--cnmc", "DIR", "--of-smears"], "--of-smears: goes with --manifest"),
+        (["--smears", "DIR", "--of-smears"], "--of-smears: goes with --manifest"),
+        (["--manifest", "CSV", "--classes", "all=ALL,hem=Hem"], "--classes: goes with --smears or --cells"),
+        (["--cnmc", "DIR", "--classes", "all=ALL,hem=Hem"], "--classes: goes with --smears or --cells"),
+        (["--cells", "DIR", "--classes", "a=ALL,b=Hem,a=Hem"], "expected each folder once"),
+    ],
+)
+@pytest.mark.parametrize("command", [["fit", "--preset", "tiny"], ["evaluate", "lite"]], ids=["fit", "evaluate"])
+def test_options_that_do_not_go_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str], words: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, *words, "--out", str(tmp_path / "out")])
+    assert said in capsys.readouterr().err
+
+
 def cells_and_split() -> tuple[Cells, Any]:
     rng = np.random.default_rng(0)
     is_all = np.arange(24) % 2 == 0

@@ -293,6 +293,27 @@ def test_predictions_of_other_cells_are_refused(make_run: MakeRun, two_members: 
         load_run(make_run(two_members))
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        ("vgg16.npy", None, b"\x93NUMPY", r"vgg16\.npy: damaged .* trains the member again"),
+        ("vgg16.npy", None, b"", r"vgg16\.npy: damaged"),
+        ("run.json", b'"crop_size"', b'"side"', r"run\.json: damaged, or of another version \(.*side"),
+        ("run.json", b'"params"', b'"other"', r"run\.json: damaged, or of another version"),
+        ("images.csv", None, b"image,subject,split\nBenign/1.png,a,train\n", r"images\.csv: damaged"),
+        ("images.csv", None, b"picture\n", r"images\.csv: damaged"),
+        ("images.csv", None, b"\xff", r"images\.csv: damaged"),
+    ],
+)
+def test_a_damaged_part_of_a_run_is_named(
+    make_run: MakeRun, two_members: dict[str, NDArray[np.float64]], name: str, old: bytes | None, new: bytes, said: str
+) -> None:
+    run = make_run(two_members)
+    (run / name).write_bytes(new if old is None else (run / name).read_bytes().replace(old, new))
+    with pytest.raises(InputError, match=said):
+        load_run(run)
+
+
 def test_a_damaged_record_is_refused(make_run: MakeRun, two_members: dict[str, NDArray[np.float64]]) -> None:
     run = make_run(two_members)
     (run / "run.json").write_text("{")

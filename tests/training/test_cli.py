@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from all_detect_training import cli, rounding, runs
+from all_detect_training import cli, plans, rounding, run_cells, runs
 from all_detect_training.commands import fit as fit_command
 from all_detect_training.dataset import Cells
 from all_detect_training.metrics import auc
@@ -97,14 +97,14 @@ def no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*_: Any, **__: Any) -> None:
         pytest.fail("the images were read again")
 
-    monkeypatch.setattr(runs, "read_cells", read)
+    monkeypatch.setattr(run_cells, "read_cells", read)
 
 
 def test_fit_leaves_all_that_a_bundle_needs(fitted: Fitted, tiny: FitParams) -> None:
     names = {str(p.relative_to(fitted.run)) for p in fitted.run.rglob("*") if p.is_file()}
     per_member = {f"{m.architecture}{end}" for m in tiny.members for end in (".npy", ".csv")}
     weights = {f"members/{m.architecture}.weights.h5" for m in tiny.members}
-    assert names == {"run.json", "params.json", "cells.npz"} | per_member | weights
+    assert names == {"run.json", "cells.npz"} | per_member | weights
     record = json.loads((fitted.run / "run.json").read_text())
     cells = Cells.load(fitted.run / "cells.npz")
     split = split_contiguous(cells.image, 0.6, 0.15)
@@ -167,7 +167,7 @@ def test_cells_lost_before_they_were_cached_are_read_again(
     cells = Cells.load(run / "cells.npz")
     record = (run / "run.json").read_bytes()
     (run / "cells.npz").unlink()
-    monkeypatch.setattr(runs, "read_cells", lambda *_, **__: cells)
+    monkeypatch.setattr(run_cells, "read_cells", lambda *_, **__: cells)
     assert cli.main(arguments(fitted.data, run)) == 0
     np.testing.assert_array_equal(Cells.load(run / "cells.npz").crops, cells.crops)
     assert (run / "run.json").read_bytes() == record
@@ -288,7 +288,7 @@ def test_trunks_are_told_by_name_and_digest(data: Path, tmp_path: Path, tiny: Fi
     (trunks / "vgg16_notop.weights.h5").write_bytes(b"abc")
     classes = {"Benign": "Hem", "Early": "ALL"}
     given = folder_set(data, classes, "smears")
-    plan = runs.plan_run(given, mask_corner_px=0, preset="tiny", params=tiny, trunks=trunks)
+    plan = plans.plan_run(given, mask_corner_px=0, preset="tiny", params=tiny, trunks=trunks)
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert plan["trunks"] == {"vgg16": f"vgg16_notop.weights.h5, SHA-256 {digest}", "mobilenet": "random"}
     assert str(tmp_path) not in json.dumps(plan)

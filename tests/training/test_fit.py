@@ -1,6 +1,5 @@
 import ast
 import errno
-import json
 import logging
 import os
 from dataclasses import replace
@@ -96,11 +95,11 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 
 def test_training_stops_when_nothing_gets_better(monkeypatch: pytest.MonkeyPatch) -> None:
     cells, split = coloured()
-    auc = iter([0.5, 0.8, 0.7, 0.8, 0.6, 0.7, 0.9, 0.9])
+    auc = iter([0.5, 0.8, 0.7, 0.9, 0.8, 0.9, 0.95, 0.9])
     monkeypatch.setattr(fit, "member_figures", lambda *_: {"auc": next(auc)})
     _, history = fit_member(cells, split, SPEC, replace(PARAMS, epochs=9, patience=2), None)
-    # The second 0.8 counts as better; after it two epochs were not.
-    assert [row["auc"] for row in history] == [0.5, 0.8, 0.7, 0.8, 0.6, 0.7]
+    # The second 0.9 is as good, not better.
+    assert [row["auc"] for row in history] == [0.5, 0.8, 0.7, 0.9, 0.8, 0.9]
 
 
 @pytest.mark.parametrize("said", ["RESOURCE_EXHAUSTED: OOM when allocating", "CUDA error: out of memory"])
@@ -179,7 +178,6 @@ def test_stain_options_reach_the_network(tmp_path: Path, monkeypatch: pytest.Mon
     fit_ensemble(cells, split, params, tmp_path)
     assert asked[0] == ("normalisation", "reinhard")
     assert set(asked[1:]) == {("jitter", 0.2)}
-    assert json.loads((tmp_path / "params.json").read_text())["stain_normalisation"] == "reinhard"
 
 
 def test_training_stays_within_what_every_backend_of_keras_has() -> None:

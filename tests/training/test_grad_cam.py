@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from all_detect_training.bundling import About, export_bundle
 from all_detect_training.dataset import Cells
 from all_detect_training.fit import fit_ensemble
+from all_detect_training.plans import plan_run, write_record
 from all_detect_training.presets import FitParams, MemberSpec
-from all_detect_training.runs import plan_run, write_record
 from all_detect_training.splits import split_contiguous
-from all_detect_training.training_set import folder_set
+from all_detect_training.training_set import TrainingSet
 from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.explain import grad_cam
 
@@ -47,18 +47,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     )
     run = folder / "run"
     run.mkdir()
-    for sub in ("all", "hem"):
-        (folder / sub).mkdir()
     plan = plan_run(
-        folder_set(folder, {"all": "ALL", "hem": "Hem"}, "cells"),
+        TrainingSet(folder, "cells", {"all": "ALL", "hem": "Hem"}, []),
         mask_corner_px=0,
         preset="marks",
         params=params,
         trunks=None,
     )
-    write_record(run, plan, cells)
+    split = split_contiguous(names, params.train_share, params.validation_share)
+    write_record(run, plan, cells, split)
     cells.save(run / "cells.npz")
-    fit_ensemble(cells, split_contiguous(names, params.train_share, params.validation_share), params, run)
+    fit_ensemble(cells, split, params, run)
     export_bundle(run, folder / "bundle", About("marks", "1"))
     assert json.loads((folder / "bundle" / "bundle.json").read_text())["metrics"]["ensembles"]["kappa"]
     return load_bundle(folder / "bundle")

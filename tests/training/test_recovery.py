@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from all_detect_training import fit, runs
+from all_detect_training import fit, plans, run_cells
 from all_detect_training.cli import main
 from all_detect_training.commands import fit as fit_command
 from all_detect_training.commands.arguments import at_least
@@ -240,12 +239,12 @@ def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
         names, is_all = [i.image for i in images], [i.is_all for i in images]
         return Cells(crops, np.array(is_all), np.array(names), np.full(len(images), 30.0, np.float32))
 
-    monkeypatch.setattr(runs, "read_cells", read)
+    monkeypatch.setattr(run_cells, "read_cells", read)
 
 
 def open_run(run: Path, given: TrainingSet) -> Cells:
-    plan = runs.plan_run(given, mask_corner_px=0, preset="tiny", params=PARAMS, trunks=None)
-    return runs.open_cells(run, given, plan, 1)
+    plan = plans.plan_run(given, mask_corner_px=0, preset="tiny", params=PARAMS, trunks=None)
+    return run_cells.open_cells(run, given, plan, 1)
 
 
 def changed(at: int, row: Row) -> list[Row]:
@@ -319,24 +318,17 @@ def test_all_is_known_before_the_folder_is_made(
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         # It imports Keras, which takes seconds.
-        patch.setattr(runs, "versions", killed)
+        patch.setattr(plans, "versions", killed)
         with pytest.raises(KeyboardInterrupt):
             open_run(run, listed(ROWS))
     assert not list(run.glob("*"))
 
 
-def test_a_table_alone_is_begun_again_unless_it_is_someone_elses(
+def test_a_folder_that_holds_something_else_is_not_begun_in(
     tmp_path: Path, listed: Callable[[Sequence[Row]], TrainingSet]
 ) -> None:
-    made, run = tmp_path / "made", tmp_path / "run"
-    open_run(made, listed(ROWS))
-    run.mkdir()
-    shutil.copy(made / "images.csv", run)
-    open_run(run, listed(ROWS))
-    assert (run / "run.json").exists()
-    own = tmp_path / "own"
-    own.mkdir()
-    (own / "images.csv").write_text("path,class,subject\n")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "images.csv").write_text("image,subject,split\n")
     with pytest.raises(OutputError, match=r"holds something, but no run\.json"):
-        open_run(own, listed(ROWS))
-    assert (own / "images.csv").read_text() == "path,class,subject\n"
+        open_run(tmp_path / "own", listed(ROWS))
+    assert (tmp_path / "own" / "images.csv").read_text() == "image,subject,split\n"

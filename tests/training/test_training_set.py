@@ -9,12 +9,11 @@ import pytest
 from PIL import Image
 
 from all_detect_training.cli import main
-from all_detect_training.dataset import Cells
-from all_detect_training.listing import LabelledImage, read_manifest
+from all_detect_training.listing import read_manifest
 from all_detect_training.presets import FitParams
 from all_detect_training.runs import load_run
-from all_detect_training.splits import refuse_leakage, split_by_subject, split_contiguous, split_folds
-from all_detect_training.training_set import TrainingSet, manifest_set, refuse_doubles
+from all_detect_training.splits import refuse_shared_cells, split_by_subject, split_contiguous, split_folds
+from all_detect_training.training_set import folder_set, manifest_set
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.errors import InputError
 
@@ -74,6 +73,37 @@ def test_missing_files_and_columns_are_named(tmp_path: Path) -> None:
         read_manifest(tmp_path / "no.csv")
 
 
+def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    path = tmp_path / "cells.csv"
+    for text, line in (("a.png,ALL,1,\n\n\nb.png,Hxm,2,\n", 5), ('a.png,ALL,1,"x\ny\nz"\nb.png,Hxm,2,\n', 5)):
+        path.write_text(f"path,class,subject,note\n{text}")
+        with pytest.raises(InputError, match=f"line {line}: class is 'Hxm'"):
+            read_manifest(path)
+
+
+@pytest.mark.parametrize("name", ["loop.png", "a" * 300 + ".png", "a\0.png"], ids=["loop", "too long", "NUL"])
+def test_names_that_no_file_can_have_are_missing_files(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    path = tmp_path / "cells.csv"
+    path.write_text(f"path,class,subject\n{name},ALL,1\n")
+    with pytest.raises(InputError, match="1 of 1 files are missing"):
+        read_manifest(path)
+
+
+def test_what_a_manifest_has_is_told_in_its_order(tmp_path: Path) -> None:
+    path = tmp_path / "cells.csv"
+    for text, said in (
+        ("path;class\n", "columns path;class; expected path, class, subject"),
+        ("z,path,class,a\n1,2,3,4\n", "columns z, path, class, a; expected"),
+        ("path,class,subject\n", "no row below the header"),
+        ("", "columns none; expected"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=said):
+            read_manifest(path)
+
+
 def test_a_side_without_a_class_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no Hem image for test"):
         manifest_set(write(tmp_path, SIX[:-1]), "cells", None, 0)
@@ -115,61 +145,51 @@ def test_a_subject_of_both_classes_is_refused() -> None:
 
 def test_leakage_is_refused_with_the_names() -> None:
     rng = np.random.default_rng(0)
-    crops = rng.integers(0, 255, (4, 8, 8, 3), np.uint8)
+    crops, is_all = rng.integers(0, 255, (4, 8, 8, 3), np.uint8), np.ones(4, bool)
     images, split = np.array(["a", "b", "c", "d"]), np.array(["train", "train", "validation", "test"])
-    refuse_leakage(split, np.array(["1", "1", "2", "3"]), images, crops)
-    refuse_leakage(split, np.array(["", "", "", ""]), images, crops)
-    with pytest.raises(InputError, match="the same subject is on two sides of the split: 1;"):
-        refuse_leakage(split, np.array(["1", "2", "3", "1"]), images, crops)
+    refuse_shared_cells(split, images, crops, is_all)
     crops[3] = crops[0]
     with pytest.raises(InputError, match="the same cell is on two sides of the split: a = d;"):
-        refuse_leakage(split, np.array(["1", "2", "3", "4"]), images, crops)
+        refuse_shared_cells(split, images, crops, is_all)
+
+
+def test_a_subject_on_two_sides_is_refused_before_any_image_is_read(tmp_path: Path) -> None:
+    rows = [*SIX, ("more.png", "ALL", "Hem-test", "train")]
+    with pytest.raises(InputError, match="the same subject is on two sides of the split: Hem-test;"):
+        manifest_set(write(tmp_path, rows), "cells", None, 0)
+
+
+def test_a_class_without_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no folder of Hem among the classes"):
+        folder_set(tmp_path, {"a": "ALL", "b": "ALL"}, "cells")
 
 
 def test_the_same_pixels_of_both_classes_are_refused() -> None:
     crops = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 3), np.uint8)
     images, split = np.array(["ALL/a", "Hem/b", "Hem/c"]), np.array(["train"] * 3)
-    unknown, is_all = np.array([""] * 3), np.array([True, False, False])
-    refuse_leakage(split, unknown, images, crops, is_all)
+    is_all = np.array([True, False, False])
+    refuse_shared_cells(split, images, crops, is_all)
     crops[2] = crops[0]
     with pytest.raises(InputError, match="the same cell has both classes: ALL/a = Hem/c; leave out what is wrong"):
-        refuse_leakage(split, unknown, images, crops, is_all)
+        refuse_shared_cells(split, images, crops, is_all)
 
 
-@pytest.fixture
-def blocks() -> tuple[TrainingSet, Cells]:
-    """Ten images of two cells in each class folder, whose subjects are unknown."""
+def test_contiguous_blocks_that_share_an_image_are_refused_with_its_names() -> None:
     names = [f"{sub}/{i}.png" for sub in ("all", "hem") for i in range(1, 11)]
-    images = [LabelledImage(Path(name), name, name.startswith("all")) for name in names]
     image = np.repeat(names, 2)
     crops = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3), np.uint8)
-    cells = Cells(crops, np.char.startswith(image, "all"), image, np.full(40, 20.0, np.float32))
-    return TrainingSet(Path("here"), "smears", {"all": "ALL", "hem": "Hem"}, images), cells
-
-
-def test_contiguous_blocks_that_share_an_image_are_refused_with_its_names(blocks: tuple[TrainingSet, Cells]) -> None:
-    given, cells = blocks
-    at = {name: np.flatnonzero(cells.image == name) for name in cells.image}
-    cells.crops[at["all/2.png"]] = cells.crops[at["all/1.png"]]
-    split = split_contiguous(cells.image, 0.6, 0.2)
-    refuse_doubles(given, split, cells)
-    cells.crops[at["all/10.png"]] = cells.crops[at["all/1.png"]]
+    is_all, split = np.char.startswith(image, "all"), split_contiguous(image, 0.6, 0.2)
+    crops[image == "all/2.png"] = crops[image == "all/1.png"]
+    refuse_shared_cells(split, image, crops, is_all)
+    crops[image == "all/10.png"] = crops[image == "all/1.png"]
     said = "the same cell is on two sides of the split: all/1.png = all/10.png = all/2.png;"
     with pytest.raises(InputError, match=said):
-        refuse_doubles(given, split, cells)
+        refuse_shared_cells(split, image, crops, is_all)
 
 
-def test_subjects_on_two_sides_and_pixels_of_both_classes_are_found_in_a_set(blocks: tuple[TrainingSet, Cells]) -> None:
-    given, cells = blocks
-    split = split_contiguous(cells.image, 0.6, 0.2)
-    images = [
-        replace(image, subject="7" if image.image in ("all/1.png", "all/9.png") else "") for image in given.images
-    ]
-    with pytest.raises(InputError, match="the same subject is on two sides of the split: 7;"):
-        refuse_doubles(replace(given, images=images), split, cells)
-    cells.crops[-1] = cells.crops[0]
-    with pytest.raises(InputError, match=r"the same cell has both classes: all/1\.png = hem/10\.png;"):
-        refuse_doubles(given, split, cells)
+def test_images_are_split_in_the_order_in_which_they_are_listed() -> None:
+    names = ["a/x1.png", "a/X2.png", "a/x3²1.png", "a/y1.png", "a/Z1.png"]
+    assert split_contiguous(np.array(names), 0.4, 0.2).tolist() == ["train"] * 2 + ["validation"] + ["test"] * 2
 
 
 def test_from_a_manifest_to_a_bundle(

@@ -12,8 +12,8 @@ from all_detect_training.bundling import About, export_bundle
 from all_detect_training.calibration import RATES, bounds_at, fit_temperature
 from all_detect_training.cli import main
 from all_detect_training.dataset import Cells
+from all_detect_training.plans import write_record
 from all_detect_training.presets import FitParams
-from all_detect_training.runs import write_record
 from all_detect_training.splits import split_contiguous
 from all_detect_training.trusting import TrustTargets
 from napari_all_detect.bundle.manifest import Manifest
@@ -55,7 +55,7 @@ def run(tmp_path: Path, tiny: FitParams, cells: Cells, p_all: dict[str, NDArray[
     params = replace(tiny, train_share=0.3, validation_share=0.3)
     data = {"kind": "cells", "classes": {"all": "ALL", "hem": "Hem"}, "mask_corner_px": 0, "images": 180}
     plan = {"preset": "tiny", "params": asdict(params), "data": data, "trunks": dict.fromkeys(p_all, "random")}
-    write_record(folder, json.loads(json.dumps(plan)), cells)
+    write_record(folder, json.loads(json.dumps(plan)), cells, split_contiguous(cells.image, 0.3, 0.3))
     cells.save(folder / "cells.npz")
     for name, p in p_all.items():
         np.save(folder / f"{name}.npy", p)

@@ -1,12 +1,11 @@
 """Train the members of an ensemble, and keep all that a bundle and its card need in one run folder."""
 
 import csv
-import json
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -77,8 +76,6 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
             np.save(partial, p_all)
             partial.replace(predictions)
             checkpoint.unlink(missing_ok=True)
-    with _writable(run):
-        (run / "params.json").write_text(json.dumps(asdict(params), indent=2) + "\n")
 
 
 @contextmanager
@@ -197,7 +194,7 @@ def _has_stopped(history: list[dict[str, float]], patience: int | None) -> bool:
     """Return whether so many epochs in a row brought no better validation AUC."""
     if patience is None or len(history) <= patience:
         return False
-    best = max(range(len(history)), key=lambda i: (history[i]["auc"], i))
+    best = max(range(len(history)), key=lambda i: (history[i]["auc"], -i))
     return len(history) - 1 - best >= patience
 
 

@@ -1,7 +1,7 @@
 """Which images train, which validate, which test."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha1
 
 import numpy as np
@@ -13,7 +13,8 @@ __all__ = [
     "PAPER_IMAGES",
     "PAPER_SUBJECTS",
     "SPLITS",
-    "refuse_leakage",
+    "refuse_shared_cells",
+    "refuse_shared_subjects",
     "split_by_subject",
     "split_contiguous",
     "split_folds",
@@ -22,6 +23,7 @@ __all__ = [
 SPLITS = ("train", "validation", "test")
 
 Crops = NDArray[np.uint8]
+ONE_SIDE = "put it on one side, or leave it out"
 
 PAPER_SUBJECTS = {"ALL": (32, 15), "Hem": (19, 7)}
 PAPER_IMAGES = {"ALL": (5822, 1450), "Hem": (2703, 686)}
@@ -156,38 +158,33 @@ def split_folds(
     return split
 
 
-def refuse_leakage(
-    split: NDArray[np.str_],
-    subjects: NDArray[np.str_],
-    images: NDArray[np.str_],
-    crops: Crops,
-    is_all: NDArray[np.bool_] | None = None,
+def refuse_shared_subjects(split: Sequence[str], subjects: Sequence[str]) -> None:
+    """Raise InputError if a subject is on two sides; an empty one is unknown."""
+    _refuse_both(subjects, split, subjects, "the same subject is on two sides of the split", ONE_SIDE)
+
+
+def refuse_shared_cells(
+    split: NDArray[np.str_], images: NDArray[np.str_], crops: Crops, is_all: NDArray[np.bool_]
 ) -> None:
-    """Raise InputError if a subject, or the same pixels, are on two sides, or the same pixels have both classes.
+    """Raise InputError if the same pixels have both classes, or are on two sides.
 
     Parameters
     ----------
-    split, subjects, images : (N,) str
-        Of each cell; an empty subject is unknown.
+    split, images : (N,) str
+        Of each cell.
     crops : (N, s, s, 3) uint8
-    is_all : (N,) bool, optional
-        Of each cell; None does not look at classes.
+    is_all : (N,) bool
     """
-    cell = np.array([sha1(c.tobytes()).hexdigest() for c in crops])
-    if is_all is not None:
-        _refuse_both(cell, is_all, images, "the same cell has both classes", "leave out what is wrong")
-    advice = "put it on one side, or leave it out"
-    _refuse_both(subjects, split, subjects, "the same subject is on two sides of the split", advice)
-    _refuse_both(cell, split, images, "the same cell is on two sides of the split", advice)
+    cell, names = [sha1(c.tobytes()).hexdigest() for c in crops], images.tolist()
+    _refuse_both(cell, is_all.tolist(), names, "the same cell has both classes", "leave out what is wrong")
+    _refuse_both(cell, split.tolist(), names, "the same cell is on two sides of the split", ONE_SIDE)
 
 
-def _refuse_both(
-    key: NDArray[np.str_], value: NDArray[np.generic], names: NDArray[np.str_], what: str, advice: str
-) -> None:
+def _refuse_both(key: Sequence[str], value: Sequence[object], names: Sequence[str], what: str, advice: str) -> None:
     """Raise InputError, with the names, if items of one key differ in their value; an empty key is unknown."""
     values: dict[str, set[object]] = {}
     named: dict[str, set[str]] = {}
-    for k, v, name in zip(key.tolist(), value.tolist(), names.tolist(), strict=True):
+    for k, v, name in zip(key, value, names, strict=True):
         values.setdefault(k, set()).add(v)
         named.setdefault(k, set()).add(name)
     # Of two images that are the same, every cell is found.
@@ -197,6 +194,7 @@ def _refuse_both(
         raise InputError(f"{what}: {', '.join(found[:5])}{more}; {advice}")
 
 
-def _natural(name: str) -> list[str | int]:
-    """Sort 2 before 10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+def _natural(name: str) -> tuple[list[str | int], str]:
+    """Sort 2 before 10, and whatever the case, as images are listed."""
+    pieces = re.split(r"(\d+)", name.casefold())
+    return [int(piece) if piece.isdecimal() else piece for piece in pieces], name

@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from all_detect_training.cnmc import FOLDS, PRELIMINARY, list_cnmc
-from all_detect_training.dataset import Cells, Kind, list_folders
+from all_detect_training.dataset import Kind, list_folders
 from all_detect_training.listing import LabelledImage, read_manifest
 from all_detect_training.splits import (
     PAPER_IMAGES,
     PAPER_SUBJECTS,
     SPLITS,
-    refuse_leakage,
+    refuse_shared_subjects,
     split_by_subject,
     split_folds,
 )
 from napari_all_detect.errors import InputError
 
-__all__ = ["CONTIGUOUS", "TrainingSet", "cnmc_set", "folder_set", "manifest_set", "refuse_doubles"]
+__all__ = ["CONTIGUOUS", "TrainingSet", "cnmc_set", "folder_set", "manifest_set"]
 
 CONTIGUOUS = "contiguous"
 """Blocks of each folder's images, where whose they are is unknown."""
@@ -54,7 +54,16 @@ class TrainingSet:
 
 
 def folder_set(folder: Path, classes: Mapping[str, str], kind: Kind) -> TrainingSet:
-    """List a folder with one sub-folder per class; subjects are unknown."""
+    """List a folder with one sub-folder per class; subjects are unknown.
+
+    Raises
+    ------
+    InputError
+        If a sub-folder is missing or empty, or none is of ALL or of Hem.
+    """
+    lacking = sorted({"ALL", "Hem"} - set(classes.values()))
+    if lacking:
+        raise InputError(f"no folder of {lacking[0]} among the classes; training needs cells of both")
     return TrainingSet(folder, kind, classes, list_folders(folder, classes))
 
 
@@ -119,22 +128,6 @@ def manifest_set(path: Path, kind: Kind, split: str | None, seed: int) -> Traini
     return TrainingSet(path, kind, {"ALL": "ALL", "Hem": "Hem"}, images, split, _complete(sides, images, path))
 
 
-def refuse_doubles(given: TrainingSet, split: NDArray[np.str_], cells: Cells) -> None:
-    """Raise InputError if a subject or the same pixels are on two sides, or the same pixels have both classes.
-
-    Parameters
-    ----------
-    given : TrainingSet
-    split : (N,) str
-        The side of each cell, be it given or that of contiguous blocks.
-    cells : Cells
-        What was found in the set's images.
-    """
-    subject_of = {image.image: image.subject for image in given.images}
-    subjects = np.array([subject_of[name] for name in cells.image.tolist()])
-    refuse_leakage(split, subjects, cells.image, cells.crops, cells.is_all)
-
-
 def _k_of_n(images: Sequence[LabelledImage], split: str, seed: int) -> NDArray[np.str_]:
     match = re.fullmatch(r"(\d+)/(\d+)", split)
     if match is None or int(match[2]) < 3 or not 1 <= int(match[1]) <= int(match[2]):
@@ -143,13 +136,14 @@ def _k_of_n(images: Sequence[LabelledImage], split: str, seed: int) -> NDArray[n
 
 
 def _complete(sides: NDArray[np.str_], images: Sequence[LabelledImage], source: Path) -> list[str]:
-    """Return the sides, or refuse if one of them lacks a class."""
+    """Return the sides, or refuse if one of them lacks a class, or two share a subject."""
     is_all = _is_all(images)
     for side in SPLITS:
         for name, there in (("ALL", is_all), ("Hem", ~is_all)):
             if not (there & (sides == side)).any():
                 raise InputError(f"{source}: no {name} image for {side} in this split; take another split or more data")
     named: list[str] = sides.tolist()
+    refuse_shared_subjects(named, _subjects(images).tolist())
     return named
 
 

@@ -8,30 +8,30 @@ from pathlib import Path
 from all_detect_training.cnmc import list_cnmc
 from all_detect_training.dataset import Kind, list_folders
 from all_detect_training.listing import LabelledImage, read_manifest
-from napari_all_detect.errors import OutputError
 
-__all__ = ["add_images", "at_least", "kind_of", "listed", "refuse_filled", "seed", "share"]
+__all__ = ["add_images", "at_least", "classes_of", "kind_of", "listed", "seed", "share"]
+
+CLASSES = "all=ALL,hem=Hem"
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
     """Add what names labelled images."""
     data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument("--smears", type=Path, metavar="DIR", help="class folders of smears, which are segmented")
-    data.add_argument("--cells", type=Path, metavar="DIR", help="class folders of images of one cell each")
+    data.add_argument("--cells", type=Path, metavar="DIR", help="class folders of images of one cell each, on black")
     data.add_argument("--cnmc", type=Path, metavar="DIR", help="C-NMC 2019, in its folders as published")
     data.add_argument(
         "--manifest",
         type=Path,
         metavar="CSV",
-        help="columns path, class (ALL or Hem), subject, and split if it is given",
+        help="images of one cell each, on black: columns path, class (ALL or Hem), subject, and split if it is given",
     )
     parser.add_argument("--of-smears", action="store_true", help="the images of --manifest are smears, not cells")
     parser.add_argument(
         "--classes",
         type=_classes,
-        default="all=ALL,hem=Hem",
         metavar="FOLDER=CLASS,...",
-        help="what the images of each class folder are, ALL or Hem (default: %(default)s)",
+        help=f"what the images of each class folder are, ALL or Hem (default: {CLASSES})",
     )
     parser.add_argument(
         "--mask-corner",
@@ -43,12 +43,21 @@ def add_images(parser: argparse.ArgumentParser) -> None:
 
 
 def kind_of(args: argparse.Namespace) -> Kind:
-    """Return whether the images that were named are smears or cells."""
+    """Return whether the images that were named are smears or cells; refuse options that go with others."""
+    if args.of_smears and not args.manifest:
+        args.refuse("argument --of-smears: goes with --manifest")
+    if args.classes and (args.manifest or args.cnmc):
+        args.refuse("argument --classes: goes with --smears or --cells, which have class folders")
     if args.smears or args.of_smears:
         return "smears"
     if args.mask_corner:
         args.refuse("argument --mask-corner: goes with --smears or --of-smears; an image of one cell would be lost")
     return "cells"
+
+
+def classes_of(args: argparse.Namespace) -> dict[str, str]:
+    """Return what the images of each class folder are."""
+    return args.classes or _classes(CLASSES)
 
 
 def listed(args: argparse.Namespace) -> tuple[Sequence[LabelledImage], Kind]:
@@ -58,13 +67,7 @@ def listed(args: argparse.Namespace) -> tuple[Sequence[LabelledImage], Kind]:
         return list_cnmc(args.cnmc), kind
     if args.manifest:
         return read_manifest(args.manifest), kind
-    return list_folders(args.smears or args.cells, args.classes), kind
-
-
-def refuse_filled(out: Path) -> None:
-    """Raise OutputError unless `out` is a new or an empty folder."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists already; name a new or an empty folder")
+    return list_folders(args.smears or args.cells, classes_of(args)), kind
 
 
 def at_least(least: int, at_most: int | None = None) -> Callable[[str], int]:
@@ -100,4 +103,7 @@ def _classes(text: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in text.split(",")]
     if any(not sub or "/" in sub or name not in ("ALL", "Hem") for sub, _, name in pairs):
         raise argparse.ArgumentTypeError(f"{text!r}; expected folders and ALL or Hem, such as Benign=Hem,Early=ALL")
-    return {sub: name for sub, _, name in pairs}
+    classes = {sub: name for sub, _, name in pairs}
+    if len(classes) < len(pairs):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected each folder once")
+    return classes

@@ -1,7 +1,6 @@
 """`all-detect-train fit`: train the members of an ensemble."""
 
 import argparse
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from all_detect_training.commands.arguments import add_images, at_least, kind_of, seed, share
+from all_detect_training.commands.arguments import add_images, at_least, classes_of, kind_of, seed, share
 from all_detect_training.dataset import Cells
 from all_detect_training.fit import fit_ensemble
 from all_detect_training.metrics import auc
+from all_detect_training.plans import plan_run
 from all_detect_training.presets import PRESETS, FitParams
-from all_detect_training.runs import open_cells, plan_run, split_of
+from all_detect_training.run_cells import open_cells, split_of
 from all_detect_training.starting import refuse_no_trunks
 from all_detect_training.training_set import TrainingSet, cnmc_set, folder_set, manifest_set
+from napari_all_detect.cores import n_cores
 from napari_all_detect.stain import METHODS
 
 __all__ = ["add_fit"]
@@ -41,7 +42,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         help="trunk weights, <architecture>_notop.weights.h5, or Keras's own; at random if not given",
     )
     parser.add_argument(
-        "--workers", type=at_least(1), default=os.cpu_count() or 1, metavar="N", help="reading processes"
+        "--workers", type=at_least(1), default=n_cores(), metavar="N", help="reading processes (default: %(default)s)"
     )
     _add_params(parser)
 
@@ -93,7 +94,7 @@ def _training_set(args: argparse.Namespace, params: FitParams) -> TrainingSet:
         return cnmc_set(args.cnmc, args.split or "paper", params.seed)
     if args.manifest:
         return manifest_set(args.manifest, kind, args.split, params.seed)
-    return folder_set(args.smears or args.cells, args.classes, kind)
+    return folder_set(args.smears or args.cells, classes_of(args), kind)
 
 
 def _params(args: argparse.Namespace) -> FitParams:

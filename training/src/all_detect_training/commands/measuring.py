@@ -6,8 +6,9 @@ from pathlib import Path
 
 from all_detect_training.ablating import write_ablation
 from all_detect_training.cnmc import check_cnmc, describe
-from all_detect_training.commands.arguments import add_images, listed, refuse_filled
+from all_detect_training.commands.arguments import add_images, listed
 from all_detect_training.evaluate import evaluate, evaluation_figures, write_evaluation
+from all_detect_training.out_folder import refuse_filled
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ScoreParams

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from all_detect_training.runs import versions
+from all_detect_training.out_folder import refuse_filled
+from all_detect_training.plans import versions
 from all_detect_training.segmenter.fit import SegmenterParams
 from all_detect_training.weights import save_half_precision
 from napari_all_detect.bundle import SegmenterManifest
@@ -23,8 +24,7 @@ CITATION = "Ronneberger O. et al., U-Net: convolutional networks for biomedical 
 
 def check_out(out: Path) -> None:
     """Make a folder; raise OutputError unless it is new or empty and can be written in."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists already; name a new or an empty folder")
+    refuse_filled(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
