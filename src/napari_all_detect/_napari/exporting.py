@@ -1,6 +1,6 @@
 """Scored layers as files: written by the same functions as the command line's, so with the same bytes. No Qt."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,11 @@ __all__ = [
     "export",
     "exported_planes",
     "smear_of",
+    "with_suffix",
 ]
+
+NAMED_AT_MOST = 10
+"""Cells that a message names one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +53,20 @@ class Exported:
     Attributes
     ----------
     results : CellResults
-    labels : (..., H, W) integer
+    labels : (..., H, W) integer, or a sequence of its resolution levels
         The layer's.
     smear : Smear or None
         For formats that hold its pixels.
     """
 
     results: CellResults
-    labels: NDArray[np.integer]
+    labels: Any
     smear: Smear | None = None
+
+    @property
+    def finest(self) -> Any:
+        """The labels that were scored."""
+        return self.labels[0] if isinstance(self.labels, Sequence) else self.labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +124,7 @@ def export(exported: Exported, path: Path) -> None:
     OutputError
         If no format has this suffix, or the file can't be written.
     InputError
-        If the format holds the image and there is none.
+        If the format holds the image and there is none, or the labels and cells have been erased from those.
     MissingDependencyError
         If the format needs a package that is not there.
     """
@@ -124,10 +133,17 @@ def export(exported: Exported, path: Path) -> None:
             try:
                 known.write(exported, path)
             except OSError as error:
-                raise OutputError(f"{path} can't be written ({error.strerror}); choose another folder") from error
+                reason = error.strerror or error
+                raise OutputError(f"{path} can't be written ({reason}); choose another folder") from error
             return
     suffixes = ", ".join(known.suffix for known in EXPORT_FORMATS)
     raise OutputError(f"{path.name}: no format has the suffix {path.suffix!r}; expected one of: {suffixes}")
+
+
+def with_suffix(path: Path, chosen: ExportFormat) -> Path:
+    """Return a path with the suffix of a format, unless it has that of one: `slide 1.2` has none."""
+    known = path.suffix.lower() in {known.suffix for known in EXPORT_FORMATS}
+    return path if known else path.with_name(path.name + chosen.suffix)
 
 
 def smear_of(layers: Any, labels: Any, results: CellResults) -> Smear | None:
@@ -149,24 +165,52 @@ def copied_text(table: pd.DataFrame) -> str:
 
 
 def _targets(exported: Exported, path: Path) -> Iterator[tuple[ExportedPlane, Path]]:
-    planes = list(exported_planes(exported))
-    for plane in planes:
-        name = path.name if len(planes) == 1 else f"{path.stem}_{plane.name}{path.suffix}"
+    alone = exported.results.table["plane"].nunique() == 1
+    for plane in exported_planes(exported):
+        name = path.name if alone else f"{path.stem}_{plane.name}{path.suffix}"
         yield plane, path.with_name(name)
 
 
 def exported_planes(exported: Exported) -> Iterator[ExportedPlane]:
-    """Yield the planes that have cells, their labels numbered as in the table."""
-    table, rows = exported.results.export_table(), exported.results.rows
-    for name in dict.fromkeys(table["plane"]):
-        own = np.flatnonzero(table["plane"] == name)
-        cells = table.iloc[own].reset_index(drop=True)
-        index = tuple(map(int, rows.index[own[0]]))
-        before = int(rows.numbers[own[0]] - cells["label"].iloc[0])
-        labels = np.asarray(exported.labels[index]).astype(np.int64)
-        labels = np.where(labels > 0, labels - before, 0)
-        nuclei = None if rows.nuclei is None else np.where(rows.nuclei[index], labels, 0)
-        yield ExportedPlane(index, str(name), cells, labels, nuclei)
+    """Return the planes that have cells, their labels numbered as in the table.
+
+    Raises
+    ------
+    InputError
+        If cells have been erased from the labels since they were scored: at once, before any plane is taken.
+    """
+    table = exported.results.export_table()
+    planes = [np.flatnonzero(table["plane"] == name) for name in dict.fromkeys(table["plane"])]
+    gone = [number for own in planes for number in _erased(exported, own)]
+    if gone:
+        more = f" and {len(gone) - NAMED_AT_MOST} more" if len(gone) > NAMED_AT_MOST else ""
+        named = ", ".join(map(str, gone[:NAMED_AT_MOST])) + more
+        cells = f"cell {named} is" if len(gone) == 1 else f"cells {named} are"
+        raise InputError(f"{cells} not in the labels any more; score the image again")
+    return (_plane(exported, table, own) for own in planes)
+
+
+def _erased(exported: Exported, own: NDArray[np.intp]) -> list[int]:
+    """Return the numbers of those of a plane's cells that are not in it."""
+    rows = exported.results.rows
+    numbers, labels = rows.numbers[own], np.asarray(exported.finest[_index(exported, own)])
+    erased: list[int] = numbers[~np.isin(numbers, labels)].tolist()
+    return erased
+
+
+def _index(exported: Exported, own: NDArray[np.intp]) -> tuple[int, ...]:
+    return tuple(map(int, exported.results.rows.index[own[0]]))
+
+
+def _plane(exported: Exported, table: pd.DataFrame, own: NDArray[np.intp]) -> ExportedPlane:
+    """Return the plane of these rows."""
+    rows, index = exported.results.rows, _index(exported, own)
+    cells = table.iloc[own].reset_index(drop=True)
+    before = int(rows.numbers[own[0]] - cells["label"].iloc[0])
+    labels = np.asarray(exported.finest[index]).astype(np.int64)
+    labels = np.where(labels > 0, labels - before, 0)
+    nuclei = None if rows.nuclei is None else np.where(rows.nuclei[index], labels, 0)
+    return ExportedPlane(index, str(cells["plane"].iloc[0]), cells, labels, nuclei)
 
 
 def _pixel_size_um(results: CellResults, plane: str) -> float | None:

@@ -69,7 +69,7 @@ def read_results(folder: Path) -> list[LayerData]:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         opened = run_by_record(run)
         paths = {entry["image"]: Path(entry["path"]) for entry in run["images"]}
-        reading = _reading(run["parameters"].get("reading", {}))
+        reading = _reading(run["parameters"]["reading"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / 'run.json'}: can't be understood ({error}); score the images again") from error
     names = _label_files(images)
@@ -139,8 +139,8 @@ def _opened(image: str, path: Path | None, folder: Path, planes: list[str], read
 
 
 def _reading(record: Mapping[str, Any]) -> ReadParams:
-    channels = record.get("channels")
-    return ReadParams(record.get("level", 0), None if channels is None else tuple(channels))
+    channels = record["channels"]
+    return ReadParams(record["level"], None if channels is None else tuple(channels))
 
 
 def _stacked(

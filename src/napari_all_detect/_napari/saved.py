@@ -48,15 +48,12 @@ def members_of(frame: pd.DataFrame) -> tuple[str, ...]:
 def typed_again(frame: pd.DataFrame, columns: Sequence[table.Column]) -> pd.DataFrame:
     """Return a table, read from any format, with the columns' own types; a verdict is kept.
 
-    A column that an older version did not write is empty, unless it is one that can't be.
-
     Raises
     ------
     KeyError, ValueError
         If a column is missing or holds something else.
     """
-    values = {c.name: _values(frame[c.name], c.dtype) for c in columns if c.name in frame or c.dtype == "int64"}
-    typed = table.typed(columns, values, len(frame))
+    typed = table.typed(columns, {c.name: _values(frame[c.name], c.dtype) for c in columns}, len(frame))
     return typed.assign(verdict=frame[VERDICT].fillna("").astype(object).to_numpy()) if VERDICT in frame else typed
 
 
@@ -77,7 +74,7 @@ def run_by_record(run: Mapping[str, Any]) -> Opened:
     bundle, parameters = run["bundle"], run["parameters"]
     weights = bundle["member_weights"]
     source = str(parameters["bundle"])
-    bounds = (bundle["bounds"]["least_all"], bundle["bounds"]["most_hem"]) if bundle.get("bounds") else None
+    bounds = (bundle["bounds"]["least_all"], bundle["bounds"]["most_hem"]) if bundle["bounds"] else None
     return Opened(
         source=source,
         bundle=f"{bundle['name']}-{bundle['version']}",
@@ -87,7 +84,7 @@ def run_by_record(run: Mapping[str, Any]) -> Opened:
         threshold=float(bundle["threshold"]),
         engine=str(run["engine"]),
         device=str(run["device"]),
-        bounds=None if parameters.get("error_rate") is None else bounds,
+        bounds=None if parameters["error_rate"] is None else bounds,
         called_by=bounds,
     )
 
@@ -130,9 +127,7 @@ def restored(
         are looked at. Empty if the pixels are gone.
     """
     verdicts = cells[VERDICT].tolist() if VERDICT in cells else None
-    # Before fast calls there were no bounds in tables: all members ran, and p_all is both.
     cells = cells.drop(columns=VERDICT, errors="ignore")
-    cells = cells.assign(**{name: cells[name].fillna(cells["p_all"]) for name in ("least_p_all", "most_p_all")})
     if summary is None:
         summary = _summaries(cells, run)
     where = numbers.astype(np.int64), index.astype(np.int64)

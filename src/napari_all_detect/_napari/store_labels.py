@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from napari.utils.notifications import show_warning
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
@@ -50,7 +51,7 @@ def saved_scores(
 ) -> tuple[pd.DataFrame, Opened, NDArray[np.int64], NDArray[np.int64]] | None:
     """Return the rows that a store holds, what scored them, the cells' numbers and where their planes are.
 
-    None if it has no table of ours, or ngio is not there to read it.
+    None if it has no table of ours, its labels lack cells of it, or ngio is not there to read it.
     """
     try:
         from ngio import open_ome_zarr_container
@@ -62,14 +63,22 @@ def saved_scores(
     if NAME not in container.list_tables():
         return None
     frame = container.get_table(NAME).dataframe.reset_index()
-    numbers = frame["label"].to_numpy(np.int64)
-    frame = frame.drop(columns="label").rename(columns={"label_in_plane": "label"})
-    cells = typed_again(frame, table.cell_columns(members_of(frame)))
+    try:
+        numbers = frame["label"].to_numpy(np.int64)
+        frame = frame.drop(columns="label").rename(columns={"label_in_plane": "label"})
+        cells = typed_again(frame, table.cell_columns(members_of(frame)))
+    except (KeyError, ValueError):  # another program's, under our name
+        return None
     saved: Any = zarr.open_group(path, mode="r").attrs.asdict().get(RUN_KEY)
     run = run_by_bundle(cells)
     if saved is not None and run.bundle == saved["bundle"]:
         bounds: Any = {name: tuple(saved[name]) for name in BOUNDS if name in saved}
         run = replace(run, weights=tuple(saved["weights"]), threshold=saved["threshold"], **bounds)
-    boxes, n_leading = find_objects(labels), labels.ndim - 2
-    index = np.array([[side.start for side in boxes[number - 1][:n_leading]] for number in numbers], np.int64)
+    there, n_leading = dict(enumerate(find_objects(labels), start=1)), labels.ndim - 2
+    boxes = [box for number in numbers.tolist() if (box := there.get(number)) is not None]
+    if len(boxes) < len(numbers):
+        gone = len(numbers) - len(boxes)
+        show_warning(f"{path}: {gone} of {len(numbers)} cells of its table are not in its labels; scores are left out")
+        return None
+    index = np.array([[side.start for side in box[:n_leading]] for box in boxes], np.int64)
     return cells, run, numbers, index.reshape(len(numbers), n_leading)

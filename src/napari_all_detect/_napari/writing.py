@@ -42,7 +42,7 @@ def write_smear(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> lis
     Raises
     ------
     InputError
-        If the labels have no scores, or more than three axes.
+        If the labels have no scores, more than three axes, or not all cells any more that were scored.
     OutputError
         If the store is there already.
     """
@@ -53,6 +53,7 @@ def write_smear(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> lis
         raise InputError(f"labels of shape {shape}; expected one plane or one stack of planes: save those one by one")
     if Path(path).exists():
         raise OutputError(f"{path} is there already; choose another name")
+    planes = exported_planes(Exported(results, labels))
     rgb = _rgb_planes(pixels, placed, shape, scored["metadata"].get(LAYOUT_KEY))
     size = results.rows.summary["pixel_size_um"].iloc[0] if len(results.rows.summary) else np.nan
     size = None if np.isnan(size) else float(size)
@@ -60,7 +61,7 @@ def write_smear(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> lis
         if len(rgb) == 1:
             write_ome_zarr(rgb[0], labels.reshape(shape[-2:]), results.export_table(), Path(path), size)
         else:
-            write_stack(rgb, exported_planes(Exported(results, labels)), Path(path), size)
+            write_stack(rgb, planes, Path(path), size)
         _note_run(Path(path), results)
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)  # half a store would open as a whole one

@@ -1,0 +1,119 @@
+"""What is written of a scored layer, whatever became of its labels; nothing here runs a network."""
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from napari.layers import Image, Labels
+
+from napari_all_detect._napari.axes import Layout
+from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, Smear, export, with_suffix
+from napari_all_detect._napari.layer_link import RESULTS_KEY
+from napari_all_detect._napari.reading import read_zarr
+from napari_all_detect._napari.results import CellResults, Rows
+from napari_all_detect._napari.writing import write_smear
+from napari_all_detect.errors import InputError, OutputError
+
+VOTES = [[0.9, 0.9, 0.9], [0.4, 0.5, 0.5], [0.1, 0.1, 0.1], [0.7, 0.7, 0.7]]
+RGB = np.random.default_rng(0).integers(0, 255, (40, 16, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def labels():
+    """The squares of `make_results`, numbered from 1."""
+    drawn = np.zeros((40, 16), np.int32)
+    for k in range(len(VOTES)):
+        drawn[10 * k : 10 * k + 4, 5:9] = k + 1
+    return drawn
+
+
+def exported(results, labels):
+    return Exported(results, labels, Smear(Image(RGB, rgb=True), Layout()))
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".zarr"])
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ((2, 4), "cells 2, 4 are not in the labels any more; score the image again"),
+        ((4,), "cell 4 is not in the labels any more; score the image again"),
+    ],
+)
+def test_cells_that_were_erased_are_named(results, labels, tmp_path, suffix, gone, message):
+    edited = np.where(np.isin(labels, gone), 0, labels)
+    with pytest.raises(InputError, match=message):
+        export(exported(results(VOTES), edited), tmp_path / f"cells{suffix}")
+    layers = Image(RGB, rgb=True), Labels(edited, metadata={RESULTS_KEY: results(VOTES)})
+    with pytest.raises(InputError, match=message):
+        write_smear(str(tmp_path / "all.zarr"), [layer.as_layer_data_tuple() for layer in layers])
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_many_cells_that_were_erased_some_are_named(results, tmp_path):
+    many = results(np.full((30, 3), 0.9))
+    with pytest.raises(InputError, match=r"cells 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 20 more are not in"):
+        export(Exported(many, np.zeros((300, 16), np.int32)), tmp_path / "cells.geojson")
+
+
+def test_a_cell_that_moved_to_another_plane_is_not_in_its_own(results, labels, tmp_path):
+    one, rows = results(VOTES), results(VOTES).rows
+    table = pd.concat([rows.table, rows.table.assign(plane="1")], ignore_index=True)
+    index = np.repeat([[0], [1]], len(VOTES), axis=0)
+    stacked = Rows(table, np.arange(1, 9), index, None, rows.summary)
+    second = np.where(labels > 0, labels + 4, 0)
+    results_of_both = CellResults(stacked, one.run)
+    export(Exported(results_of_both, np.stack([labels, second])), tmp_path / "cells.geojson")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells_0.geojson", "cells_1.geojson"]
+    with pytest.raises(InputError, match=r"cells 1, 2, 3, 4, 5, 6, 7, 8 are not in"):
+        export(Exported(results_of_both, np.stack([second, labels])), tmp_path / "cells.geojson")
+
+
+def test_cells_that_were_not_scored_and_other_levels_disturb_nothing(results, labels, tmp_path):
+    for suffix in (".geojson", ".zarr"):
+        export(exported(results(VOTES), labels), tmp_path / f"a{suffix}")
+        layer = Labels([labels, labels[::2, ::2]], multiscale=True)
+        export(exported(results(VOTES), layer.data), tmp_path / f"b{suffix}")
+    assert (tmp_path / "a.geojson").read_bytes() == (tmp_path / "b.geojson").read_bytes()
+    more = labels.copy()
+    more[36:, 12:] = 9
+    export(exported(results(VOTES), more), tmp_path / "c.geojson")
+    assert (tmp_path / "c.geojson").read_bytes() == (tmp_path / "a.geojson").read_bytes()
+
+
+def test_a_store_whose_labels_lack_cells_opens_without_scores(results, labels, tmp_path, notices):
+    import zarr
+
+    export(exported(results(VOTES), labels), tmp_path / "a.zarr")
+    zarr.open_group(tmp_path / "a.zarr", path="labels/all_detect", mode="r+")["0"][labels == 2] = 0
+    _, (read, options, kind) = read_zarr(tmp_path / "a.zarr")
+    assert kind == "labels"
+    assert set(np.unique(read)) == {0, 1, 3, 4}
+    assert RESULTS_KEY not in options.get("metadata", {})
+    assert "1 of 4 cells of its table are not in its labels; scores are left out" in notices[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (OSError("the disk is gone"), "the disk is gone"),
+    ],
+)
+def test_what_keeps_a_file_from_being_written_is_said(results, labels, tmp_path, monkeypatch, error, reason):
+    def fails(*_):
+        raise error
+
+    broken = [replace(known, write=fails) for known in EXPORT_FORMATS]
+    monkeypatch.setattr("napari_all_detect._napari.exporting.EXPORT_FORMATS", broken)
+    with pytest.raises(OutputError, match=rf"can't be written \({reason}\); choose another folder"):
+        export(exported(results(VOTES), labels), tmp_path / "cells.csv")
+
+
+def test_a_point_in_a_name_is_no_suffix():
+    csv, *_, h5ad = EXPORT_FORMATS
+    assert with_suffix(Path("a/slide 1.2"), csv) == Path("a/slide 1.2.csv")
+    assert with_suffix(Path("slide"), h5ad) == Path("slide.h5ad")
+    assert with_suffix(Path("slide 1.2.CSV"), h5ad) == Path("slide 1.2.CSV")
