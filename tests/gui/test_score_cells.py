@@ -1,5 +1,7 @@
 """The widget *Score cells* in a real viewer; the networks run in the scoring process."""
 
+import json
+import threading
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,8 +12,10 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_all_detect._napari.layer_link import attach, results_of
+from napari_all_detect._napari.qt import cell_table
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.shared_process import _process
+from napari_all_detect.errors import OutputError
 from napari_all_detect.samples import draw_smear
 
 
@@ -51,6 +55,7 @@ def test_the_sample_is_scored_for_real(score_cells, qtbot, tmp_path):
     for rgba in layer.colormap.map(results.rows.numbers[extremes]):
         assert (np.abs(shown - np.rint(255 * rgba[:3])).max(axis=1) <= 3).sum() > 100
     widget.table.export(tmp_path / "cells.csv")
+    qtbot.waitUntil(widget.table.export_button.isEnabled)
     assert len((tmp_path / "cells.csv").read_text().splitlines()) == len(results) + 1
 
 
@@ -156,6 +161,55 @@ def test_filters_and_copy(scored):
     assert len(QApplication.clipboard().text().splitlines()) == n + 1
     widget.threshold.setValue(100)
     assert widget.table.model.rowCount() == 0
+
+
+def test_an_export_does_not_keep_the_window_waiting(scored, qtbot, tmp_path, monkeypatch, notices):
+    _, widget, layer, results = scored
+    go_on, written, before = threading.Event(), [], layer.data.copy()
+
+    def slow(exported, path):
+        go_on.wait(10)
+        written.append(exported)
+
+    monkeypatch.setattr(cell_table, "export", slow)
+    widget.table.export(tmp_path / "cells.geojson")
+    assert not widget.table.export_button.isEnabled()
+    widget.threshold.setValue(100)  # shows the table anew
+    layer.data[:] = 0
+    assert widget.table.export_button.text() == "Exporting…"
+    assert not widget.table.export_button.isEnabled()
+    go_on.set()
+    qtbot.waitUntil(widget.table.export_button.isEnabled)
+    assert f"{len(results)} cells written to" in notices[-1]
+    # What was there when the button was pressed.
+    assert "ALL" in set(written[0].results.table["call"])
+    np.testing.assert_array_equal(written[0].labels, before)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(OutputError("choose another folder"), "choose another folder"), (KeyError("x"), "KeyError: 'x'")],
+)
+def test_an_export_that_fails_says_so(scored, qtbot, tmp_path, monkeypatch, notices, error, told):
+    _, widget, _, _ = scored
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(cell_table, "export", fail)
+    widget.table.export(tmp_path / "cells.csv")
+    qtbot.waitUntil(widget.table.export_button.isEnabled)
+    assert told in notices[-1]
+
+
+def test_a_pyramid_of_labels_is_exported(score_cells, scored_rows, drawn, qtbot, tmp_path, notices):
+    viewer, widget = score_cells()
+    layer = viewer.add_labels([drawn.labels, drawn.labels[::2, ::2]], multiscale=True)
+    attach(layer, scored_rows(drawn.labels))
+    widget.table.export(tmp_path / "cells.geojson")
+    qtbot.waitUntil(widget.table.export_button.isEnabled)
+    assert "cells written" in notices[-1]
+    assert len(json.loads((tmp_path / "cells.geojson").read_text())["features"]) == drawn.labels.max()
 
 
 def test_cells_out_of_the_domain_are_told_beside_the_calls(scored):

@@ -1,8 +1,14 @@
 """From the working thread into Qt's."""
 
+import threading
+import traceback
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from qtpy.QtCore import QObject, Qt, Signal
+
+from napari_all_detect.errors import AllDetectError
 
 __all__ = ["Bridge"]
 
@@ -22,6 +28,26 @@ class Bridge(QObject):
             self._called.emit(call)
         except RuntimeError:  # Qt has deleted this object together with its widget
             return
+
+    def work(self, slow: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[str], None]) -> None:
+        """Call a slow function in a thread, then `done` with what it returns or `failed` with what went wrong.
+
+        It is finished even if napari is closed meanwhile, so that no file is left half written.
+        """
+
+        def run() -> None:
+            try:
+                answer = slow()
+            except AllDetectError as error:
+                self.call_soon(partial(failed, str(error)))
+            except Exception as error:  # noqa: BLE001 - a thread that ends without a word would leave the button waiting
+                traceback.print_exc()
+                told = f"an error in napari-all-detect: {type(error).__name__}: {error}; please report it"
+                self.call_soon(partial(failed, told))
+            else:
+                self.call_soon(partial(done, answer))
+
+        threading.Thread(target=run).start()
 
     def _call(self, call: Callable[[], None]) -> None:
         call()

@@ -1,5 +1,6 @@
 """The table of cells: sorted, filtered, and linked to the layer both ways."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from qtpy.QtWidgets import (
 from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, copied_text, export, smear_of
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import show_cell
+from napari_all_detect._napari.qt.bridge import Bridge
 from napari_all_detect._napari.qt.layout import button, row
 from napari_all_detect._napari.row_order import ANY, RowFilter, ordered_rows
-from napari_all_detect.errors import AllDetectError
 from napari_all_detect.trust import FLAGS
 
 __all__ = ["CellTable"]
@@ -107,6 +108,7 @@ class CellTable(QWidget):
     def __init__(self, followed: Followed) -> None:
         super().__init__()
         self._followed = followed
+        self._bridge = Bridge(self)
         self.model = CellTableModel()
         self.view = QTableView()
         self.view.setModel(self.model)
@@ -143,7 +145,7 @@ class CellTable(QWidget):
         # Sorting resets the model, and with it the view's selection.
         self.model.modelReset.connect(self._show_selection)
         self.view.selectionModel().selectionChanged.connect(self._select)
-        self._showing = False
+        self._showing = self._exporting = False
         self._show_results()
 
     def copy(self) -> None:
@@ -155,16 +157,33 @@ class CellTable(QWidget):
             QApplication.clipboard().setText(copied_text(results.export_table().iloc[rows]))
 
     def export(self, path: Path) -> None:
-        """Write the table."""
+        """Write the table, without keeping the window waiting; a notification says when it is done."""
         results, layer = self._followed.results, self._followed.layer
         if results is None:
             return
-        try:
-            export(Exported(results, layer.data, smear_of(self._followed.viewer.layers, layer, results)), path)
-        except AllDetectError as error:
-            show_error(str(error))
-        else:
-            show_info(f"{len(results)} cells written to {path}")
+        labels = layer.data[0] if layer.multiscale else layer.data
+        # As they are now, whatever is painted or called meanwhile.
+        shown, labels = deepcopy(results), labels.copy() if isinstance(labels, np.ndarray) else labels
+        layers = list(self._followed.viewer.layers)
+
+        def write() -> None:
+            export(Exported(shown, labels, smear_of(layers, layer, shown)), path)
+
+        def written(_: None) -> None:
+            self._show_exporting(False)
+            show_info(f"{len(shown)} cells written to {path}")
+
+        def failed(message: str) -> None:
+            self._show_exporting(False)
+            show_error(message)
+
+        self._show_exporting(True)
+        self._bridge.work(write, written, failed)
+
+    def _show_exporting(self, busy: bool) -> None:
+        self._exporting = busy
+        self.export_button.setText("Exporting…" if busy else "Export…")
+        self.export_button.setEnabled(not busy and self._followed.results is not None)
 
     def _export(self) -> None:
         filters = ";;".join(f"{known.name} (*{known.suffix})" for known in EXPORT_FORMATS)
@@ -192,7 +211,7 @@ class CellTable(QWidget):
         self.model.show_table(table, columns)
         self._mark_sorted()
         self._showing = False
-        self.export_button.setEnabled(results is not None)
+        self._show_exporting(self._exporting)
         self.count.setText(f"{len(self.model.order)} of {len(table)} cells" if results is not None else "No scores yet")
         self._show_selection()
 
