@@ -53,6 +53,10 @@ class Scratch:
         _in_use.add(self.path)
         weakref.finalize(self, _delete, self.path)
 
+    def stay_with(self, mapped: object) -> None:
+        """Let it stay until this is gone, too: what is still mapped from a file keeps Windows from deleting that."""
+        weakref.finalize(mapped, _let_go, self)
+
     @staticmethod
     def clear() -> None:
         """Delete all that are there: before a process ends in haste."""
@@ -61,6 +65,10 @@ class Scratch:
 
 
 _in_use: set[Path] = set()
+
+
+def _let_go(scratch: Scratch) -> None:
+    """Do nothing: the last that refers to it is gone with this."""
 
 
 def _delete(path: Path) -> None:

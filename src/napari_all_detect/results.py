@@ -178,14 +178,14 @@ def read_run(path: Path) -> dict[str, Any]:
 
 def _parts_of(run: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """Yield the name of each part of a record that is relied on, what it should be, and whether it is that."""
-    inputs, parameters, images = run["inputs"], run["parameters"], run.get("images", [])
+    inputs, parameters, images = run["inputs"], run["parameters"], run.get("images")
     yield "inputs", "a list of texts", isinstance(inputs, list) and all(isinstance(one, str) for one in inputs)
     yield "parameters", "an object", isinstance(parameters, dict)
-    yield "images", "a list of objects", isinstance(images, list) and all(isinstance(one, dict) for one in images)
     for name in ("bundle", "segmentation"):
         yield name, "an object", isinstance(run.get(name) or {}, dict)
     for name in ("segmentation", "reading"):
         yield f"parameters.{name}", "an object", isinstance(parameters.get(name, {}), dict)
+    yield "images", "a list of objects", isinstance(images, list) and all(isinstance(one, dict) for one in images)
 
 
 class ResultTables:

@@ -96,9 +96,9 @@ class TiledCells:
                 for row, crop in zip(group.rows.tolist(), crops, strict=True):
                     file.seek(row * crop.nbytes)
                     file.write(crop.tobytes())
-        mapped: Any = np.memmap(scratch.path / "crops", np.uint8, "r", shape=shape)
-        mapped.scratch = scratch  # goes with it
-        return np.asanyarray(mapped)
+        mapped = np.memmap(scratch.path / "crops", np.uint8, "r", shape=shape)
+        scratch.stay_with(mapped.base)
+        return mapped
 
     def _groups(self) -> Iterator[tuple[Group, Labels]]:
         """Yield the cells that lie together, and their labels, numbered from 1 on in that group."""

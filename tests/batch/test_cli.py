@@ -604,4 +604,19 @@ def test_explaining_what_is_not_there(run: Run, image: Path, out: Path, duo_bund
     assert_refused(ran, 2, "one of its planes: p0, p1")
     ran = run("explain", tmp_path / "two.tif", "--plane", "p7", "--out", heat, "--bundle", duo_bundle)
     assert_refused(ran, 2, "p7", "p0, p1")
+    (tmp_path / "several").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "several" / name).write_bytes(image.read_bytes())
+    ran = run("explain", tmp_path / "several", "--out", heat, "--bundle", duo_bundle)
+    assert_refused(ran, 2, "2 images; expected one of them: a.png, b.png")
+    ran = run("explain", image, "--channels", "0,1,7", "--out", heat, "--bundle", duo_bundle)
+    assert_refused(ran, 1, "channel")
     assert not heat.exists()
+
+
+def test_names_that_a_console_cannot_say_are_escaped(tmp_path: Path) -> None:
+    """As on a redirected console of Windows."""
+    command = [Path(sys.executable).parent / "all-detect", "sample", tmp_path / "\u4e2d"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "cp1252"}, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert b"\\u4e2d" in done.stdout

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,55 @@ def test_an_interrupted_run_goes_on_on_a_cluster(
     assert len(list((tmp_path / "out/units").rglob("*.json"))) in (3, 4)  # the file that is no image may be among them
     score_batch([many], tmp_path / "out", params, OutputParams(resume=True), cluster=where)
     assert content(tmp_path / "out") == alone | unit_files(tmp_path / "out")
+
+
+def test_a_bundle_that_is_another_one_by_the_next_run(
+    many: Path, tmp_path: Path, params: ScoreParams, address: str
+) -> None:
+    """Workers outlive a run: they look at the bundle anew, and hand out no result of the run before."""
+    copy, labels = Path(shutil.copytree(params.bundle, tmp_path / "copy")), list[str]()
+    for name in ("before", "after"):
+        where = ClusterParams(scheduler=address)
+        score_batch([many / "0.png"], tmp_path / name, replace(params, bundle=str(copy)), cluster=where)
+        labels += pd.read_csv(tmp_path / name / "cells.csv")["bundle"].unique().tolist()
+        facts = json.loads((copy / "bundle.json").read_text())
+        (copy / "bundle.json").write_text(json.dumps(facts | {"version": "9.9"}))
+    assert labels == ["duo-0.1", "duo-9.9"]
+
+
+def test_tasks_of_two_runs_have_no_key_in_common(
+    many: Path, tmp_path: Path, params: ScoreParams, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, keys = distributed.Client.submit, list[str]()
+
+    def noted(self: Any, *arguments: Any, **options: Any) -> Any:
+        keys.append(options["key"])
+        return submit(self, *arguments, **options)
+
+    monkeypatch.setattr(distributed.Client, "submit", noted)
+    for name in ("one", "other"):
+        score_batch([many / "0.png"], tmp_path / name, params, cluster=ClusterParams(scheduler=address))
+    assert len(set(keys)) == 2
+
+
+def test_a_cluster_of_its_own_that_does_not_answer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+
+    class Local:
+        sync = staticmethod(lambda *_, **__: closed.append("workers"))
+        close = staticmethod(lambda timeout: closed.append("scheduler"))
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise TimeoutError("too late")
+
+    monkeypatch.setattr(cluster, "_local", lambda workers: Local)
+    monkeypatch.setattr(distributed, "Client", unreachable)
+    with (
+        pytest.raises(OutputError, match=r"answers at this machine \(too late\); try again, or without --workers"),
+        cluster.connected(ClusterParams(workers=2)),
+    ):
+        pass
+    assert closed == ["workers", "scheduler"]
 
 
 def unit_files(folder: Path) -> dict[str, bytes]:

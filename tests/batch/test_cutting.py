@@ -188,6 +188,13 @@ def test_how_many(wanted: int | str, cores: int, planes: int, processes: int, mo
     assert n_processes(wanted, planes) == processes
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="other systems leave a process all cores")
+def test_cores_that_a_process_may_not_use_do_not_count() -> None:
+    code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+    code += "from napari_all_detect.cores import n_cores; print(n_cores())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split() == [b"1"]
+
+
 def _wait_for(condition: Callable[[], bool], at_most_s: float = 30) -> None:
     end = time.monotonic() + at_most_s
     while not condition():

@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import zarr
 from numpy.testing import assert_array_equal
 from PIL import Image
 
+from napari_all_detect import labelled
 from napari_all_detect.batch import BatchProgress, score_batch
 from napari_all_detect.cli import main
 from napari_all_detect.params import OutputParams, ReadParams, ScoreParams, SegmentationParams
 from napari_all_detect.samples import draw_smear
+from napari_all_detect.sources import RgbPlane
 from napari_all_detect.sources.labels import TiffLabels
+from napari_all_detect.sources.tiled import of_plane
+from napari_all_detect.tiling import given_tiled
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
@@ -152,6 +157,57 @@ def test_fields_on_glass_are_found(tmp_path: Path) -> None:
     assert seen["found"] >= 15
     assert seen["cells"] <= 18
     assert seen["peak_mb"] > 100
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux says what is mapped")
+def test_crops_are_not_mapped_any_more_when_their_file_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows would leave the file there."""
+    mapped: list[bool] = []
+
+    def noted(path: Path) -> None:
+        mapped.append(str(path) in Path("/proc/self/maps").read_text())
+        delete(path)
+
+    delete = labelled._delete
+    monkeypatch.setattr(labelled, "_delete", noted)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    labels = np.zeros(RGB.shape[:2], np.int32)
+    labels[100:130, 200:230] = 1
+    some = given_tiled(of_plane(RgbPlane(RGB), TILE_PX), labels).cut(40, 1.0)[:1]
+    assert str(tmp_path) in Path("/proc/self/maps").read_text()
+    assert some.any()
+    del some
+    assert mapped == [False]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "more", [("--level", "auto"), ("--level", "1"), ("--channels", "2,1,0"), ("--tile-size", str(TILE_PX))]
+)
+def test_the_cell_that_is_explained_is_that_of_the_table(
+    more: tuple[str, str], duo_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ngio import create_ome_zarr_from_array
+
+    image = tmp_path / "slide.zarr"
+    create_ome_zarr_from_array(
+        image,
+        np.ascontiguousarray(np.moveaxis(RGB, 2, 0)),
+        pixelsize=0.125,  # twice as fine as what the bundle was trained on
+        axes_names=["c", "y", "x"],
+        ngff_version="0.5",
+        levels=2,
+        consolidation_mode="numpy",
+    )
+    cell = pd.read_csv(run(image, tmp_path / "out", duo_bundle, *more) / "cells.csv").iloc[-1]
+    capsys.readouterr()
+    command = ["explain", str(image), "--label", str(cell["label"]), "--out", str(tmp_path / "heat.png")]
+    assert main([*command, "--bundle", str(duo_bundle), "--segmentation", "classical", *more]) == 0
+    said = capsys.readouterr().out
+    flags = f" ({', '.join(cell['flags'].split(';'))})" if isinstance(cell["flags"], str) else ""
+    assert said.startswith(f"cell {cell['label']}: {cell['call']}, P(ALL) {cell['p_all']:.2f}{flags}; ")
 
 
 class Stop(BatchProgress):

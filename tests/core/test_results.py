@@ -131,7 +131,7 @@ def test_names_that_are_no_unicode_are_written_escaped(tmp_path: Path) -> None:
 
 def test_run_json_is_replaced_as_a_whole(tmp_path: Path) -> None:
     for status in ("running", "complete"):
-        run = {"status": status, "inputs": ["ä.png"], "parameters": {}}
+        run = {"status": status, "inputs": ["ä.png"], "parameters": {}, "images": []}
         write_run(tmp_path, run)
         assert read_run(tmp_path / "run.json") == run
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
@@ -139,7 +139,13 @@ def test_run_json_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [(None, "can't be read"), ("{", "can't be read"), ("[]", "no record of a run"), ('{"status": "x"}', "no record")],
+    [
+        (None, "can't be read"),
+        ("{", "can't be read"),
+        ("[]", "no record of a run"),
+        ('{"status": "x"}', "no record"),
+        ('{"status": "x", "inputs": [], "parameters": {}}', "images should be a list of objects"),
+    ],
 )
 def test_what_is_no_record_of_a_run(text: str | None, said: str, tmp_path: Path) -> None:
     if text is not None:

@@ -5,12 +5,13 @@ import logging
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache, partial
 from itertools import islice
 from multiprocessing import resource_tracker
 from threading import Lock
 from typing import Any
+from uuid import uuid4
 
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.store import UnitResult
@@ -18,7 +19,7 @@ from napari_all_detect.batch.unit import Job, score_unit
 from napari_all_detect.cores import n_cores
 from napari_all_detect.errors import AllDetectError, MissingDependencyError, OutputError
 from napari_all_detect.params import ClusterParams, ScoreParams
-from napari_all_detect.pipeline import Scorer, open_scorer
+from napari_all_detect.pipeline import Scorer, kept_scorer
 from napari_all_detect.results import Failure
 
 __all__ = ["check_dask", "connected", "on_cluster"]
@@ -52,25 +53,35 @@ def connected(cluster: ClusterParams) -> Iterator[Any]:
     Raises
     ------
     OutputError
-        If no scheduler answers at the address.
+        If no scheduler answers.
     """
     from distributed import Client
 
-    local = _shielded(partial(_local, cluster.workers)) if cluster.scheduler is None else None
-    try:
-        client = Client(cluster.scheduler if local is None else local, timeout=CONNECT_S)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"no Dask scheduler answers at {cluster.scheduler} ({error}); check the address") from error
-    try:
+    with ExitStack() as stack:
+        if cluster.scheduler is None:
+            place, advice = _shielded(partial(_local, cluster.workers)), "try again, or without --workers"
+            stack.callback(_close, place)
+        else:
+            place, advice = cluster.scheduler, "check the address"
+        try:
+            client = Client(place, timeout=CONNECT_S)
+        except (OSError, ValueError) as error:
+            where = cluster.scheduler or "this machine"
+            raise OutputError(f"no Dask scheduler answers at {where} ({error}); {advice}") from error
+        stack.callback(_disconnect, client)
         yield client
-    finally:
-        # An interrupted run ends now: what is not closed by then ends with this process.
-        with suppress(OSError):
-            client.close(timeout=CLOSE_S)
-        if local is not None:
-            with suppress(OSError):
-                local.sync(_end_workers, local, callback_timeout=CLOSE_S)
-                local.close(timeout=CLOSE_S)
+
+
+# An interrupted run ends now: what is not closed by then ends with this process.
+def _disconnect(client: Any) -> None:
+    with suppress(OSError):
+        client.close(timeout=CLOSE_S)
+
+
+def _close(local: Any) -> None:
+    with suppress(OSError):
+        local.sync(_end_workers, local, callback_timeout=CLOSE_S)
+        local.close(timeout=CLOSE_S)
 
 
 async def _end_workers(local: Any) -> None:
@@ -132,10 +143,11 @@ def on_cluster(client: Any, job: Job, units: Iterable[Unit]) -> Iterator[tuple[U
     from distributed import as_completed
 
     waiting, known, suspects = iter(units), dict[Any, Unit](), list[Unit]()
+    run = uuid4().hex  # a scheduler that knows a task's key from another run would hand out that run's result
 
     def begin(unit: Unit, attempt: int = 1) -> Any:
-        key = f"all-detect-{id(known)}-{unit.number}-{attempt}"
-        future = client.submit(_score_there, job, unit, key=key, pure=False)
+        key = f"all-detect-{run}-{unit.number}-{attempt}"
+        future = client.submit(_score_there, run, job, unit, key=key, pure=False)
         known[future] = unit
         return future
 
@@ -179,13 +191,14 @@ def _result(future: Any, unit: Unit) -> UnitResult | Failure:
     return result
 
 
-def _score_there(job: Job, unit: Unit) -> UnitResult | Failure:
+def _score_there(run: str, job: Job, unit: Unit) -> UnitResult | Failure:
     """Score a unit in a worker."""
     with _loading:
-        scorer = _scorer(job.params)
+        scorer = _scorer(run, job.params)
     return score_unit(scorer, job, unit)
 
 
-@lru_cache(maxsize=1)
-def _scorer(params: ScoreParams) -> Scorer:
-    return open_scorer(params)
+@lru_cache(maxsize=2)
+def _scorer(run: str, params: ScoreParams) -> Scorer:
+    """Verify the bundle once for a run: workers may outlive it, and the bundle be another one by the next."""
+    return kept_scorer(params)

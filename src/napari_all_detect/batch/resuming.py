@@ -74,7 +74,7 @@ def check_repeated(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             name = (now.get(part) or {}).get("name", part)
             raise BundleError(f"{name} has the digest {is_}, in the repeated run {was}; install the one of then")
     same_sheet = before["parameters"].get("samples") == now["parameters"].get("samples")
-    if same_sheet and before.get("samples_sha256", now["samples_sha256"]) != now["samples_sha256"]:
+    if same_sheet and before.get("samples_sha256") != now["samples_sha256"]:
         raise OutputError(
             f"{now['parameters']['samples']} is not the sample sheet of the repeated run; bring that back, or give the "
             "sheet with --samples under another name"

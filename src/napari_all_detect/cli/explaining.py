@@ -1,18 +1,25 @@
 """`all-detect explain`."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from napari_all_detect.batch.planning import plan
+from napari_all_detect.bundle import load_bundle
 from napari_all_detect.cli.options import params_of
-from napari_all_detect.errors import InputError, ParameterError
+from napari_all_detect.errors import InputError, ParameterError, StoreError
 from napari_all_detect.export.report import RESEARCH_USE
-from napari_all_detect.params import ExplainParams, ScoreParams, SegmentationParams
-from napari_all_detect.sources import Plane, find_images, open_planes
+from napari_all_detect.params import ExplainParams, ReadParams, ScoreParams, SegmentationParams
+from napari_all_detect.retrying import with_retries
+from napari_all_detect.sources import Plane
 
 __all__ = ["explain"]
+
+SHOWN = 8
+"""Names of images or planes that an error lists."""
 
 
 def explain(arguments: argparse.Namespace) -> int:
@@ -22,13 +29,15 @@ def explain(arguments: argparse.Namespace) -> int:
     from napari_all_detect.pipeline import PlaneInput, open_scorer, score_plane
     from napari_all_detect.sources.labels import find_labels, read_labels
 
-    params = params_of(ScoreParams, arguments, segmentation=params_of(SegmentationParams, arguments))
+    nested = {"segmentation": params_of(SegmentationParams, arguments), "reading": params_of(ReadParams, arguments)}
+    params = params_of(ScoreParams, arguments, **nested)
     which = params_of(ExplainParams, arguments)
-    plane = _one_plane(arguments.image, which.plane)
+    plane = _one_plane(arguments.image, which.plane, params)
     labels = read_labels(find_labels(Path(which.labels), plane)) if which.labels else None
     # A heat map of the ensemble is one of all members.
     scorer = open_scorer(replace(params, fast_calls=False))
-    scored = score_plane(scorer, PlaneInput(plane.open(), plane.image, plane.plane, labels, plane.pixel_size_um))
+    pixels = with_retries(plane.open, StoreError)
+    scored = score_plane(scorer, PlaneInput(pixels, plane.image, plane.plane, labels, plane.pixel_size_um))
     rows = scored.table[scored.table["label"] == which.label]
     if rows.empty:
         there = scored.table["label"]
@@ -48,12 +57,20 @@ def explain(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _one_plane(image: str, name: str | None) -> Plane:
-    """Return the plane of that name, or the only one of an image."""
-    planes = [plane for file in find_images([image]) for plane in open_planes(file)]
+def _one_plane(image: str, name: str | None, params: ScoreParams) -> Plane:
+    """Return the plane of that name, or the only one, of an image that is read as `score` reads it."""
+    planes, failures = plan([image], params.reading, load_bundle(params.bundle).manifest.crop.pixel_size_um)
+    if failures:
+        raise InputError(failures[0].reason)
+    images = list(dict.fromkeys(plane.image for plane in planes))
+    if len(images) != 1:
+        raise ParameterError(f"{image}: {len(images)} images; expected one of them: {_shown(images)}")
     chosen = [plane for plane in planes if name is None or plane.plane == name]
     if len(chosen) != 1:
-        names = ", ".join(plane.plane for plane in planes[:8]) + (" ..." if len(planes) > 8 else "")
         given = "--plane is not given" if name is None else f"--plane is {name}"
-        raise ParameterError(f"{image}: {given}; expected one image, and one of its planes: {names}")
+        raise ParameterError(f"{image}: {given}; expected one of its planes: {_shown([p.plane for p in planes])}")
     return chosen[0]
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")

@@ -1,6 +1,7 @@
 """The program `all-detect`: its commands, and what its exit status says."""
 
 import argparse
+import io
 import logging
 import os
 import signal
@@ -60,6 +61,10 @@ def run() -> None:
     logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)
     # An interrupted run leaves its workers' semaphores to Python's tracker of resources, which clears and reports them.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names of files, of bundles and of cells may hold what a redirected Windows console can't say.
+            stream.reconfigure(errors="backslashreplace")
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -83,7 +88,7 @@ def _recorded(run: Mapping[str, Any]) -> dict[str, Any]:
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     for name in ("segmentation", "reading", "overwrite", "resume"):
         options.pop(name, None)
-    return options | {"inputs": run["inputs"], "repeated": {"images": [], **run}}
+    return options | {"inputs": run["inputs"], "repeated": run}
 
 
 def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
@@ -118,9 +123,8 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
     explain = commands.add_parser("explain", help="draw where the networks see signs of ALL in a cell")
     explain.add_argument("image", metavar="IMAGE", help="an image that `score` takes")
     explain.add_argument("--out", required=True, type=Path, metavar="PNG", help="Image to write")
-    add_params(explain, ExplainParams)
-    add_params(explain, ScoreParams)
-    add_params(explain, SegmentationParams)
+    for which in (ExplainParams, ScoreParams, SegmentationParams, ReadParams):
+        add_params(explain, which)
     explain.set_defaults(run=explaining.explain)
 
     _add_bundle_commands(commands)

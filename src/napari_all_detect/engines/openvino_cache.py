@@ -105,12 +105,13 @@ def read_files(folder: Path, names: Iterable[str]) -> list[Any]:
 
 def _export(kind: Kind, bundle: Bundle | SegmenterBundle, out: Path) -> None:
     """Export in a process of its own: see `openvino_export`."""
-    program = [sys.executable, "-P", "-m", "napari_all_detect.engines.openvino_export"]
+    program = [sys.executable, "-P", "-X", "utf8", "-m", "napari_all_detect.engines.openvino_export"]
     done = subprocess.run(
         [*program, kind, str(bundle.folder), str(out)],
         env=os.environ | {"KERAS_BACKEND": "openvino"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     if done.returncode == DAMAGED:

@@ -6,7 +6,7 @@ It has two halves, as the first needs no networks of the ensemble and the second
 
 from napari_all_detect.pipeline.cutting import CutCells, PlaneInput, cut_cells, find_cells
 from napari_all_detect.pipeline.planes import score_image, score_plane
-from napari_all_detect.pipeline.scorer import Scorer, make_scorer, open_scorer, settle
+from napari_all_detect.pipeline.scorer import Scorer, kept_scorer, make_scorer, open_scorer, settle
 from napari_all_detect.pipeline.scoring import ScoredImage, score_cells
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Scorer",
     "cut_cells",
     "find_cells",
+    "kept_scorer",
     "make_scorer",
     "open_scorer",
     "score_cells",
