@@ -138,6 +138,64 @@ def test_labels_with_gaps_are_coloured_where_they_are(viewer, controller, done, 
     assert not np.allclose(shown, labels.colormap.map(np.array([6]))[0])
 
 
+def test_verdicts_stay_with_their_cells_when_labels_are_scored_again(viewer, controller, done, drawn):
+    image, labels = viewer.add_image(drawn.rgb), viewer.add_labels(drawn.labels)
+    controller.score(Task(image, labels, TWO_BY_TWO))
+    done()
+    first = results_of(labels)
+    for row, verdict in enumerate(("ALL", "Hem", "unsure", "Hem", "ALL")):
+        first.judge(row, verdict)
+    controller.score(Task(image, labels, replace(TWO_BY_TWO, weighting="accuracy")))
+    assert "verdicts" not in done()
+    again = results_of(labels)
+    assert again is not first
+    assert again.verdicts.tolist() == first.verdicts.tolist()
+    assert labels.features["verdict"][first.rows.numbers[1]] == "Hem"
+    # One cell is erased, one has a pixel less, and the numbers of all are others.
+    one, two, *_ = first.rows.numbers
+    y, x = np.argwhere(drawn.labels == two)[0]
+    edited = np.where(drawn.labels == one, 0, drawn.labels)
+    edited[y, x] = 0
+    labels.data = np.where(edited > 0, edited + 3, 0)
+    controller.score(Task(image, labels, TWO_BY_TWO))
+    assert done().endswith("; verdicts that could not be kept, as their cells are others now: 2")
+    assert results_of(labels).verdicts.tolist() == ["", *first.verdicts.tolist()[2:]]
+    # Of another image they are other cells.
+    second = viewer.add_image(drawn.rgb, name="second")
+    controller.score(Task(second, labels, TWO_BY_TWO))
+    assert done().endswith(": 3")
+    assert not results_of(labels).verdicts.any()
+
+
+def test_verdicts_on_cells_that_a_cancelled_run_did_not_come_to_stay(viewer, controller, done, drawn):
+    image, labels = viewer.add_image(drawn.rgb), viewer.add_labels(drawn.labels)
+    controller.score(Task(image, labels, TWO_BY_TWO))
+    done()
+    first = results_of(labels)
+    first.take_verdicts(["ALL"] * len(first))
+    controller.score(Task(image, labels, TWO_BY_TWO))
+    cancelled_after(controller, done, 2)
+    assert results_of(labels) is first
+    part = results_of(viewer.layers[-1])
+    assert part is not first
+    assert len(part) < len(first)
+    assert part.verdicts.tolist() == ["ALL"] * len(part)
+
+
+def test_verdicts_go_with_a_stack_that_is_scored_again(viewer, controller, done, drawn):
+    image = viewer.add_image(np.stack([drawn.rgb, drawn.rgb[::-1]]))
+    controller.score(Task(image, None, TWO_BY_TWO))
+    done()
+    labels = viewer.layers[-1]
+    first = results_of(labels)
+    first.take_verdicts(["ALL" if k % 2 else "Hem" for k in range(len(first))])
+    controller.score(Task(image, labels, TWO_BY_TWO))
+    done()
+    again = results_of(viewer.layers[-1])
+    assert viewer.layers[-1] is not labels
+    assert again.verdicts.tolist() == first.verdicts.tolist()
+
+
 def cancelled_after(controller, done, n):
     """Press Cancel when n cells are done; return how long the rest took."""
     pressed = []

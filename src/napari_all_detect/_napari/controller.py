@@ -13,12 +13,13 @@ from psygnal import Signal
 
 from napari_all_detect._napari.axes import placed_like
 from napari_all_detect._napari.keeping import Kept
-from napari_all_detect._napari.layer_link import LAYOUT_KEY, attach, outline_px
+from napari_all_detect._napari.layer_link import LAYOUT_KEY, attach, outline_px, results_of
 from napari_all_detect._napari.messages import Found, Opened, Predicted, ScoredPart
 from napari_all_detect._napari.planes import NUCLEI_KEY, LayerPlane, computed, layer_planes
 from napari_all_detect._napari.process import CANCELLED, ProcessEndedError, ScoringProcess
 from napari_all_detect._napari.progress import IDLE, CellCount, RunState
 from napari_all_detect._napari.results import CellResults, joined
+from napari_all_detect._napari.same_cells import keep_verdicts
 from napari_all_detect._napari.task import FOUND_IN_KEY, Job, Outcome, Task, no_cell, warn_of_others
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.pipeline import PlaneInput
@@ -237,18 +238,23 @@ class Controller:
         found = sum(part.found for _, part in outcome.parts)
         if found == 0 or outcome.opened is None:
             return no_cell(job.task)
-        # A stack's own labels may repeat from plane to plane; only one plane can be coloured as it is.
+        results = CellResults(rows, outcome.opened)
         given = job.task.labels
+        before = None if given is None else results_of(given)
+        lost = 0 if before is None else keep_verdicts(before, results)
+        # A stack's own labels may repeat from plane to plane; only one plane can be coloured as it is.
         own = given is not None and given in self.viewer.layers and labels.ndim == given.ndim == 2
+        # Verdicts on cells that a cancelled run did not come to stay where they are.
+        own = own and (lost == 0 or len(results) == found)
         layer: Any = given if own else self._add_labels(job, labels, rows.nuclei)
         layer.metadata = {**layer.metadata, LAYOUT_KEY: job.layout}
-        results = CellResults(rows, outcome.opened)
         attach(layer, results)
         self.scored.emit(layer)
         calls = rows.table["call"].value_counts()
         text = "".join(f"{': ' if k == 0 else ', '}{n} {call}" for k, (call, n) in enumerate(calls.items()))
-        scored = f"{len(rows.table)} cells" if len(rows.table) == found else f"{len(rows.table)} of {found} cells"
-        return f"{scored} scored{text}"
+        scored = f"{len(results)} cells" if len(results) == found else f"{len(results)} of {found} cells"
+        without = f"; verdicts that could not be kept, as their cells are others now: {lost}" if own and lost else ""
+        return f"{scored} scored{text}{without}"
 
     def _add_labels(self, job: Job, labels: Any, nuclei: Any | None) -> Labels:
         layer = Labels(labels, name=f"{job.task.image.name} cells", **placed_like(job.task.image, job.layout))
