@@ -1,5 +1,6 @@
 import re
 import shutil
+import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
 from all_detect_training import ablating
@@ -19,8 +21,10 @@ from all_detect_training.cli import main
 from all_detect_training.dataset import Cells
 from all_detect_training.plots import reliability_plot
 from all_detect_training.published import METHODS, TABLE_4
+from all_detect_training.report import write_report
 from all_detect_training.report_page import chosen_cells, report_page
 from all_detect_training.reporting import Findings
+from all_detect_training.resampling import resamples, weighted_auc
 from all_detect_training.runs import load_run
 from napari_all_detect.explain import GradCam
 
@@ -137,7 +141,7 @@ def test_the_report_stands_alone(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     exported: list[Any] = []
-    real = ablating.export_bundle
+    real = ablating.export_run
 
     def export(*arguments: Any) -> Any:
         exported.append(real(*arguments))
@@ -147,7 +151,7 @@ def test_the_report_stands_alone(
         shape = (len(crops), 2, *crops.shape[1:3])
         return GradCam(np.zeros(shape, np.float32), np.zeros((len(crops), *crops.shape[1:3]), np.float32))
 
-    monkeypatch.setattr(ablating, "export_bundle", export)
+    monkeypatch.setattr(ablating, "export_run", export)
     monkeypatch.setattr(ablating, "load_bundle", lambda _: type("B", (), {"manifest": exported[-1]})())
     monkeypatch.setattr(ablating, "grad_cam", heat)
     assert main(["ablation", str(run), "--out", str(tmp_path / "out")]) == 0
@@ -236,3 +240,51 @@ def test_the_reliability_diagram_shows_every_bin_before_and_after() -> None:
     assert svg.count('xlink:href="#m') + svg.count("<use") >= 7
     assert "a &lt;member>" in svg or "a &lt;member&gt;" in svg
     assert reliability_plot("a <member>", bins, bins[1:]) == svg
+
+
+def test_file_names_that_are_no_unicode_are_written_in_ascii(run: Path, tmp_path: Path) -> None:
+    of = classifiers(load_run(run))
+    image = Image.new("RGB", (4, 4))
+    write_report(tmp_path / "out", Findings(table_4(of), of, {}, {}, {}, {}, [("all/caf\udce9.png, true ALL", image)]))
+    assert "all/caf\\udce9.png, true ALL" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_composed_leaves_no_folder(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Findings) -> str:
+        raise ValueError
+
+    of = classifiers(load_run(run))
+    monkeypatch.setattr("all_detect_training.report.report_page", broken)
+    with pytest.raises(ValueError):
+        write_report(tmp_path / "out", Findings(table_4(of), of, {}, {}, {}, {}, []))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_quoted_in_the_tables(run: Path, tmp_path: Path) -> None:
+    of = classifiers(load_run(run))
+    subjects = subject_table(np.array(["=1+1", "b"]), np.array([True, False]), np.array([0.9, 0.1]), 0.5)
+    write_report(tmp_path / "out", Findings(table_4(of), of, {}, {}, {}, {"run": subjects}, []))
+    assert (tmp_path / "out" / "subjects.csv").read_text().splitlines()[1].startswith("run,'=1+1,ALL,1,1.0,0.9,")
+
+
+def test_aucs_in_blocks_are_those_of_each_resample() -> None:
+    rng = np.random.default_rng(0)
+    is_all, group = rng.random(200) < 0.4, rng.integers(0, 30, 200)
+    p_all, times = rng.random(200).round(1), resamples(30)
+    found = weighted_auc(is_all, p_all, times, group)
+    for k in (0, 1, 63, 64, 65, 1000):
+        weights = times[k][group]
+        expected = sklearn_metrics.roc_auc_score(is_all, p_all, sample_weight=weights)
+        assert found[k] == pytest.approx(expected, abs=1e-12)
+    assert len(found) == 1001
+
+
+def test_aucs_take_little_memory() -> None:
+    rng = np.random.default_rng(0)
+    is_all, group, p_all = rng.random(20_000) < 0.4, rng.integers(0, 30, 20_000), rng.random(20_000)
+    times = resamples(30)
+    tracemalloc.start()
+    weighted_auc(is_all, p_all, times, group)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6

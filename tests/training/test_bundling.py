@@ -12,7 +12,6 @@ from sklearn import metrics as sklearn_metrics
 from all_detect_training.bundling import About, export_bundle
 from all_detect_training.dataset import Cells
 from all_detect_training.held_out import held_out_figures
-from all_detect_training.metrics import image_means, interval_over_images
 from all_detect_training.presets import FitParams
 from all_detect_training.runs import Run, load_run
 from all_detect_training.splits import split_contiguous
@@ -23,6 +22,23 @@ from napari_all_detect.params import WEIGHTINGS
 
 ABOUT = About(name="tiny", version="1.2.3", dataset_name="Drawn smears", dataset_citation="Nobody 2026")
 MakeRun = Callable[[Mapping[str, NDArray[np.floating]]], Path]
+
+
+def image_means(images: NDArray[np.str_], values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the mean of the values in each image, in the order of `numpy.unique(images)`."""
+    return np.array([values[images == image].mean() for image in np.unique(images)])
+
+
+def interval_over_images(
+    figure: Callable[[NDArray[np.intp]], float], images: NDArray[np.str_], *, n: int, seed: int
+) -> tuple[float, float]:
+    """Return a percentile bootstrap interval that draws whole images, by going through every one that is drawn."""
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(images == image) for image in np.unique(images)]
+    draws = (rng.integers(len(members), size=len(members)) for _ in range(n))
+    values = [figure(np.concatenate([members[i] for i in draw])) for draw in draws]
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return float(low), float(high)
 
 
 @pytest.fixture(autouse=True)
@@ -168,14 +184,10 @@ def test_intervals_are_those_of_resampled_images(
         truth = image_means(images, is_all) > 0.5
         return float(((image_means(images, p_all) >= 0.5) == truth)[which].mean())
 
-    expected = interval_over_images(
-        figure_of_cells, images, n=settings["resamples"], level=settings["level"], seed=settings["seed"]
-    )
+    expected = interval_over_images(figure_of_cells, images, n=settings["resamples"], seed=settings["seed"])
     auc = metrics["members"]["mobilenet"]["cell"]["auc"]
     assert (auc["low"], auc["high"]) == pytest.approx(expected, abs=1e-6)
-    expected = interval_over_images(
-        figure_of_images, np.unique(images), n=settings["resamples"], level=settings["level"], seed=settings["seed"]
-    )
+    expected = interval_over_images(figure_of_images, np.unique(images), n=settings["resamples"], seed=settings["seed"])
     accuracy = metrics["members"]["mobilenet"]["image"]["accuracy"]
     assert (accuracy["low"], accuracy["high"]) == pytest.approx(expected, abs=1e-6)
     assert auc["low"] < auc["value"] < auc["high"]
@@ -338,6 +350,39 @@ def test_a_name_that_no_bundle_can_have_is_refused(
     with pytest.raises(BundleError, match="name"):
         export_bundle(make_run(two_members), tmp_path / "out", About(name="My Bundle", version="1"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_name_that_no_bundle_can_have_is_refused_before_the_run_is_read(tmp_path: Path) -> None:
+    for name, version in (("My Bundle", "1"), ("mine.zip", "1"), ("mine", "1 0")):
+        with pytest.raises(BundleError, match=f"no bundle can have the name {name!r} and the version {version!r}"):
+            export_bundle(tmp_path / "no run", tmp_path / "out", About(name, version))
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new", "empty"])
+def test_bf16_that_cannot_be_measured_leaves_no_bundle(
+    make_run: MakeRun, two_members: dict[str, NDArray[np.float64]], tmp_path: Path, there: bool
+) -> None:
+    run, out = make_run(two_members), tmp_path / "here" / "out"
+    if there:
+        out.mkdir(parents=True)
+    with pytest.raises(InputError, match="validation cells; expected"):
+        export_bundle(run, out, ABOUT, bf16=True)
+    assert list((tmp_path / "here").rglob("*")) == ([out] if there else [])
+    export_bundle(run, out, ABOUT)
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_a_class_folder_without_a_cell_stands_in_the_card(
+    make_run: MakeRun, two_members: dict[str, NDArray[np.float64]], tmp_path: Path
+) -> None:
+    run = make_run(two_members)
+    record = json.loads((run / "run.json").read_text())
+    record["data"]["classes"]["normal cells"] = "Hem"
+    (run / "run.json").write_text(json.dumps(record))
+    export_bundle(run, tmp_path / "out", ABOUT)
+    card = load_bundle(tmp_path / "out").card
+    assert "| normal cells | Hem | 0 / 0 | 0 / 0 | 0 / 0 |" in card
+    assert "--classes 'Benign=Hem,Early=ALL,Pre=ALL,normal cells=Hem'" in card
 
 
 def test_where_subjects_are_known_they_are_drawn_and_scored_and_not_named(

@@ -29,8 +29,18 @@ def test_a_temperature_that_was_put_in_is_found(temperature: float) -> None:
 
 def test_a_temperature_stays_within_reason() -> None:
     is_all = np.array([True, False] * 20)
-    assert fit_temperature(is_all, np.where(is_all, 0.9, 0.1)) == pytest.approx(0.1, rel=0.01)
     assert fit_temperature(is_all, np.where(is_all, 0.1, 0.9)) == pytest.approx(10, rel=0.01)
+
+
+def test_where_all_are_told_apart_the_temperature_is_left_at_1_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    is_all = np.arange(40) < 20
+    p_all = np.where(is_all, rng.uniform(0.55, 0.9, 40), rng.uniform(0.1, 0.45, 40))
+    assert fit_temperature(is_all, p_all) == 1
+    assert "right on all 40 validation cells or nearly: left at 1" in caplog.text
+    caplog.clear()
+    assert 0.1 < fit_temperature(is_all, np.where(np.arange(40) == 3, 0.4, p_all)) < 1
+    assert not caplog.records
 
 
 def test_how_many_cells_of_a_class_there_are_does_not_matter() -> None:

@@ -493,6 +493,30 @@ def test_a_folder_with_something_in_it_is_refused_before_training(
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
+def write_empty_masks(folder: Path) -> Path:
+    write_masks(folder, n=2)
+    for path in folder.glob("*_mask.png"):
+        Image.fromarray(np.zeros((96, 96), np.uint8)).save(path)
+    return folder
+
+
+@pytest.mark.usefixtures("no_training")
+def test_no_drawn_image_to_train_on_is_refused(
+    tmp_path: Path, train: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks, boxes = write_masks(tmp_path / "masks", n=2), write_boxes(tmp_path / "boxes", n=2)
+    assert train("--masks", masks, "--boxes", boxes, "--hold-out", 1) == 1
+    assert "--hold-out 1 leaves no image with a mask to train on; give a larger number" in capsys.readouterr().err
+    assert train("--masks", write_empty_masks(tmp_path / "empty")) == 1
+    assert "empty: no cell in any mask; expected 255 for nucleus" in capsys.readouterr().err
+
+
+def test_nothing_left_to_measure_on_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    masks = write_masks(tmp_path / "masks", n=2)
+    assert main(["measure", "--masks", str(masks), "--hold-out", "50"]) == 1
+    assert "--hold-out 50 leaves no image to measure on; give a smaller number" in capsys.readouterr().err
+
+
 def test_a_name_that_no_bundle_can_have_is_refused_before_training(
     trained: Trained,
     tmp_path: Path,

@@ -7,13 +7,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
-from all_detect_training.ablation import THRESHOLD, Classifier, classifiers, table_4
-from all_detect_training.bundling import About, export_bundle
+from all_detect_training.ablation import ENSEMBLES, THRESHOLD, Classifier, classifiers, table_4
+from all_detect_training.bundling import About, export_run
 from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.cnmc import FOLDS
 from all_detect_training.report import write_report
 from all_detect_training.report_page import chosen_cells
 from all_detect_training.reporting import Findings, Panel
+from all_detect_training.resampling import figure_text
 from all_detect_training.runs import Run, load_run
 from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.ensemble import member_weights
@@ -23,7 +24,7 @@ from napari_all_detect.export.heatmaps import draw_heatmaps
 
 __all__ = ["write_ablation"]
 
-BEST = "WEN-kappa"
+BEST = ENSEMBLES["kappa"]
 NOTHING_LEARNED = f"no member's validation kappa is above 0: nothing was learned, and {BEST} is not defined"
 ON_PRELIMINARY = ("paper", *FOLDS)
 """Splits of C-NMC 2019 of which the preliminary set is the test set."""
@@ -87,7 +88,7 @@ def _refuse_same_size(runs: Sequence[Run]) -> None:
 
 def _bundle(run: Run, folder: Path) -> Bundle:
     """Pack a run into the bundle that it gives."""
-    export_bundle(run.folder, folder, About("ablation", "0"))
+    export_run(run, folder, About("ablation", "0"))
     return load_bundle(folder)
 
 
@@ -110,9 +111,7 @@ def _best(of: Sequence[Classifier]) -> Classifier:
 def _subjects(run: Run, of: Sequence[Classifier]) -> tuple[str, pd.DataFrame]:
     """Return the table of subjects, and its caption."""
     one = _best(of)
-    figure = subject_auc(one.group, one.is_all, one.p_all)
-    value, low, high = (figure[key] for key in ("value", "low", "high"))
-    told = "not defined" if value is None else f"{value:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})")
+    told = figure_text(subject_auc(one.group, one.is_all, one.p_all), "not defined")
     table = subject_table(one.group, one.is_all, one.p_all, THRESHOLD)
     return f"{BEST} at {run.params.crop_size} px: AUC of the subjects' mean P(ALL) {told}", table
 

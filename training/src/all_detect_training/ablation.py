@@ -15,7 +15,7 @@ from all_detect_training.voting import ensemble_p_all
 from napari_all_detect.bundle.manifest import Validation
 from napari_all_detect.errors import InputError
 
-__all__ = ["FIGURES", "THRESHOLD", "Classifier", "classifiers", "paper_figures", "table_4"]
+__all__ = ["ENSEMBLES", "FIGURES", "THRESHOLD", "Classifier", "classifiers", "paper_figures", "table_4"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
@@ -159,7 +159,7 @@ def _figures(one: Classifier) -> dict[str, NDArray[np.float64]]:
     groups, group = np.unique(one.group, return_inverse=True)
     times = resamples(len(groups))
     confusion = times @ confusion_by_group(one.is_all, one.p_all >= THRESHOLD, group, len(groups))
-    return paper_figures(confusion) | {"auc": weighted_auc(one.is_all, one.p_all, times[:, group])}
+    return paper_figures(confusion) | {"auc": weighted_auc(one.is_all, one.p_all, times, group)}
 
 
 def _or_zero(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from all_detect_training.card import model_card
 from all_detect_training.cnmc import FOLDS
 from all_detect_training.held_out import held_out_figures
 from all_detect_training.metrics import member_figures
+from all_detect_training.naming import check_name
+from all_detect_training.out_folder import refuse_filled
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.resampling import DIGITS
 from all_detect_training.rounding import bf16_facts
@@ -24,7 +27,7 @@ from napari_all_detect.errors import OutputError
 from napari_all_detect.networks import ARCHITECTURES
 from napari_all_detect.trust import calibrate
 
-__all__ = ["About", "export_bundle"]
+__all__ = ["About", "export_bundle", "export_run"]
 
 METHOD = (
     "Mondal C. et al., Ensemble of convolutional neural networks to diagnose acute lymphoblastic leukemia from "
@@ -102,18 +105,29 @@ def export_bundle(
     MissingDependencyError, ParameterError
         If bf16 is asked for and can't be measured here.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists already; name a new or an empty folder")
-    trained = load_run(run)
-    manifest = _manifest(trained, about, targets or TrustTargets())
+    check_name(about.name, about.version)
+    refuse_filled(out)
+    return export_run(load_run(run), out, about, targets, bf16)
+
+
+def export_run(run: Run, out: Path, about: About, targets: TrustTargets | None = None, bf16: bool = False) -> Manifest:
+    """Write the bundle of a run that is loaded; as `export_bundle` otherwise."""
+    manifest = _manifest(run, about, targets or TrustTargets())
     try:
-        (out / "members").mkdir(parents=True)
-        for member in manifest.members:
-            shutil.copyfile(run / member.weights_file, out / member.weights_file)
-        _write(out, manifest, about)
-        if bf16:
-            manifest = _with_bf16(manifest, *bf16_facts(out, trained))
-            _write(out, manifest, about)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # Beside, and renamed when complete: a part of a bundle would load, and block the next try.
+        with TemporaryDirectory(prefix=".export-", dir=out.parent) as scratch:
+            draft = Path(scratch) / "bundle"
+            (draft / "members").mkdir(parents=True)
+            for member in manifest.members:
+                shutil.copyfile(run.folder / member.weights_file, draft / member.weights_file)
+            _write(draft, manifest, about)
+            if bf16:
+                manifest = _with_bf16(manifest, *bf16_facts(draft, run))
+                _write(draft, manifest, about)
+            if out.exists():
+                out.rmdir()
+            draft.rename(out)
     except OSError as error:
         raise OutputError(f"{out}: the bundle can't be written ({error.strerror}); name another folder") from error
     return manifest

@@ -52,7 +52,7 @@ def subject_auc(subject: Names, is_all: Bools, p_all: Floats) -> dict[str, float
     n = np.bincount(index)
     of_all = np.bincount(index, weights=is_all) / n > 0.5
     score = np.bincount(index, weights=p_all) / n
-    return with_interval(weighted_auc(of_all, score, resamples(len(subjects))))
+    return with_interval(weighted_auc(of_all, score, resamples(len(subjects)), np.arange(len(subjects))))
 
 
 def _row(name: str, is_all: Bools, p_all: Floats, threshold: float) -> dict[str, object]:

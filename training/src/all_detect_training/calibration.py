@@ -6,6 +6,7 @@ is the number of its class. Without that, a temperature would make up for the fr
 flattening a member that is otherwise right.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ from napari_all_detect.trust import Bounds, log_odds
 
 __all__ = ["RATES", "bounds_at", "calibration_error", "cells_needed", "fit_temperature", "log_loss", "reliability"]
 
+log = logging.getLogger(__name__)
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
 
@@ -24,7 +26,8 @@ RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
 """Rates of wrong calls for which a bundle holds bounds."""
 
 TEMPERATURES = (0.1, 10.0)
-"""A temperature beyond these means that the member learned nothing, or that it was right on every validation cell."""
+"""A temperature at the upper one means that the member learned nothing, at the lower one that it was right on every
+validation cell, or so nearly that they don't show how sure to be."""
 
 N_BINS = 15
 
@@ -40,7 +43,8 @@ def fit_temperature(is_all: Bools, p_all: Floats) -> float:
     Returns
     -------
     temperature : float
-        In 0.1 to 10.
+        In 0.1 to 10. 1, which is logged, where it would be 0.1 or less: such cells are all told apart, or nearly, and
+        don't show how sure to be.
     """
     signed, weights = _signed_log_odds(is_all, p_all), _weights(is_all)
 
@@ -48,7 +52,15 @@ def fit_temperature(is_all: Bools, p_all: Floats) -> float:
         return float(weights @ np.logaddexp(0, -signed / math.exp(log_temperature)))
 
     low, high = (math.log(t) for t in TEMPERATURES)
-    return math.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x)
+    best = minimize_scalar(loss, bounds=(low, high), method="bounded")
+    if loss(low) <= best.fun:
+        log.warning(
+            "the temperature of a member or an ensemble can't be told, as it is right on all %d validation cells or "
+            "nearly: left at 1; validate on more cells",
+            len(is_all),
+        )
+        return 1.0
+    return math.exp(best.x)
 
 
 def _signed_log_odds(is_all: Bools, p_all: Floats) -> Floats:

@@ -22,6 +22,7 @@ from all_detect_training.resampling import (
     DIGITS,
     call_figures,
     confusion_by_group,
+    figure_text,
     resamples,
     weighted_auc,
     with_interval,
@@ -36,6 +37,7 @@ from all_detect_training.single_cells import (
 )
 from napari_all_detect.crops import crop_scale
 from napari_all_detect.errors import InputError, OutputError
+from napari_all_detect.export.csv import write_csv
 from napari_all_detect.params import ScoreParams
 from napari_all_detect.pipeline import PlaneInput, Scorer, open_scorer
 from napari_all_detect.pipeline.cutting import CutCells, cut_cells
@@ -107,7 +109,7 @@ def evaluation_figures(table: pd.DataFrame, threshold: float) -> dict[str, Any]:
     times = resamples(len(groups))
     confusion = times @ confusion_by_group(is_all, p_all >= np.float32(threshold), group, len(groups))
     of_calls = call_figures(confusion)
-    measured = {"auc": weighted_auc(is_all, p_all, times[:, group]), **paper_figures(confusion)}
+    measured = {"auc": weighted_auc(is_all, p_all, times, group), **paper_figures(confusion)}
     measured |= {name: of_calls[name] for name in ("kappa", "sensitivity", "specificity")}
     known = table["in_domain"].notna()
     return {
@@ -138,10 +140,10 @@ def write_evaluation(out: Path, table: pd.DataFrame, figures: Mapping[str, Any])
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "cells.csv").write_text(table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+        write_csv(table, out / "cells.csv")
         if subjects_known(table):
             rows = subject_table(table["subject"].to_numpy(str), *_truth_and_score(table), figures["threshold"])
-            (out / "subjects.csv").write_text(rows.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+            write_csv(rows, out / "subjects.csv")
         (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{out}: can't be written ({error.strerror}); name another folder") from error
@@ -210,10 +212,10 @@ def _counts(calls: pd.Series) -> dict[str, int]:
 def _printed(figures: Mapping[str, Any]) -> str:
     lines = [f"{figures['cells']} cells of {figures['images']} images; intervals resample {figures['resampled']}"]
     for name, figure in figures["figures"].items():
-        lines.append(f"{FIGURES.get(name, name):<14}{_shown(figure)}")
+        lines.append(f"{FIGURES.get(name, name):<14}{figure_text(figure)}")
     if "subjects" in figures:
         of_subjects = figures["subjects"]
-        lines.append(f"{of_subjects['n']} subjects, AUC of their mean P(ALL) {_shown(of_subjects['auc'])}")
+        lines.append(f"{of_subjects['n']} subjects, AUC of their mean P(ALL) {figure_text(of_subjects['auc'])}")
     for name, counts in figures["calls"].items():
         n = max(sum(counts.values()), 1)
         lines.append(f"{name} cells called " + ", ".join(f"{call} {counts[call] / n:.1%}" for call in CALLS))
@@ -221,10 +223,3 @@ def _printed(figures: Mapping[str, Any]) -> str:
     if figures["in_domain"] is not None:
         lines.append(f"in domain {figures['in_domain']:.1%}")
     return "\n".join(lines) + "\n"
-
-
-def _shown(figure: Mapping[str, float | None]) -> str:
-    value, low, high = (figure[key] for key in ("value", "low", "high"))
-    if value is None:
-        return "n/a"
-    return f"{value:.3f}" + ("" if low is None else f"  ({low:.3f} to {high:.3f})")

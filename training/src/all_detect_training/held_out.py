@@ -129,7 +129,7 @@ def _figures(level: Level, score: Floats, times: Counts, threshold: float) -> di
     """Return AUC and the figures of the calls, each with its interval."""
     called = score >= np.float32(threshold)
     calls = call_figures(times @ confusion_by_group(level.is_all, called, level.group, times.shape[1]))
-    values = {"auc": weighted_auc(level.is_all, score, times[:, level.group]), **calls}
+    values = {"auc": weighted_auc(level.is_all, score, times, level.group), **calls}
     return {name: with_interval(v) for name, v in values.items()}
 
 
@@ -156,7 +156,7 @@ def _detail(
 def _auc_of_some(level: Level, p_all: Floats, times: Counts, among: Bools) -> dict[str, float | None]:
     """Return the AUC of those items whose cells are `among` all."""
     there = np.bincount(level.item[among], minlength=len(level.is_all)) > 0
-    auc = weighted_auc(level.is_all[there], level.score(p_all)[there], times[:, level.group[there]])
+    auc = weighted_auc(level.is_all[there], level.score(p_all)[there], times, level.group[there])
     return with_interval(auc)
 
 

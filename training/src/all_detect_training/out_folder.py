@@ -16,7 +16,7 @@ def refuse_filled(out: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write beside and rename, so that an interrupted run leaves no half of it."""
+    """Write beside and rename, so that an interrupted run leaves no half of it; a file's name may be no Unicode."""
     partial = path.with_name(path.name + PARTIAL)
-    partial.write_text(text, encoding="utf-8", newline="\n")
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     partial.replace(path)

@@ -6,9 +6,12 @@ from typing import Any
 import pandas as pd
 
 from all_detect_training.ablation import FIGURES
+from all_detect_training.out_folder import write_whole
 from all_detect_training.report_page import report_page
 from all_detect_training.reporting import Findings
+from all_detect_training.resampling import figure_text
 from napari_all_detect.errors import OutputError
+from napari_all_detect.export.csv import csv_text
 
 __all__ = ["write_report"]
 
@@ -27,14 +30,18 @@ def write_report(out: Path, found: Findings) -> None:
     OutputError
         If the folder can't be written.
     """
+    # All of it first: what can't be composed leaves no folder that blocks the next try.
+    texts = {
+        "table4.csv": csv_text(found.table),
+        "table4.md": _markdown(found.table),
+        "report.html": report_page(found),
+    }
+    if found.subjects:
+        texts["subjects.csv"] = csv_text(pd.concat(found.subjects, names=["run"]).reset_index(level="run"))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "table4.csv").write_text(found.table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
-        (out / "table4.md").write_text(_markdown(found.table), encoding="utf-8")
-        (out / "report.html").write_text(report_page(found), encoding="utf-8")
-        if found.subjects:
-            joined = pd.concat(found.subjects, names=["run"]).reset_index(level="run")
-            (out / "subjects.csv").write_text(joined.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+        for name, text in texts.items():
+            write_whole(out / name, text)
     except OSError as error:
         raise OutputError(f"{out}: can't be written ({error.strerror}); name another folder") from error
 
@@ -54,8 +61,7 @@ def _markdown(table: pd.DataFrame) -> str:
 
 def _text(row: Any, name: str) -> str:
     """Return a figure, its interval and the paper's own."""
-    low, high, paper = row[f"{name}_low"], row[f"{name}_high"], row[f"{name}_paper"]
-    interval = "" if pd.isna(low) else f" ({low:.3f} to {high:.3f})"
-    return (
-        ("n/a" if pd.isna(row[name]) else f"{row[name]:.3f}") + interval + ("" if pd.isna(paper) else f" / {paper:.3f}")
-    )
+    values = {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
+    paper = row[f"{name}_paper"]
+    figure = {key: None if pd.isna(value) else value for key, value in values.items()}
+    return figure_text(figure) + ("" if pd.isna(paper) else f" / {paper:.3f}")

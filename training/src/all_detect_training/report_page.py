@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from all_detect_training.ablation import FIGURES, Classifier
+from all_detect_training.ablation import ENSEMBLES, FIGURES, Classifier
 from all_detect_training.plots import comparison_plot, reliability_plot, roc_plot
 from all_detect_training.published import METHODS, PublishedMethod
 from all_detect_training.reporting import Findings, Panel
@@ -25,8 +25,8 @@ td.best { font-weight: 700 } small { color: #666 } .paper { color: #8a4b00 }
 .row { display: flex; flex-wrap: wrap; gap: 2rem } figure { margin: 1rem 0 } svg, img { max-width: 100%; height: auto }
 """
 
-ENSEMBLES = ("SAP", "WEN-kappa")
-"""Those whose curves are drawn."""
+DRAWN = ENSEMBLES["equal"], ENSEMBLES["kappa"]
+"""The ensembles whose curves are drawn."""
 
 
 def report_page(found: Findings) -> str:
@@ -45,7 +45,7 @@ def report_page(found: Findings) -> str:
         "an input size.</small></p>"
         + _roc(found.classifiers)
         + "<h2>Confusion matrices</h2>\n<div class='row'>"
-        + "".join(_confusion(one) for one in found.classifiers if one.name in ENSEMBLES and one.is_defined)
+        + "".join(_confusion(one) for one in found.classifiers if one.name in DRAWN and one.is_defined)
         + "</div>\n"
         + _published(found)
         + "".join(_calibration(caption, figures) for caption, figures in found.calibration.items())
@@ -62,9 +62,9 @@ def _roc(of: Sequence[Classifier]) -> str:
         curves = {
             one.name: (one.is_all, one.p_all)
             for one in of
-            if one.input_px == size and one.is_defined and (one.name in ENSEMBLES or not one.name.startswith("WEN"))
+            if one.input_px == size and one.is_defined and (one.name in DRAWN or not one.name.startswith("WEN"))
         }
-        figures.append(f"<figure>{roc_plot(curves, ENSEMBLES)}<figcaption>{size} px</figcaption></figure>")
+        figures.append(f"<figure>{roc_plot(curves, DRAWN)}<figcaption>{size} px</figcaption></figure>")
     return f"<h2>ROC curves</h2>\n<div class='row'>{''.join(figures)}</div>\n"
 
 
@@ -73,7 +73,7 @@ def _published(found: Findings) -> str:
     own = [
         (f"these runs, {row['input_px']} px", row["weighted_f1"], row["weighted_f1_low"], row["weighted_f1_high"])
         for _, row in found.table.iterrows()
-        if row["classifier"] == "WEN-kappa"
+        if row["classifier"] == ENSEMBLES["kappa"]
         and row["input_px"] in found.on_preliminary_px
         and not pd.isna(row["weighted_f1"])
     ]

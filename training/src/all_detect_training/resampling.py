@@ -1,5 +1,7 @@
 """Figures that know which cells belong together: whole images, or subjects, are drawn again and again."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ __all__ = [
     "RESAMPLING_SEED",
     "call_figures",
     "confusion_by_group",
+    "figure_text",
     "resamples",
     "weighted_auc",
     "with_interval",
@@ -22,6 +25,9 @@ Floats = NDArray[np.floating]
 LEVEL = 0.95
 RESAMPLES = 1000
 RESAMPLING_SEED = 0
+BLOCK = 64
+"""Resamples that are measured at once."""
+
 DIGITS = 6
 """Figures are written with so many decimals."""
 
@@ -33,15 +39,34 @@ def resamples(n_groups: int) -> Counts:
     return np.stack([np.ones(n_groups, np.int64), *(np.bincount(d, minlength=n_groups) for d in draws)])
 
 
-def weighted_auc(is_all: Bools, p_all: Floats, times: Counts) -> NDArray[np.float64]:
-    """Return for each row of `times` the AUC when items count so often; NaN where a class is missing.
+def weighted_auc(is_all: Bools, p_all: Floats, times: Counts, group: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return the AUC of each resample: the share of (ALL, Hem) pairs in which ALL scores higher; a tie is half.
 
-    It is the share of (ALL, Hem) pairs in which ALL scores higher; a tie is half.
+    Parameters
+    ----------
+    is_all : (N,) bool
+    p_all : (N,) float
+    times : (R, G) int
+        How often each group counts.
+    group : (N,) int
+        That of each item.
+
+    Returns
+    -------
+    auc : (R,) float64
+        NaN where a class is missing.
     """
     order = np.argsort(p_all, kind="stable")
-    ranked = p_all[order]
+    ranked, group, is_all = p_all[order], group[order], is_all[order]
     starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
-    n_all, n_hem = (np.add.reduceat(times[:, order] * side[order], starts, axis=1) for side in (is_all, ~is_all))
+    # In blocks: all resamples at once take 8 KB a cell, several times over.
+    blocks = np.split(times, range(BLOCK, len(times), BLOCK))
+    return np.concatenate([_auc_of(is_all, block[:, group], starts) for block in blocks])
+
+
+def _auc_of(is_all: Bools, times: Counts, starts: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return each row's AUC of items in the order of their scores, of which equal ones begin at `starts`."""
+    n_all, n_hem = (np.add.reduceat(times * side, starts, axis=1) for side in (is_all, ~is_all))
     below = np.cumsum(n_hem, axis=1) - n_hem
     won = (n_all * (below + n_hem / 2)).sum(axis=1)
     pairs = n_all.sum(axis=1) * n_hem.sum(axis=1)
@@ -71,6 +96,18 @@ def call_figures(confusion: Counts) -> dict[str, NDArray[np.float64]]:
             "sensitivity": sensitivity,
             "specificity": specificity,
         }
+
+
+def figure_text(figure: Mapping[str, float | None], undefined: str = "n/a") -> str:
+    """Return a figure with its interval, as far as they are defined.
+
+    >>> figure_text({"value": 0.9, "low": 0.8, "high": 0.95}), figure_text({"value": 1.0, "low": None, "high": None})
+    ('0.900 (0.800 to 0.950)', '1.000')
+    """
+    value, low, high = (figure[key] for key in ("value", "low", "high"))
+    if value is None:
+        return undefined
+    return f"{value:.3f}" if low is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def with_interval(values: NDArray[np.float64]) -> dict[str, float | None]:

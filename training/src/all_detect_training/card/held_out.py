@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from all_detect_training.card.tables import figures_table, interval, table
+from all_detect_training.ablation import ENSEMBLES
+from all_detect_training.card.tables import figures_table, table
+from all_detect_training.resampling import figure_text
 from napari_all_detect.bundle.manifest import Manifest
 
 __all__ = ["confusion_section", "held_out_section", "subjects_section", "trust_section"]
@@ -16,19 +18,12 @@ CELL_COLUMNS = {
     "balanced_accuracy": "balanced accuracy",
 }
 IMAGE_COLUMNS = {"auc": "AUC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
-ENSEMBLES = {
-    "equal": "SAP (simple average)",
-    "accuracy": "WEN-accuracy",
-    "auc": "WEN-AUC",
-    "f1": "WEN-F1",
-    "kappa": "WEN-kappa",
-}
 
 
 def held_out_section(manifest: Manifest) -> str:
     """Tabulate members and ensembles on the test cells and images, and on subjects where they are known."""
     metrics = manifest.metrics
-    rows = {**metrics["members"], **{name: metrics["ensembles"][k] for k, name in ENSEMBLES.items()}}
+    rows = _classifiers(metrics)
     of_subjects = f" of {metrics['subjects']} subjects" if "subjects" in metrics else ""
     return (
         f"## Held-out figures: {metrics['cells']} cells of {metrics['images']} test images{of_subjects}\n\n"
@@ -38,12 +33,18 @@ def held_out_section(manifest: Manifest) -> str:
     )
 
 
+def _classifiers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of the members and the ensembles."""
+    names = {**ENSEMBLES, "equal": f"{ENSEMBLES['equal']} (simple average)"}
+    return {**metrics["members"], **{name: metrics["ensembles"][key] for key, name in names.items()}}
+
+
 def subjects_section(manifest: Manifest) -> str:
     """Tabulate the test subjects by their cells, where subjects are known."""
     metrics = manifest.metrics
     if "subjects" not in metrics:
         return ""
-    rows = {**metrics["members"], **{name: metrics["ensembles"][k] for k, name in ENSEMBLES.items()}}
+    rows = _classifiers(metrics)
     body = [
         [
             row["class"],
@@ -71,11 +72,11 @@ def confusion_section(manifest: Manifest) -> str:
             [f"true {c}", *map(str, row)] for c, row in zip(("Hem", "ALL"), detail["confusion"][level], strict=True)
         ]
         parts += [
-            f"{name} at {metrics['threshold']:g}: sensitivity {interval(kappa[level]['sensitivity'])}, specificity "
-            f"{interval(kappa[level]['specificity'])}.",
+            f"{name} at {metrics['threshold']:g}: sensitivity {figure_text(kappa[level]['sensitivity'])}, specificity "
+            f"{figure_text(kappa[level]['specificity'])}.",
             table(["", "called Hem", "called ALL"], rows),
         ]
-    rows = [[name, interval(f["cell"]), interval(f["image"])] for name, f in detail["auc_by_folder"].items()]
+    rows = [[name, figure_text(f["cell"]), figure_text(f["image"])] for name, f in detail["auc_by_folder"].items()]
     hem = ", ".join(k for k, v in manifest.training["dataset"]["classes"].items() if v == "Hem")
     parts += [f"AUC of each ALL folder against {hem}:", table(["folder", "cells", "images"], rows)]
     return "\n\n".join(parts) + "\n"

@@ -13,9 +13,8 @@ def training_data_section(manifest: Manifest, notes: str) -> str:
     """Say what it was trained on; `notes` are included as they are."""
     data, counts = manifest.training["dataset"], manifest.training["split"]["counts"]
     rows = [
-        [folder, data["classes"][folder], *(f"{side[folder]['images']} / {side[folder]['cells']}" for side in sides)]
-        for sides in [list(counts.values())]
-        for folder in data["classes"]
+        [folder, name, *(_images_and_cells(side.get(folder, {})) for side in counts.values())]
+        for folder, name in data["classes"].items()
     ]
     origin = (
         f"Cells were found in whole smears{_finder(data)}, and a cell takes the class of its image: a **weak label**, "
@@ -38,6 +37,11 @@ def training_data_section(manifest: Manifest, notes: str) -> str:
         notes.strip(),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _images_and_cells(count: Mapping[str, int]) -> str:
+    """Write a count; of a folder whose images were all left out there is none."""
+    return f"{count.get('images', 0)} / {count.get('cells', 0)}"
 
 
 def _finder(data: Mapping[str, Any]) -> str:

@@ -48,7 +48,8 @@ def _data_words(data: Mapping[str, Any]) -> list[str]:
     """Return the options that name the images and their split."""
     split = data.get("split")
     if split is None:
-        return [f"--{data['kind']} DATA", f"--classes {','.join(f'{k}={v}' for k, v in data['classes'].items())}"]
+        classes = ",".join(f"{folder}={name}" for folder, name in data["classes"].items())
+        return [f"--{data['kind']} DATA", f"--classes {shlex.quote(classes)}"]
     source = "--cnmc DATA" if "all" in data["classes"] else "--manifest DATA"
     smears = ["--of-smears"] if data["kind"] == "smears" else []
     return [source, *smears, *([] if split == "given" else [f"--split {split}"])]

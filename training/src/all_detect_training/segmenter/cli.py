@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from all_detect_training.commands.arguments import at_least, seed
+from all_detect_training.naming import check_name
 from all_detect_training.segmenter.fit import SegmenterParams, fit_segmenter
 from all_detect_training.segmenter.masks import DrawnImage, hold_out, read_boxed, read_masked
 from all_detect_training.segmenter.measure import box_figures, mask_figures
-from all_detect_training.segmenter.pack import check_name, check_out, pack_segmenter
+from all_detect_training.segmenter.pack import check_out, pack_segmenter
 from all_detect_training.segmenter.scenes import compose
 from all_detect_training.segmenter.sure import read_smears, with_sure_cells
 from napari_all_detect.errors import InputError
@@ -92,6 +93,10 @@ def _train(args: argparse.Namespace) -> None:
     params = replace(SegmenterParams(), steps=args.steps, n_scenes=args.scenes, seed=args.seed)
     masked, held_masked = _parted(_read(args.masks, read_masked), args.hold_out)
     boxed, held_boxed = _parted(_read(args.boxes, read_boxed), args.hold_out)
+    if not _joined(masked):
+        raise InputError(
+            f"--hold-out {args.hold_out} leaves no image with a mask to train on; give a larger number, or more images"
+        )
     smears = _read(args.smears, read_smears)
     check_out(args.out)
     scenes = compose(
@@ -124,6 +129,8 @@ def _measure(args: argparse.Namespace) -> None:
     every = args.hold_out or 1
     _, masked = _parted(_read(args.masks, read_masked), every)
     _, boxed = _parted(_read(args.boxes, read_boxed), every)
+    if not _joined(masked) + _joined(boxed):
+        raise InputError(f"--hold-out {every} leaves no image to measure on; give a smaller number, or none")
     figures = _figures(masked, boxed, SegmentationParams(method=args.segmentation))
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")
 

@@ -78,7 +78,7 @@ def read_masked(folder: Path) -> list[DrawnImage]:
     Raises
     ------
     InputError
-        If the folder holds no such pair, or a mask's size is not its image's.
+        If the folder holds no such pair or no mask with a cell, or a mask's size is not its image's.
     """
     drawn = []
     for path in _files(folder, "_image"):
@@ -92,7 +92,10 @@ def read_masked(folder: Path) -> list[DrawnImage]:
         drawn.append(_masked(path.stem.removesuffix("_image"), rgb, mask))
     if not drawn:
         raise InputError(f"{folder}: no image; expected <name>_image.png with <name>_mask.png")
-    return [image for image in drawn if image.cells.any()]
+    with_cells = [image for image in drawn if image.cells.any()]
+    if not with_cells:
+        raise InputError(f"{folder}: no cell in any mask; expected 255 for nucleus and 128 for cytoplasm")
+    return with_cells
 
 
 def read_boxed(folder: Path) -> list[DrawnImage]:

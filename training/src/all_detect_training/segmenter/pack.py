@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from all_detect_training.naming import check_name
 from all_detect_training.out_folder import refuse_filled
 from all_detect_training.plans import versions
 from all_detect_training.segmenter.fit import SegmenterParams
@@ -16,7 +17,7 @@ from napari_all_detect.bundle.manifest import validated
 from napari_all_detect.bundle.verified import file_digest
 from napari_all_detect.errors import OutputError
 
-__all__ = ["check_name", "check_out", "pack_segmenter"]
+__all__ = ["check_out", "pack_segmenter"]
 
 WEIGHTS = "network.weights.h5"
 CITATION = "Ronneberger O. et al., U-Net: convolutional networks for biomedical image segmentation, MICCAI 2015"
@@ -29,12 +30,6 @@ def check_out(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: can't be made ({error.strerror}); name another folder") from error
-
-
-def check_name(name: str, version: str) -> None:
-    """Raise BundleError unless a bundle can have this name and version."""
-    facts = _content(name, version, SegmenterParams(), "0" * 64, {}, {})
-    validated(SegmenterManifest, json.dumps(facts).encode(), f"{name} {version}")
 
 
 def pack_segmenter(
