@@ -26,8 +26,8 @@ from napari_all_detect._napari.heatmap import HEAT_COLOURS, STRENGTH, overlaid, 
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.bridge import Bridge
 from napari_all_detect._napari.qt.docked import Docked
-from napari_all_detect._napari.qt.layout import button, row
-from napari_all_detect._napari.qt.pictures import framed, pixmap
+from napari_all_detect._napari.qt.layout import Scrolled, button, column, row
+from napari_all_detect._napari.qt.pictures import Picture, framed, pixmap
 from napari_all_detect._napari.row_order import ANY, RowFilter
 from napari_all_detect._napari.shared_process import borrow, give_back
 from napari_all_detect._napari.viewers import unwrapped
@@ -37,6 +37,8 @@ __all__ = ["CellGallery"]
 
 CROP_PX = 84
 LARGE_PX = 224
+LEAST_ROW_PX = 120
+"""A row of crops with their texts."""
 ENSEMBLE = "ensemble"
 ROW = Qt.ItemDataRole.UserRole
 
@@ -59,35 +61,41 @@ class CellGallery(Docked):
         self._busy = False
         self.order = QComboBox()
         self.order.addItems(ORDERS)
+        self.order.setToolTip("Which cells come first")
         self.calls = QComboBox()
         self.calls.addItems([ANY, "ALL", "Hem", "uncertain"])
+        self.calls.setToolTip("Show cells of this call")
         self.pictures = QListWidget()
         self.pictures.setViewMode(QListView.ViewMode.IconMode)
         self.pictures.setResizeMode(QListView.ResizeMode.Adjust)
         self.pictures.setMovement(QListView.Movement.Static)
         self.pictures.setUniformItemSizes(True)
         self.pictures.setIconSize(QSize(CROP_PX, CROP_PX))
+        self.pictures.setMinimumHeight(LEAST_ROW_PX)
         self.pictures.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.before = button("◀", "The page before", lambda: self.turn(-1))
         self.after = button("▶", "The next page", lambda: self.turn(1))
         self.place = QLabel()
-        self.large = QLabel()
-        self.large.setFixedSize(LARGE_PX, LARGE_PX)
+        self.large = Picture(LARGE_PX)
         self.facts = QLabel()
         self.facts.setWordWrap(True)
         self.facts.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.explain_button = button("Grad-CAM", "Where in this cell the networks see signs of ALL", self.explain)
         self.member = QComboBox()
+        self.member.setToolTip("Whose heat map is shown: the ensemble's or one network's; Grad-CAM computes them all")
         self.in_place_button = button(
             "Show on the image", "The heat map as an image layer in place", self.show_in_place
         )
 
-        layout = QVBoxLayout(self)
-        layout.addLayout(row(self.order, QLabel("Call"), self.calls))
-        layout.addWidget(self.pictures, stretch=1)
-        layout.addLayout(row(self.before, self.place, self.after))
-        layout.addLayout(row(self.large, self.facts))
-        layout.addLayout(row(self.explain_button, self.member, self.in_place_button))
+        content = column(
+            row(self.order, QLabel("Call"), self.calls),
+            self.pictures,
+            row(self.before, self.place, self.after),
+            row(self.large, self.facts),
+            row(self.explain_button, self.member, self.in_place_button),
+        )
+        content.layout().setStretchFactor(self.pictures, 1)
+        QVBoxLayout(self).addWidget(Scrolled(content))
         self.order.currentTextChanged.connect(self._show_first)
         self.calls.currentTextChanged.connect(self._show_first)
         self.pictures.itemSelectionChanged.connect(self._select)
@@ -240,14 +248,14 @@ class CellGallery(Docked):
     def _show_cell(self, *_: object) -> None:
         """Show the cell that was chosen last, large, under its heat map if there is one."""
         results, chosen = self.followed.results, self._chosen()
-        self.large.clear()
+        self.large.show_crop(None)
         self.facts.clear()
         heat = self._heat()
         self.in_place_button.setEnabled(heat is not None)
         if results is None or chosen is None or results.rows.crops is None:
             return
         crop = results.rows.crops[chosen]
-        self.large.setPixmap(pixmap(crop if heat is None else overlaid(crop, heat), LARGE_PX))
+        self.large.show_crop(crop if heat is None else overlaid(crop, heat))
         self.facts.setText(_facts(results, chosen))
 
 

@@ -36,7 +36,9 @@ __all__ = ["CellTable"]
 FEW_COLUMNS = ("label", "call", "verdict", "p_all", "spread", "votes_all", "flags")
 CALLS = (ANY, "ALL", "Hem", "uncertain")
 LEAST_ZOOM = 2.0
-COLUMN_PX = 66
+COLUMN_PX, ROW_PX = 66, 20
+LEAST_PX = 170
+"""Header, scroll bar and five rows."""
 
 
 class CellTableModel(QAbstractTableModel):
@@ -115,7 +117,8 @@ class CellTable(QWidget):
         self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.view.verticalHeader().hide()
-        self.view.verticalHeader().setDefaultSectionSize(20)
+        self.view.verticalHeader().setDefaultSectionSize(ROW_PX)
+        self.view.setMinimumHeight(LEAST_PX)
         self.view.horizontalHeader().setDefaultSectionSize(COLUMN_PX)
         self.view.horizontalHeader().setStretchLastSection(True)
         self.view.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
@@ -124,8 +127,10 @@ class CellTable(QWidget):
         self.view.horizontalHeader().setSelectionModel(QItemSelectionModel(self.model, self.view))
         self.calls = _choice(CALLS, "Show cells of this call", self._filter)
         self.flags = _choice((ANY, "none", "flagged", *FLAGS), "Show cells with these flags", self._filter)
-        self.least_p, self.most_p = (_probability(value, self._filter) for value in (0.0, 1.0))
+        self.least_p = _probability(0.0, "Show cells with at least this probability of ALL", self._filter)
+        self.most_p = _probability(1.0, "Show cells with at most this probability of ALL", self._filter)
         self.all_columns = QCheckBox("All columns")
+        self.all_columns.setToolTip("Show every column of the exported table, not only the scores")
         self.all_columns.toggled.connect(self._show_results)
         self.count = QLabel()
         self.export_button = button("Export…", "Write the whole table, as the command line does", self._export)
@@ -286,8 +291,9 @@ def _choice(choices: tuple[str, ...], tooltip: str, changed: Any) -> QComboBox:
     return box
 
 
-def _probability(value: float, changed: Any) -> QDoubleSpinBox:
+def _probability(value: float, tooltip: str, changed: Any) -> QDoubleSpinBox:
     box = QDoubleSpinBox()
+    box.setToolTip(tooltip)
     box.setRange(0, 1)
     box.setSingleStep(0.05)
     box.setValue(value)

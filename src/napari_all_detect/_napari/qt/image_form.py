@@ -32,6 +32,7 @@ class ImageForm:
     def __init__(self, viewer: Any, form: QFormLayout) -> None:
         self._viewer = viewer
         self.image = LayerChoice(viewer, lambda layer: isinstance(layer, Image))
+        self.image.setToolTip("The stained smear: in RGB, or a grey image with an axis of three channels")
         self.planes, self.axis, self.levels = QComboBox(), QComboBox(), QComboBox()
         self.planes.addItems([THIS_PLANE, ALL_PLANES])
         self.planes.setToolTip("Of a stack: the plane that is shown, or all")

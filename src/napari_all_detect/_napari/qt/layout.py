@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
-__all__ = ["Caution", "button", "column", "note", "row"]
+__all__ = ["Caution", "Scrolled", "button", "column", "note", "row"]
+
+LEAST_SHARE = 1 / 5
+"""Of the screen's height: three docks below each other fit, with their titles."""
 
 
 class Caution(QLabel):
@@ -20,6 +24,28 @@ class Caution(QLabel):
         """Show a text; nothing if it is empty."""
         self.setText(f"<b>{text}</b>" if text else "")
         self.setVisible(bool(text))
+
+
+class Scrolled(QScrollArea):
+    """Gives a widget the room that there is, and scrolls where that is too little: no window outgrows its screen.
+
+    Parameters
+    ----------
+    content : QWidget
+    """
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setWidget(content)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """Return the content's width with the scroll bar's, and its height or a share of the screen's."""
+        least = self.widget().minimumSizeHint()
+        share = round(LEAST_SHARE * self.screen().availableGeometry().height())
+        return QSize(least.width() + self.verticalScrollBar().sizeHint().width(), min(least.height(), share))
 
 
 def button(text: str, tooltip: str, pressed: Callable[[], Any]) -> QPushButton:

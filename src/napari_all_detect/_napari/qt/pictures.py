@@ -2,12 +2,46 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPixmap
+from qtpy.QtCore import QPoint, QSize, Qt
+from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen, QPixmap
+from qtpy.QtWidgets import QWidget
 
-__all__ = ["framed", "pixmap"]
+__all__ = ["Picture", "framed", "pixmap"]
 
 FRAME_PX = 3
+LEAST_PX = 128
+
+
+class Picture(QWidget):
+    """A square that shows a crop as large as there is room.
+
+    Parameters
+    ----------
+    most_px : int
+        Its largest side.
+    """
+
+    def __init__(self, most_px: int) -> None:
+        super().__init__()
+        self.crop: NDArray[np.uint8] | None = None
+        self.setMinimumSize(LEAST_PX, LEAST_PX)
+        self.setMaximumSize(most_px, most_px)
+
+    def show_crop(self, crop: NDArray[np.uint8] | None) -> None:
+        """Show an (s, s, 3) uint8 array, or nothing."""
+        self.crop = crop
+        self.update()
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        """Return the largest size."""
+        return self.maximumSize()
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+        """Draw the crop."""
+        if self.crop is not None:
+            painter = QPainter(self)
+            painter.drawPixmap(QPoint(0, 0), pixmap(self.crop, min(self.width(), self.height())))
+            painter.end()
 
 
 def pixmap(rgb: NDArray[np.uint8], side_px: int) -> QPixmap:

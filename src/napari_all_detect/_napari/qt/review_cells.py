@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QVBoxLayout
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.docked import Docked
-from napari_all_detect._napari.qt.layout import button, row
-from napari_all_detect._napari.qt.pictures import pixmap
+from napari_all_detect._napari.qt.layout import Scrolled, button, column, row
+from napari_all_detect._napari.qt.pictures import Picture
 from napari_all_detect._napari.review import Agreement, Reviewer, agreement, save_crops
 from napari_all_detect._napari.viewers import unwrapped
 from napari_all_detect.errors import AllDetectError
@@ -40,8 +40,7 @@ class ReviewCells(Docked):
         self.followed = Followed(self.viewer)
         self.reviewer: Reviewer | None = None
         self.progress = QLabel()
-        self.picture = QLabel()
-        self.picture.setFixedSize(CROP_PX, CROP_PX)
+        self.picture = Picture(CROP_PX)
         self.show_call = QCheckBox("Show the call before I judge")
         self.show_call.setToolTip("Off, the verdict can't lean on the networks' answer")
         self.call = QLabel()
@@ -55,13 +54,10 @@ class ReviewCells(Docked):
             "Save crops…", "As folders all/ and hem/, for all-detect-train fit --cells", self._save
         )
 
-        layout = QVBoxLayout(self)
-        for part in (self.progress, self.picture, self.call, self.show_call):
-            layout.addWidget(part)
-        layout.addLayout(row(*self.buttons.values(), self.back_button))
-        layout.addWidget(self.agreement)
-        layout.addWidget(self.save_button)
-        layout.addStretch()
+        shown = (self.progress, self.picture, self.call, self.show_call)
+        content = column(*shown, row(*self.buttons.values(), self.back_button), self.agreement, self.save_button)
+        content.layout().addStretch()
+        QVBoxLayout(self).addWidget(Scrolled(content))
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.show_call.toggled.connect(self._show)
         self.followed.layer_changed.connect(self._start)
@@ -128,7 +124,7 @@ class ReviewCells(Docked):
             widget.setEnabled(reviewer is not None)
         for widget in self.buttons.values():
             widget.setEnabled(current is not None)
-        self.picture.clear()
+        self.picture.show_crop(None)
         self.call.clear()
         if reviewer is None or results is None:
             self.progress.setText("No scores yet: open Score cells")
@@ -140,7 +136,7 @@ class ReviewCells(Docked):
             self.call.setText("All cells are judged")
         elif results.rows.crops is not None:
             cell = results.table.iloc[current]
-            self.picture.setPixmap(pixmap(results.rows.crops[current], CROP_PX))
+            self.picture.show_crop(results.rows.crops[current])
             said = f": {cell['call']}, P(ALL) {cell['p_all']:.2f}" if self.show_call.isChecked() else ""
             self.call.setText(f"Cell {cell['label']}{said}")
 

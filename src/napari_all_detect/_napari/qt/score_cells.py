@@ -39,7 +39,7 @@ from napari_all_detect._napari.qt.docked import Docked
 from napari_all_detect._napari.qt.form import params_widgets, values_of
 from napari_all_detect._napari.qt.image_form import ImageForm
 from napari_all_detect._napari.qt.layer_choices import LayerChoice
-from napari_all_detect._napari.qt.layout import Caution, button, column, note, row
+from napari_all_detect._napari.qt.layout import Caution, Scrolled, button, column, note, row
 from napari_all_detect._napari.qt.summary_plot import SummaryPlot
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.settings import plugin_settings
@@ -77,7 +77,9 @@ class ScoreCells(Docked):
         self._form = QFormLayout()
         self.smear = ImageForm(self.viewer, self._form)
         self.cells = LayerChoice(self.viewer, lambda layer: isinstance(layer, Labels), FIND_CELLS)
+        self.cells.setToolTip("Find them in the image, or take a labels layer as it is, from anywhere")
         self.bundle = QComboBox()
+        self.bundle.setToolTip("The trained networks that score")
         self.card_button = button("Card", "What the bundle was trained on and must not be used for", self._card)
         open_button = button("Open…", "A bundle's folder or zip", self._open_bundle)
         self._fill_bundles(settings.bundle)
@@ -97,6 +99,7 @@ class ScoreCells(Docked):
         self.colouring = QComboBox()
         self.colouring.addItems(COLOURINGS)
         self.colouring.setCurrentText(settings.colours)
+        self.colouring.setToolTip("What the colours of the cells mean")
         self.colour_bar = ColourBar()
         self.threshold = QSlider(Qt.Orientation.Horizontal)
         self.threshold.setRange(0, 100)
@@ -143,9 +146,9 @@ class ScoreCells(Docked):
         colours.addRow("Threshold", row(self.threshold, self.threshold_text, self.restore_button))
         colours.addRow(self.called_by)
         colours.addRow(self.domain)
-        self.tabs.addTab(setting, "Score")
-        self.tabs.addTab(column(self._colour_box, self.table), "Cells")
-        self.tabs.addTab(self.summary, "Summary")
+        pages = {"Score": setting, "Cells": column(self._colour_box, self.table), "Summary": self.summary}
+        for title, page in pages.items():
+            self.tabs.addTab(Scrolled(page), title)
         layout = QVBoxLayout(self)
         layout.addWidget(self.tabs)
         layout.addWidget(note(RESEARCH_USE))
