@@ -63,6 +63,87 @@ def test_crops_are_saved_by_class_and_follow_a_changed_mind(results, tmp_path):
     assert (tmp_path / "hem" / path.name).exists()
 
 
+def names_below(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.glob("*/*.png"))
+
+
+def rows_of(folder):
+    (path,) = folder.glob("*_verdicts.csv")
+    return pd.read_csv(path, keep_default_na=False)
+
+
+def test_a_verdict_that_is_gone_leaves_no_crop(results, tmp_path):
+    found = results(VOTES)
+    found.take_verdicts(["ALL", "ALL", "Hem", "Hem"])
+    save_crops(found, tmp_path)
+    found.take_verdicts(["unsure", "", "Hem", "Hem"])
+    assert save_crops(found, tmp_path) == {"ALL": 0, "Hem": 2}
+    assert rows_of(tmp_path)["label"].tolist() == [3, 4]
+    found.take_verdicts(["unsure", "", "", "unsure"])
+    assert save_crops(found, tmp_path) == {"ALL": 0, "Hem": 0}
+    assert rows_of(tmp_path).empty
+    with pytest.raises(OutputError, match="judge some first"):
+        save_crops(found, tmp_path)
+
+
+def test_what_an_earlier_session_saved_stays_until_it_is_judged_otherwise(results, tmp_path):
+    first, second = results(VOTES), results(VOTES)
+    first.take_verdicts(["ALL", "ALL", "Hem", "Hem"])
+    save_crops(first, tmp_path)
+    # The same cells, found anew; of another bundle the table has other columns.
+    second.take_verdicts(["Hem", "unsure", "", ""])
+    second.rows.table["label"] += 7
+    second._table = second.table.rename(columns={"p_all_one": "p_all_another"})
+    assert save_crops(second, tmp_path) == {"ALL": 0, "Hem": 3}
+    rows = rows_of(tmp_path)
+    assert rows[["label", "verdict"]].values.tolist() == [[3, "Hem"], [4, "Hem"], [8, "Hem"]]
+    assert rows["p_all_one"].astype(str).tolist() == ["0.1", "0.7", ""]
+    assert sorted(rows["file"]) == names_below(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"plane": "1"},
+        {"y_px": 2.5},  # the image of this name in another folder
+        {"image": "Drawn.png"},
+    ],
+)
+def test_crops_of_other_planes_and_images_stay(results, tmp_path, others):
+    one, other = results(VOTES), results(VOTES, **others)
+    for found in (one, other):
+        found.take_verdicts(["ALL"] * len(found))
+        counts = save_crops(found, tmp_path)
+    assert counts == {"ALL": 8, "Hem": 0}
+    rows = pd.concat([pd.read_csv(path) for path in tmp_path.glob("*_verdicts.csv")])
+    assert sorted(rows["file"]) == names_below(tmp_path)
+    # Nothing of the other is touched where a mind is changed.
+    other.take_verdicts(["Hem", "unsure", "", "ALL"])
+    assert save_crops(other, tmp_path) == {"ALL": 5, "Hem": 1}
+
+
+@pytest.mark.parametrize("names", [("血液1.png", "細胞1.png"), ("a b.png", "a-b.png")])
+def test_images_whose_names_are_alike_on_disk_are_kept_apart(results, tmp_path, names):
+    for name, verdict in zip(names, ("ALL", "Hem"), strict=True):
+        found = results(VOTES, image=name)
+        found.take_verdicts([verdict] * len(found))
+        counts = save_crops(found, tmp_path)
+    assert counts == {"ALL": 4, "Hem": 4}
+    assert set(rows_of(tmp_path)["image"]) == set(names)
+    assert all(name.isascii() and " " not in name for name in names_below(tmp_path))
+
+
+def test_a_table_of_verdicts_that_cannot_be_read_is_not_overwritten(results, tmp_path):
+    found = results(VOTES)
+    found.judge(0, "ALL")
+    save_crops(found, tmp_path)
+    (path,) = tmp_path.glob("*_verdicts.csv")
+    path.write_bytes("größe".encode("cp1252"))
+    with pytest.raises(OutputError, match=r"verdicts\.csv can't be added to"):
+        save_crops(found, tmp_path)
+    assert path.read_bytes() == "größe".encode("cp1252")
+
+
 def test_summary_counts_and_bounds_the_fraction(results):
     found = summarise(results(VOTES, flags=["", "blurred", "blurred;touches_border", ""]))
     assert found.calls == {"ALL": 2, "Hem": 2, "uncertain": 0}

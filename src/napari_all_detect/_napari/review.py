@@ -1,22 +1,30 @@
 """An expert's verdicts: in which order cells are judged, how far they agree, and saving them for training. No Qt."""
 
+import csv
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from io import StringIO
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from napari_all_detect._napari.gallery import ORDERS, gallery_order
 from napari_all_detect._napari.results import CellResults
+from napari_all_detect._napari.same_cells import Identity, identities
 from napari_all_detect.errors import OutputError
-from napari_all_detect.export.csv import write_csv
+from napari_all_detect.export.csv import csv_text
 
 __all__ = ["CLASS_FOLDERS", "Agreement", "Reviewer", "agreement", "save_crops"]
 
 CLASS_FOLDERS = {"ALL": "all", "Hem": "hem"}
 """What `all-detect-train fit --cells` takes by default."""
 VERDICTS_TABLE = "verdicts.csv"
+DIGEST_DIGITS = 8
 
 
 class Reviewer:
@@ -98,9 +106,9 @@ def save_crops(results: CellResults, folder: Path) -> dict[str, int]:
     ----------
     results : CellResults
     folder : Path
-        Gets `all/` and `hem/` with a PNG for each cell, named by image, plane and label, and `<image>_verdicts.csv`
-        with their rows. Cells of other images that are there stay; a cell that is judged otherwise now changes its
-        folder.
+        Gets `all/` and `hem/` with a PNG for each cell, named by image, plane and place, and `<image>_verdicts.csv`
+        with their rows. What is there of other cells stays. A cell that is judged otherwise by now changes its folder;
+        one that is `unsure`, or whose verdict was taken back since it was saved, is deleted.
 
     Returns
     -------
@@ -112,37 +120,71 @@ def save_crops(results: CellResults, folder: Path) -> dict[str, int]:
     OutputError
         If nothing was judged ALL or Hem, there are no crops, or the folder can't be written to.
     """
-    from PIL import Image
-
-    judged = np.flatnonzero(np.isin(results.verdicts, list(CLASS_FOLDERS)))
-    if len(judged) == 0:
+    files, saved = _file_names(results.table), _saved.setdefault(results, set())
+    told = saved | {file for file, verdict in zip(files, results.verdicts, strict=True) if verdict}
+    judged = np.flatnonzero(np.isin(results.verdicts, list(CLASS_FOLDERS))).tolist()
+    places = [f"{CLASS_FOLDERS[results.verdicts[row]]}/{files[row]}" for row in judged]
+    left = {f"{name}/{file}" for name in CLASS_FOLDERS.values() for file in told}.difference(places)
+    gone = [folder / place for place in left if (folder / place).exists()]
+    if not places and not gone:
         raise OutputError("no cell has the verdict ALL or Hem yet; judge some first")
     if results.rows.crops is None:
         raise OutputError("the crops of these cells are not known; score the image again")
     try:
         for name in CLASS_FOLDERS.values():
             (folder / name).mkdir(parents=True, exist_ok=True)
-        for row in map(int, judged):
-            file = _file_name(results, row)
-            for verdict, name in CLASS_FOLDERS.items():
-                path = folder / name / file
-                if verdict == results.verdicts[row]:
-                    Image.fromarray(results.rows.crops[row]).save(path)
-                else:
-                    path.unlink(missing_ok=True)
-        write_csv(results.export_table().iloc[judged], folder / _verdicts_name(results))
+        _write_crops(results.rows.crops[judged], [folder / place for place in places])
+        _write_verdicts(results.export_table().iloc[judged].assign(file=places), told, folder / _table_name(results))
+        for path in gone:
+            path.unlink()
     except OSError as error:
-        raise OutputError(f"{folder} can't be written to ({error.strerror}); choose another folder") from error
+        raise OutputError(f"{folder} can't be written to ({error.strerror or error}); choose another folder") from error
+    saved.update(files[row] for row in judged)
     return {verdict: len(list((folder / name).glob("*.png"))) for verdict, name in CLASS_FOLDERS.items()}
 
 
-def _file_name(results: CellResults, row: int) -> str:
-    cell = results.table.iloc[row]
-    return f"{_plain(cell['image'])}_{_plain(cell['plane'])}_{int(cell['label']):05d}.png"
+_saved: "WeakKeyDictionary[CellResults, set[str]]" = WeakKeyDictionary()
+"""Files that were saved of results. Of cells without a verdict those among them are deleted, as they have lost theirs;
+others may have one from an earlier session."""
 
 
-def _verdicts_name(results: CellResults) -> str:
+def _write_crops(crops: NDArray[np.uint8], paths: Sequence[Path]) -> None:
+    from PIL import Image
+
+    for path, crop in zip(paths, crops, strict=True):
+        Image.fromarray(crop).save(path)
+
+
+def _write_verdicts(cells: pd.DataFrame, told: set[str], path: Path) -> None:
+    """Write rows of cells in place of those that are there of cells with these files, beside all others."""
+    new = csv.DictReader(StringIO(csv_text(cells)))
+    try:
+        old = csv.DictReader(StringIO(path.read_text(encoding="utf-8-sig") if path.exists() else ""))
+        rows = [row for row in old if Path(row.get("file") or "").name not in told] + list(new)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise OutputError(f"{path} can't be added to ({error}); move it elsewhere") from error
+    columns = dict.fromkeys([*(new.fieldnames or ()), *(old.fieldnames or ())])
+    text = StringIO()
+    writer = csv.DictWriter(text, list(columns), restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    path.write_text(text.getvalue(), encoding="utf-8", newline="")
+
+
+def _file_names(table: pd.DataFrame) -> list[str]:
+    """Return the names of the cells' crops; the digest tells apart what is alike in all else."""
+    named = zip(identities(table), *(table[name] for name in ("image", "plane", "y_px", "x_px")), strict=True)
+    return [
+        f"{_plain(image)}_{_plain(plane)}_y{y:.0f}_x{x:.0f}_{_digest(cell)}.png" for cell, image, plane, y, x in named
+    ]
+
+
+def _table_name(results: CellResults) -> str:
     return f"{_plain(results.table['image'].iloc[0])}_{VERDICTS_TABLE}"
+
+
+def _digest(cell: Identity) -> str:
+    return sha256("\0".join(cell).encode()).hexdigest()[:DIGEST_DIGITS]
 
 
 def _plain(name: str) -> str:
