@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_all_detect._napari.heatmap import placed_crop
 from napari_all_detect._napari.layer_link import attach
+from napari_all_detect._napari.qt import cell_gallery
 from napari_all_detect._napari.qt.cell_gallery import ROW
 from napari_all_detect._napari.results import CellResults
+from napari_all_detect.explain import GradCam
 
 
 def opened(make_napari_viewer, name, results=None, shape=(64, 64)):
@@ -43,14 +46,95 @@ def test_the_gallery_turns_pages_and_goes_to_cells(make_napari_viewer, scored_ro
     assert f"Cell {results.table['label'][row]}" in gallery.facts.text()
     gallery.order.setCurrentText("P(ALL), low to high")
     assert gallery.place.text() == "page 1 of 3"
-    flagged = [gallery.pictures.item(k).text() for k in range(100) if gallery.pictures.item(k).data(ROW) == 0]
-    assert all("⚑" in text for text in flagged)
+    # One cell is flagged, the first of the table.
+    gallery.order.setCurrentText("P(ALL), high to low")
+    texts = {gallery.pictures.item(k).data(ROW): gallery.pictures.item(k).text() for k in range(100)}
+    assert [row for row, text in texts.items() if "⚑" in text] == [0]
 
 
 def test_the_gallery_without_scores_or_crops_says_so(make_napari_viewer):
     _, gallery = opened(make_napari_viewer, "Cell gallery")
     assert "open Score cells" in gallery.place.text()
     assert not gallery.explain_button.isEnabled()
+
+
+def without_crops(results, crop_size):
+    return CellResults(replace(results.rows, crops=None), replace(results.run, crop_size=crop_size))
+
+
+def test_why_there_are_no_crops_is_told_as_it_is(make_napari_viewer, scored_rows):
+    results = scored_rows(squares(4))
+    viewer, gallery = opened(make_napari_viewer, "Cell gallery", without_crops(results, 8))
+    assert "the cells' image was not there" in gallery.place.text()
+    attach(viewer.layers[0], without_crops(results, 0))
+    assert "tiny-1 is not installed, or was changed" in gallery.place.text()
+    results.select([0])
+    assert not gallery.explain_button.isEnabled()
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Answer for the networks: what a gallery asks for arrives when it is called."""
+    asked = []
+
+    def ask(process, call_soon, done, failed, method, source, crops, weights):
+        heat = np.linspace(0, 1, crops[0, ..., 0].size, dtype=np.float32).reshape(crops.shape[:-1])
+        asked.append(lambda: done(GradCam(np.stack([heat] * len(weights), axis=1), heat)))
+
+    monkeypatch.setattr(cell_gallery, "ask_in_background", ask)
+    return asked
+
+
+def test_a_heat_map_is_shown_on_its_own_layer_alone(make_napari_viewer, scored_rows, answers):
+    first, second = scored_rows(squares(4)), scored_rows(squares(4))
+    viewer, gallery = opened(make_napari_viewer, "Cell gallery", first)
+    other = viewer.add_labels(squares(4))
+    viewer.layers.selection.active = viewer.layers[0]
+    attach(other, second)
+    first.select([1])
+    second.select([1])
+    gallery.explain()
+    assert not gallery.explain_button.isEnabled()
+    viewer.layers.selection.active = other
+    answers[0]()
+    assert gallery.followed.results is second
+    np.testing.assert_array_equal(gallery.large.crop, second.rows.crops[1])
+    assert not gallery.in_place_button.isEnabled()
+    assert gallery.explain_button.isEnabled()
+    viewer.layers.selection.active = viewer.layers[0]
+    assert gallery.in_place_button.isEnabled()
+    assert not np.array_equal(gallery.large.crop, first.rows.crops[1])
+    first.select([2])
+    assert not gallery.in_place_button.isEnabled()
+
+
+TURNED = {"scale": (5, 0.5, 0.25), "translate": (1, 20, 30), "shear": (0, 0, 0.3)}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        TURNED | {"rotate": (0, 0, 30)},
+        TURNED | {"affine": [[1, 0, 0, 2], [0, 0.8, -0.6, 20], [0, 0.6, 0.8, 5], [0, 0, 0, 1]]},
+    ],
+)
+def test_heat_covers_its_cell_on_its_plane_however_the_image_lies(make_napari_viewer, scored_rows, answers, place):
+    labels = squares(4, 64)
+    results = scored_rows(labels)
+    results = CellResults(replace(results.rows, index=np.array([[0], [0], [2], [2]])), results.run)
+    viewer, gallery = opened(make_napari_viewer, "Cell gallery")
+    layer = viewer.add_labels(np.stack([labels] * 3), **place)
+    attach(layer, results)
+    results.select([3])
+    gallery.explain()
+    answers[0]()
+    gallery.show_in_place()
+    heat = viewer.layers[-1]
+    assert heat.data.shape == (1, 8, 8)
+    at = placed_crop(results, 3)
+    for k, m in ((0, 0), (0, 7), (7, 3)):
+        there = layer.data_to_world((2, at.y_px + k * at.pixel_px, at.x_px + m * at.pixel_px))
+        np.testing.assert_allclose(heat.data_to_world((0, k, m)), there, atol=1e-9)
 
 
 def test_a_review_by_keyboard(make_napari_viewer, scored_rows, qtbot, tmp_path):

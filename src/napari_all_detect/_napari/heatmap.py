@@ -1,13 +1,14 @@
 """Heat maps of cells: over the crop, and in place on the image. No Qt."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect._napari.results import CellResults
 
-__all__ = ["HEAT_COLOURS", "STRENGTH", "PlacedCrop", "overlaid", "placed_crop"]
+__all__ = ["HEAT_COLOURS", "STRENGTH", "PlacedCrop", "overlaid", "placed_crop", "placed_heat"]
 
 STRENGTH = 0.6
 # Vermilion, as everything that speaks for ALL.
@@ -43,6 +44,34 @@ def placed_crop(results: CellResults, row: int) -> PlacedCrop:
     # Pixel k of the rescaled plane covers k / scale to (k + 1) / scale; its centre lies half a pixel less in the layer.
     y_px, x_px = ((start + 0.5) / scale - 0.5 for start in first)
     return PlacedCrop(float(y_px), float(x_px), 1 / scale)
+
+
+def placed_heat(layer: Any, results: CellResults, row: int) -> dict[str, Any]:
+    """Return where an image layer lies so that the heat map of a crop covers its cell, on the cell's plane alone.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+    results : CellResults
+    row : int
+
+    Returns
+    -------
+    place : dict
+        For an array with an axis of length 1 for each of the layer's leading axes.
+    """
+    placed, enlarged = placed_crop(results, row), np.ones(layer.ndim)
+    enlarged[-2:] = placed.pixel_px
+    first = (*results.rows.index[row], placed.y_px, placed.x_px)
+    return {
+        "scale": np.asarray(layer.scale) * enlarged,
+        # Where the centre of the first pixel lies, before the layer's affine transform.
+        "translate": np.asarray(layer.affine.inverse(layer.data_to_world(first))),
+        "rotate": layer.rotate,
+        "shear": layer.shear,
+        "affine": layer.affine,
+        "units": layer.units,
+    }
 
 
 def overlaid(crop: NDArray[np.uint8], heat: NDArray[np.floating]) -> NDArray[np.uint8]:

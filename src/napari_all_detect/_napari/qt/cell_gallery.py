@@ -1,6 +1,7 @@
 """The widget *Cell gallery*."""
 
 from typing import Any
+from weakref import ReferenceType, ref
 
 import numpy as np
 from napari.layers import Image
@@ -22,12 +23,13 @@ from napari_all_detect._napari.background import ask_in_background
 from napari_all_detect._napari.colours import palette, share_levels, shares
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.gallery import ORDERS, gallery_order, page_of
-from napari_all_detect._napari.heatmap import HEAT_COLOURS, STRENGTH, overlaid, placed_crop
+from napari_all_detect._napari.heatmap import HEAT_COLOURS, STRENGTH, overlaid, placed_heat
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.bridge import Bridge
 from napari_all_detect._napari.qt.docked import Docked
 from napari_all_detect._napari.qt.layout import Scrolled, button, column, row
 from napari_all_detect._napari.qt.pictures import Picture, framed, pixmap
+from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.row_order import ANY, RowFilter
 from napari_all_detect._napari.shared_process import borrow, give_back
 from napari_all_detect._napari.viewers import unwrapped
@@ -57,7 +59,7 @@ class CellGallery(Docked):
         self.followed = Followed(self.viewer)
         self._process, self._bridge = borrow(), Bridge(self)
         self._page = page_of(np.zeros(0, np.int64), 0)
-        self._explained: tuple[int, GradCam] | None = None
+        self._explained: tuple[ReferenceType[CellResults], int, GradCam] | None = None
         self._busy = False
         self.order = QComboBox()
         self.order.addItems(ORDERS)
@@ -76,6 +78,7 @@ class CellGallery(Docked):
         self.before = button("◀", "The page before", lambda: self.turn(-1))
         self.after = button("▶", "The next page", lambda: self.turn(1))
         self.place = QLabel()
+        self.place.setWordWrap(True)
         self.large = Picture(LARGE_PX)
         self.facts = QLabel()
         self.facts.setWordWrap(True)
@@ -100,13 +103,13 @@ class CellGallery(Docked):
         self.calls.currentTextChanged.connect(self._show_first)
         self.pictures.itemSelectionChanged.connect(self._select)
         self.member.currentTextChanged.connect(self._show_cell)
-        self.followed.layer_changed.connect(self._show_first)
+        self.followed.layer_changed.connect(self._show_layer)
         self.followed.changed.connect(self._show_page)
         self.followed.colours_changed.connect(self._show_page)
         self.followed.selection_changed.connect(self._show_selection)
         self.in_the_end(self.followed.close, give_back)
         self._showing = False
-        self._show_first()
+        self._show_layer()
 
     def turn(self, pages: int) -> None:
         """Turn pages."""
@@ -122,13 +125,8 @@ class CellGallery(Docked):
         self.explain_button.setText("Computing…")
 
         def done(maps: GradCam) -> None:
-            self._explained = (chosen, maps)
+            self._explained = (ref(results), chosen, maps)
             self._end_explaining()
-            members = (ENSEMBLE, *results.run.members)
-            if [self.member.itemText(k) for k in range(self.member.count())] != list(members):
-                self.member.clear()
-                self.member.addItems(members)
-            self._show_cell()
 
         def failed(message: str) -> None:
             self._end_explaining()
@@ -143,27 +141,23 @@ class CellGallery(Docked):
         heat, chosen, layer, results = self._heat(), self._chosen(), self.followed.layer, self.followed.results
         if heat is None or chosen is None or results is None:
             return
-        placed = placed_crop(results, chosen)
-        scale, translate = np.array(layer.scale[-2:]), np.array(layer.translate[-2:])
         self.viewer.add_layer(
             Image(
-                heat,
+                heat.reshape(*[1] * (layer.ndim - 2), *heat.shape),
                 name=f"Grad-CAM {self.member.currentText()}, cell {results.rows.numbers[chosen]}",
                 colormap=Colormap(HEAT_COLOURS, name="heat"),
                 blending="translucent",
                 opacity=STRENGTH,
                 contrast_limits=(0, 1),
-                scale=scale * placed.pixel_px,
-                translate=translate + scale * (placed.y_px, placed.x_px),
-                units=layer.units[-2:],
+                **placed_heat(layer, results, chosen),
             )
         )
         self.viewer.layers.selection.active = layer
 
     def _end_explaining(self) -> None:
         self._busy = False
-        self.explain_button.setEnabled(True)
         self.explain_button.setText("Grad-CAM")
+        self._show_cell()
 
     def _chosen(self) -> int | None:
         results = self.followed.results
@@ -171,15 +165,25 @@ class CellGallery(Docked):
 
     def _heat(self) -> Any:
         """Return the chosen cell's map of the chosen member, if it was computed."""
-        results, chosen = self.followed.results, self._chosen()
-        if results is None or self._explained is None or self._explained[0] != chosen or not self.member.currentText():
+        results, name = self.followed.results, self.member.currentText()
+        if results is None or self._explained is None:
             return None
-        maps, name = self._explained[1], self.member.currentText()
+        explained, row, maps = self._explained
+        if explained() is not results or row != self._chosen():
+            return None
         return maps.ensemble[0] if name == ENSEMBLE else maps.members[0, results.run.members.index(name)]
 
     def _show_first(self, *_: object) -> None:
-        self._explained = None
         self._show(0)
+
+    def _show_layer(self) -> None:
+        results, before = self.followed.results, self.member.currentText()
+        self.member.blockSignals(True)
+        self.member.clear()
+        self.member.addItems([] if results is None else [ENSEMBLE, *results.run.members])
+        self.member.setCurrentText(before)
+        self.member.blockSignals(False)
+        self._show_first()
 
     def _show_page(self) -> None:
         self._show(self._page.number)
@@ -189,12 +193,12 @@ class CellGallery(Docked):
         self._showing = True
         self.pictures.clear()
         self._showing = False
-        for widget in (self.explain_button, self.in_place_button, self.before, self.after):
+        for widget in (self.before, self.after):
             widget.setEnabled(results is not None)
         if results is None:
             self.place.setText("No scores yet: open Score cells")
         elif results.rows.crops is None:
-            self.place.setText(f"The crops are not known: {results.run.bundle} is not installed. Score the image again")
+            self.place.setText(_why_without_crops(results))
         else:
             self._page = page_of(
                 gallery_order(results, self.order.currentText(), RowFilter(self.calls.currentText())), number
@@ -252,11 +256,22 @@ class CellGallery(Docked):
         self.facts.clear()
         heat = self._heat()
         self.in_place_button.setEnabled(heat is not None)
+        shown = results is not None and results.rows.crops is not None
+        self.explain_button.setEnabled(shown and chosen is not None and not self._busy)
         if results is None or chosen is None or results.rows.crops is None:
             return
         crop = results.rows.crops[chosen]
         self.large.show_crop(crop if heat is None else overlaid(crop, heat))
         self.facts.setText(_facts(results, chosen))
+
+
+def _why_without_crops(results: CellResults) -> str:
+    """Say what is missing: the bundle tells how large crops are, the image has their pixels."""
+    if results.run.crop_size:
+        return (
+            "The crops are not known: the cells' image was not there when they were opened. Open it and score it again"
+        )
+    return f"The crops are not known: {results.run.bundle} is not installed, or was changed. Score the image again"
 
 
 def _facts(results: Any, k: int) -> str:
