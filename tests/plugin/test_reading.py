@@ -31,7 +31,7 @@ def drawn():
     return draw_smear((224, 288), n_cells=12, seed=3)
 
 
-def write_image(path, pixels, axes="tczyx", pixel_size_um=0.25, levels=2):
+def write_image(path, pixels, axes="tczyx", pixel_size_um=0.25, levels=2, colours=("FF0000", "00FF00", "0000FF")):
     """Write an OME-Zarr image whose levels are every second pixel of the one before."""
     from ngio import create_ome_zarr_from_array
 
@@ -44,8 +44,7 @@ def write_image(path, pixels, axes="tczyx", pixel_size_um=0.25, levels=2):
         ngff_version="0.5",
         consolidation_mode="auto",
     )
-    container.set_channel_colors(["FF0000", "00FF00", "0000FF"][: pixels.shape[axes.index("c")]])
-    return container
+    container.set_channel_colors(colours[: pixels.shape[axes.index("c")]])
 
 
 def read(path):
@@ -220,6 +219,24 @@ def test_planes_are_what_the_command_line_reads_at_each_level(tmp_path, drawn, l
     assert [(p.image, p.plane, p.pixel_size_um) for p in mine] == [(p.image, p.plane, p.pixel_size_um) for p in theirs]
     for one, other in zip(mine, theirs, strict=True):
         np.testing.assert_array_equal(one.read().pixels.rgb, other.read().rgb)
+
+
+@pytest.mark.parametrize("channels", [None, (0, 1, 2), (3, 1, 0), (1,)])
+def test_channels_of_a_store_are_counted_as_in_its_file(tmp_path, channels):
+    values = np.random.default_rng(0).integers(0, 255, (4, 64, 64), dtype=np.uint8)
+    write_image(tmp_path / "four.zarr", values, axes="cyx", colours=("0000FF", "00FF00", "FFFFFF", "FF0000"))
+    ((levels, options, _),) = read(tmp_path / "four.zarr")
+    image = Image(levels, **options)
+    np.testing.assert_array_equal(levels[0], np.moveaxis(values[[3, 1, 0]], 0, -1))
+    if channels == (0, 1, 2):
+        with pytest.raises(
+            InputError, match=r"shows the channels \(3, 1, 0\) of its file; .*--channels 0,1,2 and open"
+        ):
+            layout_of(image, ReadParams(channels=channels))
+        return
+    (mine,) = layer_planes(image, layout_of(image, ReadParams(channels=channels)))
+    (theirs,) = open_planes(find_images([tmp_path / "four.zarr"])[0], ReadParams(channels=channels))
+    np.testing.assert_array_equal(mine.read().pixels.rgb, theirs.read().rgb)
 
 
 def test_planes_of_a_grey_stack_are_what_the_command_line_reads(tmp_path, drawn):

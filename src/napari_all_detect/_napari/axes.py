@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_all_detect._napari.pyramid import CHANNELS_KEY
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources.ome_zarr import Level, choose_level
@@ -80,7 +81,7 @@ def layout_of(
     level = _level(image, reading, wanted_um)
     told, shape = reading.channels, Layout().array(image).shape
     if image.rgb:
-        chosen = choose_channels("c", shape[-1:], (3, 4), told, f"layer {image.name!r}")
+        chosen = choose_channels("c", shape[-1:], (3, 4), _of_layer(image, told), f"layer {image.name!r}")
         return Layout(level, None, None if chosen is None else tuple(chosen))
     axis = next(iter(channel_axes(image, told)), None) if channel_axis is None else channel_axis
     if axis is None or (told is not None and len(told) != 3):
@@ -95,6 +96,19 @@ def layout_of(
             "another axis, or say under Advanced which channels are red, green and blue: 0,1,2"
         )
     return Layout(level, axis, told)
+
+
+def _of_layer(image: Any, told: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Return which of an RGB layer's channels those of its file are, which the command line counts."""
+    shown: tuple[int, ...] | None = image.metadata.get(CHANNELS_KEY)
+    if told is None or shown is None:
+        return told
+    if not set(told) <= set(shown):
+        raise InputError(
+            f"layer {image.name!r} shows the channels {shown} of its file; expected some of those, not {told}: for "
+            f"others run all-detect score --channels {','.join(map(str, told))} and open its results"
+        )
+    return tuple(shown.index(channel) for channel in told)
 
 
 def cells_shape(image: Any, layout: Layout) -> tuple[int, ...]:

@@ -15,12 +15,14 @@ from napari_all_detect.sources.plane import ImageFile
 from napari_all_detect.sources.stack import choose_channels
 from napari_all_detect.sources.zarr_store import is_zarr_node
 
-__all__ = ["FILE_KEY", "OpenedSmear", "is_coloured_image", "open_smear"]
+__all__ = ["CHANNELS_KEY", "FILE_KEY", "OpenedSmear", "is_coloured_image", "open_smear"]
 
 LayerData = tuple[Any, dict[str, Any], str]
 
 FILE_KEY = "all_detect_file"
 """In an image layer's metadata: the file that it was read from, where the layer's source is a folder of many."""
+CHANNELS_KEY = "all_detect_channels"
+"""In it too: which of the file's channels are the layer's red, green and blue, if they were chosen among others."""
 PLANE_AXES = ("c", "y", "x")
 
 
@@ -35,18 +37,22 @@ class OpenedSmear:
         Its resolution levels, the finest first: dask arrays where they are read piece by piece.
     pixel_size_um : float or None
         Of the finest.
+    channels : tuple of int or None
+        Which of the file's channels these are; None if they were not chosen.
     """
 
     path: Path
     arrays: tuple[Any, ...]
     pixel_size_um: float | None
+    channels: tuple[int, ...] | None = None
 
     def layer(self, name: str) -> LayerData:
         """Return the image as napari's readers do."""
         data = list(self.arrays) if len(self.arrays) > 1 else self.arrays[0]
         placed = self.placed(self.arrays[0].shape[:-1])
         options = {"name": name, "rgb": True, "multiscale": len(self.arrays) > 1, **placed}
-        return data, options | {"metadata": {FILE_KEY: str(self.path)}}, "image"
+        chosen = {} if self.channels is None else {CHANNELS_KEY: self.channels}
+        return data, options | {"metadata": {FILE_KEY: str(self.path), **chosen}}, "image"
 
     def level_of(self, shape: tuple[int, ...]) -> int | None:
         """Return which level labels of this shape belong to."""
@@ -79,17 +85,18 @@ def open_smear(file: ImageFile, planes: list[str] | None = None, reading: ReadPa
         If the image can't be read, or has no such planes.
     """
     reading = reading or ReadParams()
-    arrays, size = _pyramid(file, reading.channels)
+    arrays, size, channels = _pyramid(file, reading.channels)
     if planes is not None:
         arrays = tuple(array.reshape((-1, *array.shape[-3:])) if array.ndim > 4 else array for array in arrays)
     if arrays and (planes is None or len(planes) == int(np.prod(arrays[0].shape[:-3]))):
-        return OpenedSmear(file.path, arrays, size)
+        return OpenedSmear(file.path, arrays, size, channels)
     found = {plane.plane: plane for plane in open_planes(file, reading)}
     if planes is not None and not found.keys() >= set(planes):
         raise InputError(f"{file.path}: another image by now; score it again")
     chosen = list(found.values()) if planes is None else [found[name] for name in planes]
     pixels = [plane.read().rgb for plane in chosen]
-    return OpenedSmear(file.path, (pixels[0] if len(pixels) == 1 else np.stack(pixels),), chosen[0].pixel_size_um)
+    array = pixels[0] if len(pixels) == 1 else np.stack(pixels)
+    return OpenedSmear(file.path, (array,), chosen[0].pixel_size_um, reading.channels)
 
 
 def is_coloured_image(file: ImageFile) -> bool:
@@ -102,33 +109,35 @@ def is_coloured_image(file: ImageFile) -> bool:
     return bool(_pyramid(file, None)[0])
 
 
-def _pyramid(file: ImageFile, channels: tuple[int, ...] | None) -> tuple[tuple[Any, ...], float | None]:
-    """Return the levels of an OME-Zarr image and its pixel size; none of what is none, or is grey."""
+def _pyramid(
+    file: ImageFile, channels: tuple[int, ...] | None
+) -> tuple[tuple[Any, ...], float | None, tuple[int, ...] | None]:
+    """Return the levels of an OME-Zarr image, its pixel size and which channels were chosen; none of what is grey."""
     if not is_zarr_node(file.path):
-        return (), None
+        return (), None, None
     import zarr
 
     node = zarr.open(zarr_place(file.path), mode="r")
     if isinstance(node, zarr.Array):
-        return (), None
+        return (), None, None
     attributes, version = ome_attributes(node, file.path)
     if "multiscales" not in attributes:
-        return (), None
+        return (), None, None
     found, told = levels(attributes, version, file.path), channels or rgb_channels(attributes)
     arrays = []
     for number, level in enumerate(found):
         array: Any = node[level.path]
         if "c" not in level.axes:
-            return (), None
+            return (), None, None
         chosen = choose_channels(level.axes, array.shape, [1, 3], told, str(file.path))
         if len(chosen or range(array.shape[level.axes.index("c")])) != 3:
-            return (), None
+            return (), None, None
         if array.dtype == np.uint8:
             arrays.append(_pieces(array, level.axes, chosen))
         else:
             planes = open_planes(file, ReadParams(number, channels))
             arrays.append(_whole_planes(planes, array.shape, level.axes))
-    return tuple(arrays), found[0].pixel_size_um
+    return tuple(arrays), found[0].pixel_size_um, None if chosen is None else tuple(chosen)
 
 
 def _pieces(array: Any, axes: tuple[str, ...], chosen: list[int] | None) -> Any:
