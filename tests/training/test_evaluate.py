@@ -1,5 +1,7 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,8 @@ from all_detect_training.cli import main
 from all_detect_training.dataset import read_cells
 from all_detect_training.evaluate import evaluate, evaluation_figures, write_evaluation
 from all_detect_training.listing import LabelledImage
+from all_detect_training.plans import images_digest
+from all_detect_training.seen_images import sides_in_training
 from napari_all_detect import draw_smear
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.crops import center_crop
@@ -197,3 +201,16 @@ def test_a_corner_of_an_image_of_one_cell_is_not_masked(folder: Path, duo_bundle
     words = ["evaluate", str(duo_bundle), "--cells", str(folder), "--mask-corner", "8", "--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit, match="2"):
         main(words)
+
+
+def test_a_bundles_own_images_are_known_though_not_their_sides_in_contiguous_blocks(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(name.encode())
+    images = [LabelledImage(tmp_path / f"{name}.png", f"all/{name}.png", is_all=True) for name in ("a", "b")]
+    manifest: Any = SimpleNamespace(training={"dataset": {"images_sha256": images_digest(images, None)}})
+    assert sides_in_training(manifest, images) == ["", ""]
+    assert sides_in_training(manifest, images[:1]) is None
+    manifest.training["dataset"]["split"] = "1/5"
+    assert sides_in_training(manifest, images) is None
+    manifest.training = {}
+    assert sides_in_training(manifest, images) is None

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -228,3 +229,15 @@ def test_from_a_manifest_to_a_bundle(
     assert record["data"]["subjects"] == 12
     assert main([*words[:-3], "2/3", "--workers", "1", "--out", str(tmp_path / "run")]) == 1
     assert "data.split is 1/3 there and 2/3 here" in capsys.readouterr().err
+    capsys.readouterr()
+    evaluated = ["evaluate", str(tmp_path / "b"), "--manifest", str(path)]
+    assert main([*evaluated, "--out", str(tmp_path / "whole")]) == 0
+    said = "24 of 36 images trained or validated this bundle, whose figures they flatter; --only test leaves them out"
+    assert said in capsys.readouterr().err
+    assert main([*evaluated, "--only", "test", "--out", str(tmp_path / "tests")]) == 0
+    assert "flatter" not in capsys.readouterr().err
+    scored = pd.read_csv(tmp_path / "tests" / "cells.csv", dtype={"subject": str})
+    assert set(scored["subject"]) == set(run.subject[run.split == "test"].tolist())
+    (tmp_path / "ALL0_0.png").write_bytes((tmp_path / "ALL0_0.png").read_bytes() + b"more")
+    assert main([*evaluated, "--only", "test", "--out", str(tmp_path / "others")]) == 1
+    assert "no image in part 'test'; expected no --only" in capsys.readouterr().err

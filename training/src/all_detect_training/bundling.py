@@ -19,7 +19,7 @@ from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.resampling import DIGITS
 from all_detect_training.rounding import bf16_facts
 from all_detect_training.runs import Run, load_run
-from all_detect_training.training_set import CONTIGUOUS
+from all_detect_training.training_set import CONTIGUOUS, GIVEN
 from all_detect_training.trusting import TrustTargets, fit_trust, member_temperatures, trust_figures
 from napari_all_detect.bundle.manifest import Manifest, Validation, validated
 from napari_all_detect.bundle.verified import file_digest
@@ -37,7 +37,7 @@ METHOD = (
 _SPLITS = {
     CONTIGUOUS: "contiguous blocks of image numbers in each class folder",
     "paper": "by subject, in the numbers of Mondal et al. (2021); the preliminary set tests",
-    "given": "as given, by subject",
+    GIVEN: "as given, by subject",
     **{fold: f"{fold} validates, the other folds train, the preliminary set tests" for fold in FOLDS},
 }
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import date
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import all_detect_training
 import napari_all_detect
 from all_detect_training.dataset import Cells
+from all_detect_training.listing import LabelledImage
 from all_detect_training.out_folder import write_whole
 from all_detect_training.presets import FitParams
 from all_detect_training.splits import SPLITS
@@ -28,7 +29,7 @@ from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.params import SegmentationParams
 from napari_all_detect.segmentation import describe_method
 
-__all__ = ["plan_run", "read_record", "refuse_other", "versions", "write_record"]
+__all__ = ["images_digest", "plan_run", "read_record", "refuse_other", "versions", "write_record"]
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def plan_run(
         "mask_corner_px": mask_corner_px,
         "images": len(given.images),
         "segmentation": describe_method(SegmentationParams().method) if given.kind == "smears" else None,
-        "images_sha256": _images_digest(given),
+        "images_sha256": images_digest(given.images, given.sides),
     }
     if given.sides is not None:
         data |= {"split": given.split, "subjects": len({i.subject for i in given.images})}
@@ -68,11 +69,11 @@ def plan_run(
     return dict(json.loads(json.dumps(plan)))
 
 
-def _images_digest(given: TrainingSet) -> str:
+def images_digest(images: Sequence[LabelledImage], sides: Sequence[str] | None) -> str:
     """Return the digest of the images' names, sizes in bytes, classes, subjects and sides."""
     rows = [
         (i.image, i.path.stat().st_size if i.path.is_file() else 0, i.is_all, i.subject, side)
-        for i, side in zip(given.images, given.sides or [""] * len(given.images), strict=True)
+        for i, side in zip(images, sides or [""] * len(images), strict=True)
     ]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 

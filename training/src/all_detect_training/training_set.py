@@ -21,10 +21,13 @@ from all_detect_training.splits import (
 )
 from napari_all_detect.errors import InputError
 
-__all__ = ["CONTIGUOUS", "TrainingSet", "cnmc_set", "folder_set", "manifest_set"]
+__all__ = ["CONTIGUOUS", "GIVEN", "TrainingSet", "cnmc_set", "folder_set", "manifest_set", "sides_of"]
 
 CONTIGUOUS = "contiguous"
 """Blocks of each folder's images, where whose they are is unknown."""
+
+GIVEN = "given"
+"""By the column `split` of a manifest."""
 
 
 @dataclass(frozen=True)
@@ -85,20 +88,12 @@ def cnmc_set(folder: Path, split: str, seed: int) -> TrainingSet:
         If the folder is not as published, or the split can't be made of it.
     """
     images = list_cnmc(folder)
-    group = np.array([image.group for image in images])
-    if split in FOLDS:
-        sides = np.where(group == PRELIMINARY, "test", np.where(group == split, "validation", "train"))
-    elif split == "paper":
-        training = group != PRELIMINARY
-        sides = np.full(len(images), "test", dtype="U10")
-        subjects, is_all = _subjects(images), _is_all(images)
-        try:
-            chosen = split_by_subject(subjects[training], is_all[training], PAPER_SUBJECTS, PAPER_IMAGES, seed)
-        except InputError as error:
-            raise InputError(f"{folder}: {error}; see what is missing: all-detect-train check {folder}") from error
-        sides[training] = chosen
-    else:
-        sides = _k_of_n(images, split, seed)
+    try:
+        sides = sides_of(images, split, seed)
+    except InputError as error:
+        if split != "paper":
+            raise
+        raise InputError(f"{folder}: {error}; see what is missing: all-detect-train check {folder}") from error
     return TrainingSet(folder, "cells", {"all": "ALL", "hem": "Hem"}, images, split, _complete(sides, images, folder))
 
 
@@ -122,10 +117,39 @@ def manifest_set(path: Path, kind: Kind, split: str | None, seed: int) -> Traini
     if split is not None:
         sides = _k_of_n(images, split, seed)
     elif all(image.group for image in images):
-        split, sides = "given", np.array([image.group for image in images])
+        split, sides = GIVEN, sides_of(images, GIVEN, seed)
     else:
         raise InputError(f"{path}: no value in column split for some images; fill it in, or give --split 1/5")
     return TrainingSet(path, kind, {"ALL": "ALL", "Hem": "Hem"}, images, split, _complete(sides, images, path))
+
+
+def sides_of(images: Sequence[LabelledImage], split: str, seed: int) -> NDArray[np.str_]:
+    """Return the side of each image in a split that is told in one word.
+
+    Parameters
+    ----------
+    images : sequence of LabelledImage
+    split : str
+        As for `cnmc_set`, or `given`: the side that an image comes with.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        If these images can't be split so.
+    """
+    group = np.array([image.group for image in images])
+    if split == GIVEN:
+        return group
+    if split in FOLDS:
+        return np.where(group == PRELIMINARY, "test", np.where(group == split, "validation", "train"))
+    if split != "paper":
+        return _k_of_n(images, split, seed)
+    training = group != PRELIMINARY
+    sides = np.full(len(images), "test", dtype="U10")
+    subjects, is_all = _subjects(images)[training], _is_all(images)[training]
+    sides[training] = split_by_subject(subjects, is_all, PAPER_SUBJECTS, PAPER_IMAGES, seed)
+    return sides
 
 
 def _k_of_n(images: Sequence[LabelledImage], split: str, seed: int) -> NDArray[np.str_]:

@@ -10,10 +10,11 @@ from PIL import Image
 from scipy import ndimage as ndi
 
 from all_detect_training.segmenter.boxes import WHITE_CELL, Box, read_boxes
+from all_detect_training.single_cells import first_plane
 from napari_all_detect.errors import InputError
 from napari_all_detect.segmentation.light import chromatin, empty_field
 from napari_all_detect.segmentation.scale import seed_level, wide_regions
-from napari_all_detect.sources import find_images, open_planes
+from napari_all_detect.sources import find_images
 
 __all__ = ["DrawnImage", "hold_out", "read_boxed", "read_masked", "read_rgb"]
 
@@ -139,7 +140,7 @@ def _files(folder: Path, ending: str) -> list[Path]:
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read an image's only or first plane; (H, W, 3) uint8."""
-    return open_planes(find_images([path])[0])[0].read().rgb
+    return first_plane(path).read().rgb
 
 
 def _grey(path: Path) -> NDArray[np.uint8]:
