@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from napari_all_detect.params import ScoreParams, SegmentationParams
 
 DEADLY, HUNGRY = 77, 78
+TIMED = ("run.json", "report.html")
 
 CODE = f"""
 import os, signal
@@ -54,6 +56,28 @@ def among_deadly(tmp_path: Path, smear: Callable[..., NDArray[np.uint8]]) -> Pat
         drawn = smear(i, (96, 120), 3) if grey is None else np.full((96, 120, 3), grey, np.uint8)
         Image.fromarray(drawn).save(folder / f"{i}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def content() -> Callable[[Path], dict[str, bytes]]:
+    """Return all files of a folder but the record and the report, whose times differ."""
+
+    def of(folder: Path) -> dict[str, bytes]:
+        files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in TIMED)
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def failures() -> Callable[[Path], list[list[str]]]:
+    """Return the rows of an output folder's `failures.csv`."""
+
+    def of(folder: Path) -> list[list[str]]:
+        rows: list[list[str]] = pd.read_csv(folder / "failures.csv", keep_default_na=False).to_numpy().tolist()
+        return rows
+
+    return of
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
 Pixels = NDArray[np.uint8]
+Content = Callable[[Path], dict[str, bytes]]
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +50,7 @@ def params(duo_bundle: Path) -> ScoreParams:
 
 
 @pytest.fixture
-def alone(many: Path, tmp_path: Path, params: ScoreParams) -> dict[str, bytes]:
+def alone(many: Path, tmp_path: Path, params: ScoreParams, content: Content) -> dict[str, bytes]:
     """What one process gives."""
     score_batch([many], tmp_path / "alone", params)
     return content(tmp_path / "alone")
@@ -64,13 +65,6 @@ def address() -> Iterator[str]:
     cluster._scorer.cache_clear()
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    files = (
-        path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ("run.json", "report.html")
-    )
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
 class Progress(BatchProgress):
     def __init__(self) -> None:
         self.n_cells, self.planes = 0, 0
@@ -83,7 +77,7 @@ class Progress(BatchProgress):
 
 
 def test_an_existing_cluster_gives_the_same_bytes(
-    many: Path, tmp_path: Path, params: ScoreParams, alone: dict[str, bytes], address: str
+    many: Path, tmp_path: Path, params: ScoreParams, alone: dict[str, bytes], address: str, content: Content
 ) -> None:
     progress = Progress()
     where = ClusterParams(scheduler=address)
@@ -111,7 +105,7 @@ def test_relative_paths_are_found_by_workers_elsewhere(
 
 
 def test_an_interrupted_run_goes_on_on_a_cluster(
-    many: Path, tmp_path: Path, params: ScoreParams, alone: dict[str, bytes], address: str
+    many: Path, tmp_path: Path, params: ScoreParams, alone: dict[str, bytes], address: str, content: Content
 ) -> None:
     class Stop(Progress):
         def plane(self) -> None:
@@ -124,7 +118,7 @@ def test_an_interrupted_run_goes_on_on_a_cluster(
         score_batch([many], tmp_path / "out", params, progress=Stop(), cluster=where)
     assert len(list((tmp_path / "out/units").rglob("*.json"))) in (3, 4)  # the file that is no image may be among them
     score_batch([many], tmp_path / "out", params, OutputParams(resume=True), cluster=where)
-    assert content(tmp_path / "out") == alone | unit_files(tmp_path / "out")
+    assert content(tmp_path / "out") == alone | unit_files(content(tmp_path / "out"))
 
 
 def test_a_bundle_that_is_another_one_by_the_next_run(
@@ -176,12 +170,12 @@ def test_a_cluster_of_its_own_that_does_not_answer_ends(monkeypatch: pytest.Monk
     assert closed == ["workers", "scheduler"]
 
 
-def unit_files(folder: Path) -> dict[str, bytes]:
-    return {name: data for name, data in content(folder).items() if name.startswith("units/")}
+def unit_files(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: data for name, data in files.items() if name.startswith("units/")}
 
 
 def test_workers_of_its_own_one_of_which_is_killed(
-    many: Path, tmp_path: Path, params: ScoreParams, alone: dict[str, bytes]
+    many: Path, tmp_path: Path, params: ScoreParams, alone: dict[str, bytes], content: Content
 ) -> None:
     """Real processes with networks of their own."""
     killed = []
@@ -203,7 +197,7 @@ def test_workers_of_its_own_one_of_which_is_killed(
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_any_number_of_workers_gives_the_same_bytes(
-    many: Path, tmp_path: Path, params: ScoreParams, alone: dict[str, bytes], workers: int
+    many: Path, tmp_path: Path, params: ScoreParams, alone: dict[str, bytes], workers: int, content: Content
 ) -> None:
     score_batch([many], tmp_path / "out", params, cluster=ClusterParams(workers=workers))
     assert content(tmp_path / "out") == alone
@@ -257,7 +251,13 @@ def test_a_plane_that_kills_its_workers_fails_alone(
 
 @pytest.mark.parametrize("to_all", [True, False], ids=["in a terminal", "from outside"])
 def test_ctrl_c_ends_workers_within_two_seconds_and_it_goes_on(
-    many: Path, duo_bundle: Path, tmp_path: Path, params: ScoreParams, alone: dict[str, bytes], to_all: bool
+    many: Path,
+    duo_bundle: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    alone: dict[str, bytes],
+    to_all: bool,
+    content: Content,
 ) -> None:
     import psutil
 
@@ -294,4 +294,4 @@ def test_ctrl_c_ends_workers_within_two_seconds_and_it_goes_on(
     assert not alive
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     score_batch([many], out, params, OutputParams(resume=True))
-    assert content(out) == alone | unit_files(out)
+    assert content(out) == alone | unit_files(content(out))

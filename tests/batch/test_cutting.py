@@ -29,6 +29,8 @@ from napari_all_detect.sources import find_images
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
+Content = Callable[[Path], dict[str, bytes]]
+
 TWO = ClusterParams(segmentation_processes=2)
 
 
@@ -57,19 +59,13 @@ def units(planes: Path) -> list[Unit]:
     return plan_units(find_images([planes]))[0]
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    skipped = ("run.json", "report.html")
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in skipped)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
 def children() -> list[int]:
     import psutil
 
     return [child.pid for child in psutil.Process().children() if cutting.PROGRAM in child.cmdline()]
 
 
-def test_the_same_bytes_from_processes(planes: Path, tmp_path: Path, params: ScoreParams) -> None:
+def test_the_same_bytes_from_processes(planes: Path, tmp_path: Path, params: ScoreParams, content: Content) -> None:
     formats = OutputParams(formats=("csv", "geojson", "parquet"))
     score_batch([planes], tmp_path / "here", params, formats)
     summary = score_batch([planes], tmp_path / "there", params, formats, cluster=TWO)
@@ -156,7 +152,9 @@ def test_a_script_needs_no_guard(planes: Path, duo_bundle: Path, tmp_path: Path)
     assert done.stdout.split() == ["begins", "1"], done.stderr
 
 
-def test_an_interrupted_run_ends_its_processes(planes: Path, tmp_path: Path, params: ScoreParams) -> None:
+def test_an_interrupted_run_ends_its_processes(
+    planes: Path, tmp_path: Path, params: ScoreParams, content: Content
+) -> None:
     class Stop(BatchProgress):
         def plane(self) -> None:
             raise KeyboardInterrupt

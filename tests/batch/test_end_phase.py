@@ -25,6 +25,8 @@ ngio = pytest.importorskip("ngio")
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
 Pixels = NDArray[np.uint8]
+Content = Callable[[Path], dict[str, bytes]]
+Failures = Callable[[Path], list[list[str]]]
 ZARR = OutputParams(formats=("csv", "ome-zarr"))
 RESUME = OutputParams(formats=ZARR.formats, resume=True)
 
@@ -63,17 +65,6 @@ def written(path: Path, pixels: Pixels) -> Path:
     return path
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    files = (
-        path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ("run.json", "report.html")
-    )
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def failures(folder: Path) -> list[list[str]]:
-    return pd.read_csv(folder / "failures.csv", keep_default_na=False).to_numpy().tolist()
-
-
 def status(folder: Path) -> str:
     return str(json.loads((folder / "run.json").read_text())["status"])
 
@@ -92,7 +83,7 @@ def raising(error: BaseException, at: int, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_run_with_containers_goes_on_after_an_image_that_failed(
-    images: Path, tmp_path: Path, params: ScoreParams
+    images: Path, tmp_path: Path, params: ScoreParams, content: Content, failures: Failures
 ) -> None:
     score_batch([images], tmp_path / "whole", params, ZARR)
     good, out = (images / "a.png").read_bytes(), tmp_path / "out"
@@ -108,7 +99,7 @@ def test_a_run_with_containers_goes_on_after_an_image_that_failed(
 
 
 def test_a_container_is_there_whole_or_not_at_all(
-    images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch, content: Content
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
@@ -132,7 +123,12 @@ def test_a_part_that_a_killed_run_left_is_cleared_away_with_the_results(tmp_path
 
 
 def test_a_folder_of_someone_else_stays(
-    images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch
+    images: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    monkeypatch: pytest.MonkeyPatch,
+    content: Content,
+    failures: Failures,
 ) -> None:
     """Everything else goes on; the failure is in table and report, and is tried again."""
     out = tmp_path / "out"
@@ -175,7 +171,7 @@ def test_a_container_that_fails_costs_nothing_else(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_ends_the_run(
-    number: int, images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch
+    number: int, images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch, failures: Failures
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
@@ -273,7 +269,9 @@ def test_no_half_written_labels_stay_in_an_image(store: Path, tmp_path: Path, pa
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
-def test_an_output_folder_whose_name_is_no_unicode(images: Path, tmp_path: Path, params: ScoreParams) -> None:
+def test_an_output_folder_whose_name_is_no_unicode(
+    images: Path, tmp_path: Path, params: ScoreParams, failures: Failures
+) -> None:
     pytest.importorskip("pyarrow")
     out = tmp_path / "out\udcff"
     summary = score_batch([images], out, params, OutputParams(formats=("csv", "parquet", "ome-zarr")))
@@ -289,7 +287,7 @@ def test_an_output_folder_whose_name_is_no_unicode(images: Path, tmp_path: Path,
 
 
 def test_half_a_table_does_not_stay(
-    images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch, failures: Failures
 ) -> None:
     pytest.importorskip("anndata")
     out = tmp_path / "out"

@@ -36,6 +36,8 @@ from napari_all_detect.sources.plane import Plane, readable
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
 Pixels = NDArray[np.uint8]
+Content = Callable[[Path], dict[str, bytes]]
+Failures = Callable[[Path], list[list[str]]]
 RESUME = OutputParams(resume=True)
 N = 6
 
@@ -61,7 +63,7 @@ def params(duo_bundle: Path) -> ScoreParams:
 
 
 @pytest.fixture
-def whole(images: Path, tmp_path: Path, params: ScoreParams) -> dict[str, bytes]:
+def whole(images: Path, tmp_path: Path, params: ScoreParams, content: Content) -> dict[str, bytes]:
     """What a run that nothing disturbs leaves."""
     score_batch([images], tmp_path / "whole", params)
     return content(tmp_path / "whole")
@@ -90,18 +92,6 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return waits
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    """Return all files but the record, whose times differ."""
-    files = (
-        path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ("run.json", "report.html")
-    )
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def failures(folder: Path) -> list[list[str]]:
-    return pd.read_csv(folder / "failures.csv", keep_default_na=False).to_numpy().tolist()
-
-
 class StopAfter(BatchProgress):
     """Ends the run when so many planes are done."""
 
@@ -124,7 +114,7 @@ def interrupted(images: Path, out: Path, params: ScoreParams, output: OutputPara
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(
-    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], scored: list[str]
+    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], scored: list[str], content: Content
 ) -> None:
     out = interrupted(images, tmp_path / "out", params)
     assert (out / "images.csv").read_text().count("\n") == 3
@@ -142,7 +132,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
 
 
 def test_resuming_a_complete_run_changes_nothing(
-    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], scored: list[str]
+    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], scored: list[str], content: Content
 ) -> None:
     summary = score_batch([images], tmp_path / "whole", params, RESUME)
     assert content(tmp_path / "whole") == whole
@@ -151,7 +141,9 @@ def test_resuming_a_complete_run_changes_nothing(
     assert summary.cells == summary.called_all + summary.called_hem == whole["cells.csv"].count(b"\n") - 1
 
 
-def test_killed_at_any_moment_it_ends_with_the_same_bytes(drawn: Path, duo_bundle: Path, tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_ends_with_the_same_bytes(
+    drawn: Path, duo_bundle: Path, tmp_path: Path, content: Content
+) -> None:
     images = tmp_path / "images"
     for i in range(4):
         shutil.copytree(drawn, images / str(i))
@@ -176,7 +168,7 @@ def test_without_resume_an_interrupted_run_is_refused(images: Path, tmp_path: Pa
 
 
 def test_resuming_where_nothing_began_begins(
-    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes]
+    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], content: Content
 ) -> None:
     score_batch([images], tmp_path / "out", params, RESUME)
     assert content(tmp_path / "out") == whole
@@ -195,7 +187,7 @@ def test_resuming_where_nothing_began_begins(
     ],
 )
 def test_changed_settings_are_refused(
-    images: Path, tmp_path: Path, params: ScoreParams, changed: dict[str, Any], said: str
+    images: Path, tmp_path: Path, params: ScoreParams, changed: dict[str, Any], said: str, content: Content
 ) -> None:
     out = interrupted(images, tmp_path / "out", params)
     before = content(out)
@@ -269,7 +261,7 @@ def test_a_store_that_changed_is_refused(tmp_path: Path, params: ScoreParams, sm
 
 
 def test_a_damaged_unit_is_done_again(
-    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], scored: list[str]
+    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], scored: list[str], content: Content
 ) -> None:
     out = interrupted(images, tmp_path / "out", params)
     (out / "units/0000/000.json").write_text('{"image": "0.p')
@@ -289,6 +281,7 @@ def test_a_result_that_cannot_be_read_back_is_not_left_out(
     whole: dict[str, bytes],
     scored: list[str],
     monkeypatch: pytest.MonkeyPatch,
+    content: Content,
 ) -> None:
     out, write = tmp_path / "out", store.UnitStore.write
 
@@ -310,7 +303,13 @@ def test_a_result_that_cannot_be_read_back_is_not_left_out(
 
 
 def test_what_failed_is_tried_again(
-    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], scored: list[str]
+    images: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    whole: dict[str, bytes],
+    scored: list[str],
+    content: Content,
+    failures: Failures,
 ) -> None:
     kept = (images / "1.png").read_bytes()
     (images / "1.png").write_bytes(kept[:2000])
@@ -358,6 +357,8 @@ def test_a_disk_that_fails_now_and_then(
     at_once: list[float],
     monkeypatch: pytest.MonkeyPatch,
     times: int,
+    content: Content,
+    failures: Failures,
 ) -> None:
     from napari_all_detect.sources import raster
 
@@ -399,7 +400,13 @@ def test_which_errors_may_pass(error: Exception, passes: bool) -> None:
 
 
 def test_a_full_disk_fails_its_planes_and_the_rest_goes_on(
-    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    images: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    whole: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    content: Content,
+    failures: Failures,
 ) -> None:
     def full(path: Path, data: bytes) -> None:
         if path.name in ("1_labels.tif", "003.json"):
@@ -419,7 +426,12 @@ def test_a_full_disk_fails_its_planes_and_the_rest_goes_on(
 
 
 def test_a_full_disk_is_waited_for_once_until_something_is_written(
-    images: Path, tmp_path: Path, params: ScoreParams, at_once: list[float], monkeypatch: pytest.MonkeyPatch
+    images: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    at_once: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    failures: Failures,
 ) -> None:
     def full(path: Path, data: bytes) -> None:
         if path.name in ("000.json", "001.json", "003.json", "004.json", "005.json"):
@@ -449,7 +461,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_really_full(
-    images: Path, small_disk: Path, tmp_path: Path, params: ScoreParams, capsys: pytest.CaptureFixture[str]
+    images: Path,
+    small_disk: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    capsys: pytest.CaptureFixture[str],
+    content: Content,
 ) -> None:
     for i in range(24):
         shutil.copy(images / f"{i % 4}.png", images / f"more_{i:02}.png")
@@ -573,7 +590,12 @@ class TestSegmenting:
 
 
 def test_tables_that_cannot_be_written_end_the_run_which_can_go_on(
-    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    images: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    whole: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    content: Content,
 ) -> None:
     from napari_all_detect.results import ResultTables
 
@@ -594,7 +616,7 @@ def test_tables_that_cannot_be_written_end_the_run_which_can_go_on(
 
 
 def test_a_plane_that_takes_more_memory_than_there_is(
-    images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch, failures: Failures
 ) -> None:
     cut_cells = unit.cut_cells
 
@@ -611,7 +633,7 @@ def test_a_plane_that_takes_more_memory_than_there_is(
 
 
 def test_an_error_that_nobody_foresaw_costs_one_plane(
-    images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch, failures: Failures
 ) -> None:
     cut_cells = unit.cut_cells
 
@@ -636,6 +658,8 @@ def test_a_disk_that_fails_while_a_file_is_identified(
     whole: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
     times: int,
+    content: Content,
+    failures: Failures,
 ) -> None:
     flaky = Flaky(unit.identity, times, OSError(errno.EIO, os.strerror(errno.EIO)))
     monkeypatch.setattr(
@@ -673,7 +697,7 @@ def test_labels_and_sheets_that_changed_are_noticed(
 
 
 def test_an_image_that_could_not_be_opened_is_scored_when_it_can(
-    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes]
+    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], content: Content
 ) -> None:
     kept = (images / "2.png").read_bytes()
     (images / "2.png").write_bytes(b"")
@@ -709,7 +733,7 @@ class TestFromRun:
         return run
 
     def test_it_gives_the_same_bytes(
-        self, command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Content
     ) -> None:
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
@@ -726,7 +750,12 @@ class TestFromRun:
         assert (record["parameters"]["threshold"], record["parameters"]["weighting"]) == (0.0, "equal")
 
     def test_an_image_that_changed_fails(
-        self, command: Callable[..., int], images: Path, tmp_path: Path, smear: Callable[..., Pixels]
+        self,
+        command: Callable[..., int],
+        images: Path,
+        tmp_path: Path,
+        smear: Callable[..., Pixels],
+        failures: Failures,
     ) -> None:
         Image.fromarray(smear(9)).save(images / "2.png")
         assert command() == 3
@@ -734,7 +763,9 @@ class TestFromRun:
         assert (name, stage) == ("2.png", "read")
         assert "not the file that the repeated run scored" in reason
 
-    def test_an_image_that_is_gone_fails(self, command: Callable[..., int], images: Path, tmp_path: Path) -> None:
+    def test_an_image_that_is_gone_fails(
+        self, command: Callable[..., int], images: Path, tmp_path: Path, failures: Failures
+    ) -> None:
         (images / "2.png").unlink()
         assert command() == 3
         ((name, stage, reason),) = failures(tmp_path / "second")
@@ -757,7 +788,7 @@ class TestFromRun:
 
     @pytest.mark.parametrize("part", ["pixels", "labels"])
     def test_pixels_of_a_store_and_labels_that_changed_fail(
-        self, duo_bundle: Path, tmp_path: Path, smear: Callable[..., Pixels], part: str
+        self, duo_bundle: Path, tmp_path: Path, smear: Callable[..., Pixels], part: str, failures: Failures
     ) -> None:
         rgb, store_, labels = smear(3, (96, 120), 3), tmp_path / "a.zarr", tmp_path / "labels.tif"
         array = zarr.create_array(store_, shape=rgb.shape, dtype=rgb.dtype)
@@ -802,7 +833,7 @@ class TestFromRun:
 
 
 def test_ctrl_c_ends_it_within_two_seconds_and_it_goes_on(
-    images: Path, duo_bundle: Path, tmp_path: Path, params: ScoreParams
+    images: Path, duo_bundle: Path, tmp_path: Path, params: ScoreParams, content: Content
 ) -> None:
     for i in range(40):
         shutil.copy(images / "0.png", images / f"more_{i}.png")

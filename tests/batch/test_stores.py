@@ -26,6 +26,7 @@ ngio = pytest.importorskip("ngio")
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
 Pixels = NDArray[np.uint8]
+Content = Callable[[Path], dict[str, bytes]]
 ZARR = OutputParams(formats=("csv", "ome-zarr"))
 
 
@@ -54,13 +55,6 @@ def cells_of(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "cells.csv", keep_default_na=False)
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    files = (
-        path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ("run.json", "report.html")
-    )
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
 def test_labels_and_table_go_into_the_image(store: Path, tmp_path: Path, params: ScoreParams) -> None:
     assert score_batch([store], tmp_path / "out", params, ZARR).exit_status == 0
     assert not (tmp_path / "out/ome-zarr").exists()
@@ -78,7 +72,7 @@ def test_labels_and_table_go_into_the_image(store: Path, tmp_path: Path, params:
     assert areas.tolist() == cells["area_px"].tolist()
 
 
-def test_it_is_the_same_image_afterwards(store: Path, tmp_path: Path, params: ScoreParams) -> None:
+def test_it_is_the_same_image_afterwards(store: Path, tmp_path: Path, params: ScoreParams, content: Content) -> None:
     before = content(store)
     score_batch([store], tmp_path / "first", params, ZARR)
     after = content(store)
@@ -100,7 +94,7 @@ def test_labels_of_an_earlier_run_are_not_silently_replaced(store: Path, tmp_pat
 
 
 def test_an_image_that_cannot_be_written_to_gets_one_beside(
-    store: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch
+    store: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch, content: Content
 ) -> None:
     monkeypatch.setattr(containers.os, "access", lambda path, mode: False)
     before = content(store)
@@ -217,7 +211,9 @@ def remote(store: Path, smear: Callable[..., Pixels], serve: Callable[[Any], str
     return serve(partial(Moody, directory=str(store.parent)))
 
 
-def test_over_http_it_is_the_same(remote: str, store: Path, tmp_path: Path, params: ScoreParams) -> None:
+def test_over_http_it_is_the_same(
+    remote: str, store: Path, tmp_path: Path, params: ScoreParams, content: Content
+) -> None:
     names = ["a.png", "b.tif", "stack.zarr"]
     summary = score_batch([f"{remote}/{name}" for name in names], tmp_path / "far", params)
     assert summary.failures == ()
@@ -234,7 +230,7 @@ def test_a_folder_that_a_server_lists(remote: str, store: Path) -> None:
 
 
 def test_a_server_that_fails_now_and_then(
-    remote: str, store: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch
+    remote: str, store: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch, content: Content
 ) -> None:
     monkeypatch.setattr(retrying, "DELAYS_S", (0.0,) * 30)
     monkeypatch.setattr(Moody, "moody", True)
@@ -289,7 +285,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_over_s3_it_is_the_same(
-    bucket: str, store: Path, tmp_path: Path, params: ScoreParams, smear: Callable[..., Pixels]
+    bucket: str, store: Path, tmp_path: Path, params: ScoreParams, smear: Callable[..., Pixels], content: Content
 ) -> None:
     import s3fs
 

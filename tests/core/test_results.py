@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from napari_all_detect.atomic import write_atomically
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.csv import csv_text
 from napari_all_detect.results import (
@@ -127,6 +128,13 @@ def test_names_that_are_no_unicode_are_written_escaped(tmp_path: Path) -> None:
     """Linux takes any bytes as a file's name; Python shows the odd ones as lone surrogates."""
     ResultTables(tmp_path, []).add_failure(Failure("a\udcff.png", "open", "damaged"))
     assert pd.read_csv(tmp_path / "failures.csv")["input"].tolist() == ["a\\udcff.png"]
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "taken" / "by a folder").mkdir(parents=True)
+    with pytest.raises(OSError, match="taken"):
+        write_atomically(tmp_path / "taken", b"data")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_run_json_is_replaced_as_a_whole(tmp_path: Path) -> None:

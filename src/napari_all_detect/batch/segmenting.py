@@ -61,7 +61,7 @@ def segment_batch(
     Raises
     ------
     OutputError
-        If label images are there already, or the folder can't be written to.
+        If label images are there already, another run writes into the folder, or it can't be written to.
     ParameterError, BundleError
         If there is no such method, or its bundle can't be used.
     """
@@ -72,11 +72,11 @@ def segment_batch(
     there = [name for kind in kinds for unit in units if (folder / (name := f"{unit.stem}_{kind}.tif")).exists()]
     if there and not overwrite:
         raise OutputError(f"{folder} holds {there[0]} already; name another folder or add --overwrite")
-    progress.start(len(units))
-    for failure in failures:
-        progress.failed(failure)
     counts, writer = list[int](), PlaneWriter()
     with locked_folder(folder):
+        progress.start(len(units))
+        for failure in failures:
+            progress.failed(failure)
         for unit, found in in_order(partial(_segment, params, kinds), units, Event(), THREADS):
             if isinstance(found, _Segmented):
                 found = writer.write(unit, partial(_write, folder, found)) or found
