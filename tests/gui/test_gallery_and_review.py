@@ -155,6 +155,50 @@ def test_a_review_by_keyboard(make_napari_viewer, scored_rows, qtbot, tmp_path):
     assert {path.parent.name for path in tmp_path.glob("*/*.png")} == {"all", "hem"}
 
 
+def test_a_review_shows_on_the_canvas_where_it_begins(make_napari_viewer, scored_rows):
+    results = scored_rows(squares(12))
+    viewer = make_napari_viewer(show=True)
+    layer = viewer.add_labels(squares(12))
+    attach(layer, results)
+    _, review = viewer.window.add_plugin_dock_widget("napari-all-detect", "Review")
+    assert results.selected.tolist() == [review.reviewer.current]
+    assert viewer.scene.camera.center[1:] == pytest.approx(results.position(review.reviewer.current))
+    # The keyboard comes with the first verdict, not before.
+    assert review.window().focusWidget() is not review
+    review.judge("ALL")
+    assert review.window().focusWidget() is review
+
+
+def test_back_is_there_while_a_verdict_can_be_taken_back(make_napari_viewer, scored_rows):
+    first, second = scored_rows(squares(12)), scored_rows(squares(12))
+    viewer, review = opened(make_napari_viewer, "Review", first)
+    layer, other = viewer.layers[0], viewer.add_labels(squares(12))
+    viewer.layers.selection.active = layer
+    attach(other, second)
+    assert not review.back_button.isEnabled()
+    judged = review.reviewer.current
+    review.judge("ALL")
+    assert review.back_button.isEnabled()
+    viewer.layers.selection.active = other
+    assert review.reviewer.results is second
+    assert not review.back_button.isEnabled()
+    viewer.layers.selection.active = layer
+    review.back_button.click()
+    assert first.verdicts[judged] == ""
+    assert review.reviewer.current == judged
+    assert not review.back_button.isEnabled()
+    # Scored anew, the layer has nothing to take back.
+    review.judge("ALL")
+    attach(layer, scored_rows(squares(12)))
+    assert not review.back_button.isEnabled()
+
+
+def test_cells_without_crops_are_judged_on_the_canvas(make_napari_viewer, scored_rows):
+    _, review = opened(make_napari_viewer, "Review", without_crops(scored_rows(squares(4)), 0))
+    assert review.picture.crop is None
+    assert review.call.text().startswith("Cell ")
+
+
 def test_members_that_did_not_run_are_a_dash_and_disturb_nothing(score_cells, scored_rows):
     viewer, widget = score_cells()
     labels = squares(6)

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.utils.notifications import show_error, show_info
@@ -15,6 +16,7 @@ from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.docked import Docked
 from napari_all_detect._napari.qt.layout import Scrolled, button, column, row
 from napari_all_detect._napari.qt.pictures import Picture
+from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.review import Agreement, Reviewer, agreement, save_crops
 from napari_all_detect._napari.viewers import unwrapped
 from napari_all_detect.errors import AllDetectError
@@ -38,7 +40,9 @@ class ReviewCells(Docked):
         super().__init__()
         self.viewer = unwrapped(napari_viewer)
         self.followed = Followed(self.viewer)
-        self.reviewer: Reviewer | None = None
+        self.reviewer: _Walk | None = None
+        # By layer, so that they go with it.
+        self._walks: WeakKeyDictionary[Any, _Walk] = WeakKeyDictionary()
         self.progress = QLabel()
         self.picture = Picture(CROP_PX)
         self.show_call = QCheckBox("Show the call before I judge")
@@ -80,12 +84,14 @@ class ReviewCells(Docked):
         if self.reviewer is not None:
             self.reviewer.judge(verdict)
             self._go_there()
+            self.setFocus()
 
     def back(self) -> None:
         """Take the last verdict back."""
         if self.reviewer is not None:
             self.reviewer.back()
             self._go_there()
+            self.setFocus()
 
     def save(self, folder: Path) -> None:
         """Save the crops by verdict."""
@@ -105,23 +111,30 @@ class ReviewCells(Docked):
             self.save(Path(name))
 
     def _start(self) -> None:
-        results = self.followed.results
-        self.reviewer = None if results is None else Reviewer(results)
+        layer, results = self.followed.layer, self.followed.results
+        self.reviewer = None if results is None else self._walk(layer, results)
         self._show()
+        self._go_there()
+
+    def _walk(self, layer: Any, results: CellResults) -> "_Walk":
+        """Return the walk through a layer's cells; whoever looks at another layer meanwhile comes back to it."""
+        walk = self._walks.get(layer)
+        if walk is None or walk.results is not results:
+            walk = self._walks[layer] = _Walk(results)
+        return walk
 
     def _go_there(self) -> None:
-        """Move the viewer to the cell to judge; the keyboard stays here."""
+        """Mark the cell to judge, and move the viewer to it."""
         current = None if self.reviewer is None else self.reviewer.current
         if current is not None and self.followed.results is not None:
             self.followed.results.select([current])
             show_cell(self.viewer, self.followed.layer, current, LEAST_ZOOM)
-        self.setFocus()
 
     def _show(self, *_: object) -> None:
         reviewer, results = self.reviewer, self.followed.results
         current = None if reviewer is None else reviewer.current
-        for widget in (self.back_button, self.save_button):
-            widget.setEnabled(reviewer is not None)
+        self.save_button.setEnabled(reviewer is not None)
+        self.back_button.setEnabled(reviewer is not None and reviewer.can_go_back)
         for widget in self.buttons.values():
             widget.setEnabled(current is not None)
         self.picture.show_crop(None)
@@ -134,11 +147,19 @@ class ReviewCells(Docked):
         self.agreement.setText(_agreement_text(agreement(results)))
         if current is None:
             self.call.setText("All cells are judged")
-        elif results.rows.crops is not None:
-            cell = results.table.iloc[current]
-            self.picture.show_crop(results.rows.crops[current])
+        else:
+            cell, crops = results.table.iloc[current], results.rows.crops
+            self.picture.show_crop(None if crops is None else crops[current])
             said = f": {cell['call']}, P(ALL) {cell['p_all']:.2f}" if self.show_call.isChecked() else ""
             self.call.setText(f"Cell {cell['label']}{said}")
+
+
+class _Walk(Reviewer):
+    """A review that says whether it has a verdict to take back."""
+
+    @property
+    def can_go_back(self) -> bool:
+        return bool(self._judged)
 
 
 def _agreement_text(found: Agreement) -> str:
