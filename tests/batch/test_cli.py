@@ -611,6 +611,11 @@ def test_explaining_what_is_not_there(run: Run, image: Path, out: Path, duo_bund
     assert_refused(ran, 2, "2 images; expected one of them: a.png, b.png")
     ran = run("explain", image, "--channels", "0,1,7", "--out", heat, "--bundle", duo_bundle)
     assert_refused(ran, 1, "channel")
+    ran = run("explain", image, "--out", tmp_path / "heat.jpg", "--bundle", duo_bundle)
+    assert_refused(ran, 2, "heat.jpg; expected the name of a PNG: heat.png")
+    (tmp_path / "empty").mkdir()
+    ran = run("explain", tmp_path / "empty", "--out", heat, "--bundle", duo_bundle)
+    assert_refused(ran, 1, "empty")
     assert not heat.exists()
 
 

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,12 @@ def explain(arguments: argparse.Namespace) -> int:
     nested = {"segmentation": params_of(SegmentationParams, arguments), "reading": params_of(ReadParams, arguments)}
     params = params_of(ScoreParams, arguments, **nested)
     which = params_of(ExplainParams, arguments)
+    if arguments.out.suffix.lower() != ".png":
+        raise ParameterError(f"--out is {arguments.out}; expected the name of a PNG: {arguments.out.stem}.png")
     plane = _one_plane(arguments.image, which.plane, params)
-    labels = read_labels(find_labels(Path(which.labels), plane)) if which.labels else None
+    labels = None
+    if which.labels:
+        labels = with_retries(partial(read_labels, find_labels(Path(which.labels), plane)), StoreError)
     # A heat map of the ensemble is one of all members.
     scorer = open_scorer(replace(params, fast_calls=False))
     pixels = with_retries(plane.open, StoreError)
