@@ -1,7 +1,6 @@
 """The widget *Score cells*."""
 
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from magicgui.widgets import Container
@@ -11,11 +10,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QDialog,
-    QFileDialog,
     QFormLayout,
     QLabel,
     QProgressBar,
-    QPushButton,
     QSlider,
     QTabWidget,
     QTextBrowser,
@@ -25,13 +22,14 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_all_detect import trust
-from napari_all_detect._napari.bundles import bundle_choices, card_text
+from napari_all_detect._napari.bundles import card_text
 from napari_all_detect._napari.colours import COLOURINGS
 from napari_all_detect._napari.controller import Controller
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import results_of
 from napari_all_detect._napari.progress import RunState
 from napari_all_detect._napari.qt.bridge import Bridge
+from napari_all_detect._napari.qt.bundle_box import BundleBox
 from napari_all_detect._napari.qt.cell_clicks import CellClicks
 from napari_all_detect._napari.qt.cell_table import CellTable
 from napari_all_detect._napari.qt.colour_bar import ColourBar
@@ -78,11 +76,8 @@ class ScoreCells(Docked):
         self.smear = ImageForm(self.viewer, self._form)
         self.cells = LayerChoice(self.viewer, lambda layer: isinstance(layer, Labels), FIND_CELLS)
         self.cells.setToolTip("Find them in the image, or take a labels layer as it is, from anywhere")
-        self.bundle = QComboBox()
-        self.bundle.setToolTip("The trained networks that score")
+        self.bundle = BundleBox(settings.bundle)
         self.card_button = button("Card", "What the bundle was trained on and must not be used for", self._card)
-        open_button = button("Open…", "A bundle's folder or zip", self._open_bundle)
-        self._fill_bundles(settings.bundle)
         preset = {"engine": settings.engine}
         self.score_fields = params_widgets(ScoreParams, (*BASIC, *ADVANCED), preset)
         self.segmentation_fields = params_widgets(SegmentationParams, ("method", "cell_diameter_px"))
@@ -116,16 +111,16 @@ class ScoreCells(Docked):
         self.table = CellTable(self.followed)
         self.summary = SummaryPlot(self.followed)
         self.tabs = QTabWidget()
-        self._lay_out(open_button)
+        self._lay_out()
         self._connect()
         self._show_state(self.controller.state)
         self._show_image()
         self._show_results()
 
-    def _lay_out(self, open_button: QPushButton) -> None:
+    def _lay_out(self) -> None:
         form = self._form
         form.addRow("Cells", self.cells)
-        form.addRow("Bundle", row(self.bundle, self.card_button, open_button))
+        form.addRow("Bundle", row(self.bundle, self.card_button, self.bundle.open_button()))
         for name in BASIC:
             field = self.score_fields[name]
             field.native.setToolTip(field.tooltip)
@@ -210,20 +205,6 @@ class ScoreCells(Docked):
         """Take the calls back that scoring gave."""
         if self.followed.results is not None:
             self.followed.results.restore_calls()
-
-    def _fill_bundles(self, default: str) -> None:
-        for choice in bundle_choices():
-            self.bundle.addItem(choice.text, choice.name)
-            self.bundle.setItemData(self.bundle.count() - 1, choice.error, Qt.ItemDataRole.ToolTipRole)
-        if self.bundle.findData(default) < 0:
-            self.bundle.addItem(default, default)
-        self.bundle.setCurrentIndex(self.bundle.findData(default))
-
-    def _open_bundle(self) -> None:
-        name = QFileDialog.getExistingDirectory(self, "A bundle's folder")
-        if name:
-            self.bundle.addItem(Path(name).name, name)
-            self.bundle.setCurrentIndex(self.bundle.count() - 1)
 
     def _card(self) -> None:
         self._card_dialog = QDialog(self)
