@@ -163,6 +163,15 @@ def test_filters_and_copy(scored):
     assert widget.table.model.rowCount() == 0
 
 
+def test_an_export_gets_the_suffix_of_the_chosen_format(scored, qtbot, tmp_path, monkeypatch):
+    _, widget, _, results = scored
+    chosen = (str(tmp_path / "slide 1.2"), "CSV (*.csv)")
+    monkeypatch.setattr(cell_table.QFileDialog, "getSaveFileName", lambda *_: chosen)
+    widget.table.export_button.click()
+    qtbot.waitUntil(widget.table.export_button.isEnabled)
+    assert len((tmp_path / "slide 1.2.csv").read_text().splitlines()) == len(results) + 1
+
+
 def test_an_export_does_not_keep_the_window_waiting(scored, qtbot, tmp_path, monkeypatch, notices):
     _, widget, layer, results = scored
     go_on, written, before = threading.Event(), [], layer.data.copy()

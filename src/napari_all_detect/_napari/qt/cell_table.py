@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, copied_text, export, smear_of
+from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, copied_text, export, smear_of, with_suffix
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.bridge import Bridge
@@ -194,9 +194,8 @@ class CellTable(QWidget):
         filters = ";;".join(f"{known.name} (*{known.suffix})" for known in EXPORT_FORMATS)
         name, chosen = QFileDialog.getSaveFileName(self, "Export cells", "cells.csv", filters)
         if name:
-            path = Path(name)
-            suffix = next(known.suffix for known in EXPORT_FORMATS if chosen.startswith(known.name))
-            self.export(path if path.suffix else path.with_suffix(suffix))
+            known = next((known for known in EXPORT_FORMATS if chosen.startswith(known.name)), EXPORT_FORMATS[0])
+            self.export(with_suffix(Path(name), known))
 
     def _filter(self, *_: object) -> None:
         self.model.filter = RowFilter(
