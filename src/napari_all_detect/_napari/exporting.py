@@ -1,6 +1,6 @@
 """Scored layers as files: written by the same functions as the command line's, so with the same bytes. No Qt."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,20 +53,15 @@ class Exported:
     Attributes
     ----------
     results : CellResults
-    labels : (..., H, W) integer, or a sequence of its resolution levels
-        The layer's.
+    labels : (..., H, W) integer
+        The layer's, of its finest level.
     smear : Smear or None
         For formats that hold its pixels.
     """
 
     results: CellResults
-    labels: Any
+    labels: NDArray[np.integer]
     smear: Smear | None = None
-
-    @property
-    def finest(self) -> Any:
-        """The labels that were scored."""
-        return self.labels[0] if isinstance(self.labels, Sequence) else self.labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +188,7 @@ def exported_planes(exported: Exported) -> Iterator[ExportedPlane]:
 def _erased(exported: Exported, own: NDArray[np.intp]) -> list[int]:
     """Return the numbers of those of a plane's cells that are not in it."""
     rows = exported.results.rows
-    numbers, labels = rows.numbers[own], np.asarray(exported.finest[_index(exported, own)])
+    numbers, labels = rows.numbers[own], np.asarray(exported.labels[_index(exported, own)])
     erased: list[int] = numbers[~np.isin(numbers, labels)].tolist()
     return erased
 
@@ -207,7 +202,7 @@ def _plane(exported: Exported, table: pd.DataFrame, own: NDArray[np.intp]) -> Ex
     rows, index = exported.results.rows, _index(exported, own)
     cells = table.iloc[own].reset_index(drop=True)
     before = int(rows.numbers[own[0]] - cells["label"].iloc[0])
-    labels = np.asarray(exported.finest[index]).astype(np.int64)
+    labels = np.asarray(exported.labels[index]).astype(np.int64)
     labels = np.where(labels > 0, labels - before, 0)
     nuclei = None if rows.nuclei is None else np.where(rows.nuclei[index], labels, 0)
     return ExportedPlane(index, str(cells["plane"].iloc[0]), cells, labels, nuclei)
