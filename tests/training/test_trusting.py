@@ -218,3 +218,19 @@ def test_targets_from_the_command_line(run: Path, tmp_path: Path, capsys: pytest
         main([*words, "--error-rate-hem", "1.5"])
     assert caught.value.code == 2
     assert "expected a number between 0 and 1" in capsys.readouterr().err
+
+
+def test_members_that_are_right_on_all_validation_cells_keep_their_probabilities(
+    run: Path, cells: Cells, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sure = np.where(cells.is_all, 0.7, 0.3) + np.random.default_rng(0).uniform(-0.15, 0.15, len(cells))
+    for name in MEMBERS:
+        np.save(run / f"{name}.npy", sure.astype(np.float32))
+    manifest = export_bundle(run, tmp_path / "bundle", ABOUT)
+    assert [member.temperature for member in manifest.members] == [1.0] * len(MEMBERS)
+    assert set(manifest.ensemble.temperatures.values()) == {1.0}
+    said = [record.getMessage() for record in caplog.records if "temperature" in record.getMessage()]
+    assert [message.split(" left at 1: ")[0] for message in said] == [
+        f"temperature of members {', '.join(MEMBERS)}",
+        "temperature of ensembles by kappa, accuracy, auc, f1, equal",
+    ]

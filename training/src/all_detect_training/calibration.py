@@ -6,7 +6,6 @@ is the number of its class. Without that, a temperature would make up for the fr
 flattening a member that is otherwise right.
 """
 
-import logging
 import math
 from collections.abc import Sequence
 
@@ -18,7 +17,6 @@ from napari_all_detect.trust import Bounds, log_odds
 
 __all__ = ["RATES", "bounds_at", "calibration_error", "cells_needed", "fit_temperature", "log_loss", "reliability"]
 
-log = logging.getLogger(__name__)
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
 
@@ -32,7 +30,7 @@ validation cell, or so nearly that they don't show how sure to be."""
 N_BINS = 15
 
 
-def fit_temperature(is_all: Bools, p_all: Floats) -> float:
+def fit_temperature(is_all: Bools, p_all: Floats) -> float | None:
     """Return the temperature at which the probabilities have the least log loss (Guo et al. 2017).
 
     Parameters
@@ -42,9 +40,9 @@ def fit_temperature(is_all: Bools, p_all: Floats) -> float:
 
     Returns
     -------
-    temperature : float
-        In 0.1 to 10. 1, which is logged, where it would be 0.1 or less: such cells are all told apart, or nearly, and
-        don't show how sure to be.
+    temperature : float or None
+        In 0.1 to 10. None where it would be 0.1 or less: such cells are all told apart, or nearly, and don't show how
+        sure to be.
     """
     signed, weights = _signed_log_odds(is_all, p_all), _weights(is_all)
 
@@ -53,14 +51,7 @@ def fit_temperature(is_all: Bools, p_all: Floats) -> float:
 
     low, high = (math.log(t) for t in TEMPERATURES)
     best = minimize_scalar(loss, bounds=(low, high), method="bounded")
-    if loss(low) <= best.fun:
-        log.warning(
-            "the temperature of a member or an ensemble can't be told, as it is right on all %d validation cells or "
-            "nearly: left at 1; validate on more cells",
-            len(is_all),
-        )
-        return 1.0
-    return math.exp(best.x)
+    return None if loss(low) <= best.fun else math.exp(best.x)
 
 
 def _signed_log_odds(is_all: Bools, p_all: Floats) -> Floats:

@@ -1,6 +1,7 @@
 """What a bundle needs to say how far its scores can be trusted: fitted on validation cells, measured on test cells."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ from napari_all_detect.trust import (
 
 __all__ = ["TrustTargets", "Trusted", "fit_trust", "member_temperatures", "trust_figures"]
 
+log = logging.getLogger(__name__)
 WEIGHTING = "kappa"
 
 
@@ -72,7 +74,21 @@ class Trusted:
 def member_temperatures(run: Run) -> list[float]:
     """Return each member's temperature, fitted on the validation cells."""
     side = run.split == "validation"
-    return [round(fit_temperature(run.cells.is_all[side], p[side]), DIGITS) for p in run.p_all.T]
+    votes = {spec.architecture: p[side] for spec, p in zip(run.params.members, run.p_all.T, strict=True)}
+    return list(_temperatures(run.cells.is_all[side], votes, "members").values())
+
+
+def _temperatures(is_all: NDArray[np.bool_], p_all: Mapping[str, NDArray[np.floating]], what: str) -> dict[str, float]:
+    """Return the temperature of each; 1, which is logged, where the cells don't tell it."""
+    found = {name: fit_temperature(is_all, p) for name, p in p_all.items()}
+    untold = [name for name, temperature in found.items() if temperature is None]
+    if untold:
+        log.warning(
+            "temperature of %s %s left at 1: all %d validation cells are told apart, or nearly, and don't show how "
+            "sure to be; validate on more",
+            *(what, ", ".join(untold), len(is_all)),
+        )
+    return {name: 1.0 if temperature is None else round(temperature, DIGITS) for name, temperature in found.items()}
 
 
 def fit_trust(run: Run, validation: Sequence[Validation], targets: TrustTargets) -> Trusted:
@@ -96,7 +112,7 @@ def fit_trust(run: Run, validation: Sequence[Validation], targets: TrustTargets)
     side = run.split == "validation"
     is_all = run.cells.is_all[side]
     votes = {w: ensemble_p_all(run.p_all[side], validation, w) for w in WEIGHTINGS}
-    temperatures = {w: round(fit_temperature(is_all, p), DIGITS) for w, p in votes.items()}
+    temperatures = _temperatures(is_all, votes, "ensembles by")
     p_all = {w: calibrate(p, temperatures[w]) for w, p in votes.items()}
     threshold = 0.5
     if targets.sensitivity is not None:
