@@ -27,7 +27,7 @@ from napari_all_detect._napari.heatmap import HEAT_COLOURS, STRENGTH, overlaid, 
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.bridge import Bridge
 from napari_all_detect._napari.qt.docked import Docked
-from napari_all_detect._napari.qt.layout import Scrolled, button, column, row
+from napari_all_detect._napari.qt.layout import Scrolled, as_room_allows, button, column, row
 from napari_all_detect._napari.qt.pictures import Picture, framed, pixmap
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.row_order import ANY, RowFilter
@@ -73,7 +73,7 @@ class CellGallery(Docked):
         self.pictures.setMovement(QListView.Movement.Static)
         self.pictures.setUniformItemSizes(True)
         self.pictures.setIconSize(QSize(CROP_PX, CROP_PX))
-        self.pictures.setMinimumHeight(LEAST_ROW_PX)
+        as_room_allows(self.pictures, LEAST_ROW_PX)
         self.pictures.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.before = button("◀", "The page before", lambda: self.turn(-1))
         self.after = button("▶", "The next page", lambda: self.turn(1))
@@ -90,14 +90,16 @@ class CellGallery(Docked):
             "Show on the image", "The heat map as an image layer in place", self.show_in_place
         )
 
+        large = row(self.large, self.facts)
         content = column(
             row(self.order, QLabel("Call"), self.calls),
             self.pictures,
             row(self.before, self.place, self.after),
-            row(self.large, self.facts),
+            large,
             row(self.explain_button, self.member, self.in_place_button),
         )
-        content.layout().setStretchFactor(self.pictures, 1)
+        for part in (self.pictures, large):
+            content.layout().setStretchFactor(part, 1)
         QVBoxLayout(self).addWidget(Scrolled(content))
         self.order.currentTextChanged.connect(self._show_first)
         self.calls.currentTextChanged.connect(self._show_first)

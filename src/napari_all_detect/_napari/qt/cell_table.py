@@ -27,7 +27,7 @@ from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, copied
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.bridge import Bridge
-from napari_all_detect._napari.qt.layout import button, row
+from napari_all_detect._napari.qt.layout import as_room_allows, button, row
 from napari_all_detect._napari.row_order import ANY, RowFilter, ordered_rows
 from napari_all_detect.trust import FLAGS
 
@@ -118,7 +118,7 @@ class CellTable(QWidget):
         self.view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.view.verticalHeader().hide()
         self.view.verticalHeader().setDefaultSectionSize(ROW_PX)
-        self.view.setMinimumHeight(LEAST_PX)
+        as_room_allows(self.view, LEAST_PX)
         self.view.horizontalHeader().setDefaultSectionSize(COLUMN_PX)
         self.view.horizontalHeader().setStretchLastSection(True)
         self.view.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
-__all__ = ["Caution", "Scrolled", "button", "column", "note", "row"]
+__all__ = ["Caution", "Scrolled", "as_room_allows", "button", "column", "note", "row"]
 
 LEAST_SHARE = 1 / 5
 """Of the screen's height: three docks below each other fit, with their titles."""
@@ -39,6 +39,7 @@ class Scrolled(QScrollArea):
         self.setWidget(content)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # Tab goes straight to what is in it
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802
@@ -46,6 +47,18 @@ class Scrolled(QScrollArea):
         least = self.widget().minimumSizeHint()
         share = round(LEAST_SHARE * self.screen().availableGeometry().height())
         return QSize(least.width() + self.verticalScrollBar().sizeHint().width(), min(least.height(), share))
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Ask for another width when the content needs one."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
+
+
+def as_room_allows(widget: QWidget, least_px: int) -> None:
+    """Let a widget be as high as there is room, and ask for no more than this."""
+    widget.setMinimumHeight(least_px)
+    widget.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
 
 
 def button(text: str, tooltip: str, pressed: Callable[[], Any]) -> QPushButton:

@@ -2,9 +2,9 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QPoint, QSize, Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen, QPixmap
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QSizePolicy, QWidget
 
 __all__ = ["Picture", "framed", "pixmap"]
 
@@ -26,15 +26,12 @@ class Picture(QWidget):
         self.crop: NDArray[np.uint8] | None = None
         self.setMinimumSize(LEAST_PX, LEAST_PX)
         self.setMaximumSize(most_px, most_px)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
     def show_crop(self, crop: NDArray[np.uint8] | None) -> None:
         """Show an (s, s, 3) uint8 array, or nothing."""
         self.crop = crop
         self.update()
-
-    def sizeHint(self) -> QSize:  # noqa: N802
-        """Return the largest size."""
-        return self.maximumSize()
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
         """Draw the crop."""

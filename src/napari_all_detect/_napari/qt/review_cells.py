@@ -60,6 +60,7 @@ class ReviewCells(Docked):
 
         shown = (self.progress, self.picture, self.call, self.show_call)
         content = column(*shown, row(*self.buttons.values(), self.back_button), self.agreement, self.save_button)
+        content.layout().setStretchFactor(self.picture, 1)
         content.layout().addStretch()
         QVBoxLayout(self).addWidget(Scrolled(content))
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)

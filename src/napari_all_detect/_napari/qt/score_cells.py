@@ -141,8 +141,9 @@ class ScoreCells(Docked):
         colours.addRow("Threshold", row(self.threshold, self.threshold_text, self.restore_button))
         colours.addRow(self.called_by)
         colours.addRow(self.domain)
-        pages = {"Score": setting, "Cells": column(self._colour_box, self.table), "Summary": self.summary}
-        for title, page in pages.items():
+        cells = column(self._colour_box, self.table)
+        cells.layout().setStretchFactor(self.table, 1)
+        for title, page in (("Score", setting), ("Cells", cells), ("Summary", self.summary)):
             self.tabs.addTab(Scrolled(page), title)
         layout = QVBoxLayout(self)
         layout.addWidget(self.tabs)
