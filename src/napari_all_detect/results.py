@@ -141,7 +141,7 @@ def _writable(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"{folder} can't be written to ({error.strerror}); name a folder that you may write to"
+            f"{folder} can't be written to ({error.strerror or error}); name a folder that you may write to"
         ) from error
 
 

@@ -488,9 +488,10 @@ class TestBundles:
         ran = run("bundles", "show", "cells")
         assert ran.out[:2] == [f"{shipped.label} in {shipped.folder}", f"digest {shipped.digest}"]
         assert "\n".join(ran.out[3:]).rstrip() == shipped.card.rstrip()
-        ran = run("bundles", "verify", shipped.folder)
-        assert (ran.status, ran.err) == (0, [])
-        assert ran.out[0].startswith(f"{shipped.label}: schema and 1 digest")
+        for named in (shipped.folder, "cells"):
+            ran = run("bundles", "verify", named)
+            assert (ran.status, ran.err) == (0, [])
+            assert ran.out[0].startswith(f"{shipped.label}: schema and 1 digest")
 
     def test_a_description_of_many_lines_is_listed_in_one(self, run: Run, duo_copy: Path) -> None:
         facts = json.loads((duo_copy / "bundle.json").read_text()) | {"description": "one\ntwo\t three"}
@@ -625,3 +626,22 @@ def test_names_that_a_console_cannot_say_are_escaped(tmp_path: Path) -> None:
     done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "cp1252"}, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert b"\\u4e2d" in done.stdout
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_stream_that_nobody_gave_is_no_error(closed: str, tmp_path: Path) -> None:
+    """As some daemons start programs."""
+    redirection = {"stdout": ">&-", "stderr": "2>&-"}[closed]
+    program = Path(sys.executable).parent / "all-detect"
+    command = f'"{program}" sample "{tmp_path / "drawn"}" {redirection}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "drawn").is_dir()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error_of_the_program() -> None:
+    program = Path(sys.executable).parent / "all-detect"
+    with subprocess.Popen([program, "bundles", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert (process.wait(60), process.stderr and process.stderr.read()) == (141, b"")

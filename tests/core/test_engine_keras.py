@@ -129,3 +129,19 @@ for precision in ("fp32", "bf16"):
     np.testing.assert_allclose(np.load(tmp_path / "fp32.npy"), expected, atol=1e-5)
     np.testing.assert_allclose(np.load(tmp_path / "bf16.npy"), expected, atol=0.05)
     assert (np.load(tmp_path / "bf16.npy") != np.load(tmp_path / "fp32.npy")).any()
+
+
+@pytest.mark.parametrize(("backend", "reason"), [("bogus", "bogus"), ("tensorflow", "No module named 'tensorflow'")])
+def test_a_backend_that_can_not_start_is_told_in_one_line(backend: str, reason: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['tensorflow'] = None\n"
+        "from napari_all_detect.cli import main\n"
+        f"sys.exit(main(['score', 'none.png', '--engine', 'keras', '--out', {str(tmp_path / 'out')!r}]))"
+    )
+    environment = os.environ | {"KERAS_BACKEND": backend}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    said = done.stderr.strip().splitlines()[-1]
+    assert said.startswith(f"all-detect: Keras can't start on {backend} (")
+    assert "KERAS_BACKEND to tensorflow, jax or torch, or take --engine openvino" in said
+    assert "Traceback" not in done.stderr

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from napari_all_detect.batch.record import absolute
 from napari_all_detect.cli import main
 from napari_all_detect.errors import OutputError
+from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
 from napari_all_detect.results import read_run
 
 RUN: dict[str, Any] = {"inputs": ["a.png"], "parameters": {}, "status": "complete"}
@@ -43,3 +45,17 @@ def test_parts_that_a_run_leaves_empty(tmp_path: Path) -> None:
     run = RUN | {"bundle": {"name": "lite"}, "segmentation": None, "images": []}
     (tmp_path / "run.json").write_text(json.dumps(run))
     assert read_run(tmp_path / "run.json") == run
+
+
+def test_names_stay_and_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder in the working directory that is called as a bundle or a method is not meant."""
+    for name in ("lite", "learned", "mine"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    inputs, params, output = absolute(["a.png", "s3://b/c.zarr"], ScoreParams(), OutputParams(labels="mine"))
+    assert inputs == [str(tmp_path / "a.png"), "s3://b/c.zarr"]
+    assert (params.bundle, params.segmentation.method, output.labels) == ("lite", "learned", str(tmp_path / "mine"))
+    given = ScoreParams(bundle="mine", segmentation=SegmentationParams(method="./mine"))
+    _, params, _ = absolute([], given, OutputParams())
+    assert params.bundle == params.segmentation.method == str(tmp_path / "mine")
+    assert absolute([], ScoreParams(bundle="nowhere"), OutputParams())[1].bundle == "nowhere"

@@ -77,11 +77,12 @@ def answers(monkeypatch):
     """Answer for the networks: what a gallery asks for arrives when it is called."""
     asked = []
 
-    def ask(process, call_soon, done, failed, method, source, crops, weights):
+    def work(bridge, ask, done, failed, finish):
+        _, _, crops, weights = ask.args
         heat = np.linspace(0, 1, crops[0, ..., 0].size, dtype=np.float32).reshape(crops.shape[:-1])
         asked.append(lambda: done(GradCam(np.stack([heat] * len(weights), axis=1), heat)))
 
-    monkeypatch.setattr(cell_gallery, "ask_in_background", ask)
+    monkeypatch.setattr(cell_gallery.Bridge, "work", work)
     return asked
 
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from napari_all_detect import ScoreParams, draw_smear
-from napari_all_detect._napari.background import ask_in_background
 from napari_all_detect._napari.heatmap import overlaid, placed_crop
 from napari_all_detect._napari.layer_link import results_of
 from napari_all_detect._napari.task import Task
+from napari_all_detect.errors import AllDetectError
 
 
 def test_the_heat_of_a_scored_cell_comes_from_the_process(viewer, controller, process, loop):
@@ -13,16 +13,12 @@ def test_the_heat_of_a_scored_cell_comes_from_the_process(viewer, controller, pr
     controller.score(Task(viewer.add_image(drawn.rgb), None, ScoreParams(batch_size=2)))
     loop.run_until(lambda: not controller.state.busy)
     results = results_of(viewer.layers[-1])
-    answers, size = [], results.run.crop_size
-    question = ("explain", results.run.source, results.rows.crops[:1], results.run.weights)
-    ask_in_background(process, loop.call_soon, answers.append, answers.append, *question)
-    loop.run_until(lambda: bool(answers))
-    assert answers[0].members.shape == (1, len(results.run.members), size, size)
-    assert answers[0].ensemble.max() == pytest.approx(1)
-    bad = ("explain", "no_such_bundle", results.rows.crops[:1], results.run.weights)
-    ask_in_background(process, loop.call_soon, answers.append, answers.append, *bad)
-    loop.run_until(lambda: len(answers) == 2)
-    assert "no_such_bundle" in answers[1]
+    size = results.run.crop_size
+    maps = process.call("explain", results.run.source, results.rows.crops[:1], results.run.weights)
+    assert maps.members.shape == (1, len(results.run.members), size, size)
+    assert maps.ensemble.max() == pytest.approx(1)
+    with pytest.raises(AllDetectError, match="no_such_bundle"):
+        process.call("explain", "no_such_bundle", results.rows.crops[:1], results.run.weights)
 
 
 @pytest.mark.parametrize(("rescale", "at"), [(1.0, (13, 15)), (0.5, (18, 10))])

@@ -52,6 +52,11 @@ class Reviewer:
         """How many cells have a verdict."""
         return int((self.results.verdicts != "").sum())
 
+    @property
+    def can_go_back(self) -> bool:
+        """Whether there is a verdict to take back."""
+        return bool(self._judged)
+
     def judge(self, verdict: str) -> None:
         """Note a verdict on the current cell; the next one becomes current."""
         row = self.current

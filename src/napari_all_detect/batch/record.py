@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, overload
 
 from napari_all_detect.batch.planning import Unit
+from napari_all_detect.bundle import absolute_place
 from napari_all_detect.engines import in_each
 from napari_all_detect.params import OutputParams, ScoreParams
 from napari_all_detect.pipeline import Scorer
-from napari_all_detect.segmentation import describe_method
+from napari_all_detect.segmentation import describe_method, method_names
 from napari_all_detect.sources.identity import stamp
 
 __all__ = ["absolute", "differences", "run_record"]
@@ -83,8 +84,10 @@ def absolute(
 ) -> tuple[list[str], ScoreParams, OutputParams]:
     """Return a run's arguments with all paths absolute: for workers elsewhere, and for a run that repeats it there."""
     output = replace(output, labels=_absolute(output.labels), samples=_absolute(output.samples))
-    if Path(params.bundle).exists():
-        params = replace(params, bundle=_absolute(params.bundle))
+    method = params.segmentation.method
+    if method not in method_names():
+        params = replace(params, segmentation=replace(params.segmentation, method=absolute_place(method)))
+    params = replace(params, bundle=absolute_place(params.bundle))
     return [_absolute(str(name)) for name in inputs], params, output
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "Bundle",
     "ListedBundle",
     "SegmenterBundle",
+    "absolute_place",
     "install_bundle",
     "list_bundles",
     "load_any_bundle",
@@ -132,6 +133,13 @@ def install_bundle(file_or_url: str | Path) -> AnyBundle:
         if not (root / name).exists():
             publish(_copy_of(bundle, staging / "copy"), root / name)
     return _same_as(bundle, root / name)
+
+
+def absolute_place(name_or_path: str) -> str:
+    """Return what names the same bundle from any working directory: an installed one's name, or an absolute path."""
+    if not name_or_path or _installed_folder(name_or_path) is not None or not as_path(name_or_path).exists():
+        return name_or_path
+    return os.path.abspath(as_path(name_or_path))  # noqa: PTH100 - keeps links
 
 
 def _installed_folder(name: str) -> Path | None:

@@ -102,7 +102,8 @@ def readable(source: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BundleError(f"{source}: can't be read ({error.strerror}); check the path and its permissions") from error
+        reason = error.strerror or error
+        raise BundleError(f"{source}: can't be read ({reason}); check the path and its permissions") from error
 
 
 def file_digest(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 __all__ = ["install", "list_all", "show", "tune", "verify"]
 
@@ -38,7 +37,7 @@ def verify(arguments: argparse.Namespace) -> int:
     """Check a bundle and say so."""
     from napari_all_detect.bundle import load_any_bundle
 
-    bundle = load_any_bundle(Path(arguments.bundle))
+    bundle = load_any_bundle(arguments.bundle)
     print(f"{bundle.label}: schema and {len(bundle.manifest.weights_files)} digests are right")
     return 0
 

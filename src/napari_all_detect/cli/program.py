@@ -1,7 +1,6 @@
 """The program `all-detect`: its commands, and what its exit status says."""
 
 import argparse
-import io
 import logging
 import os
 import signal
@@ -24,6 +23,7 @@ from napari_all_detect.params import (
     SegmentationParams,
 )
 from napari_all_detect.results import read_run
+from napari_all_detect.streams import BROKEN_PIPE, flushed, prepare_streams
 
 __all__ = ["main", "run"]
 
@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ParameterError as error:
         _say(f"all-detect: {error}")
         return 2
+    except BrokenPipeError:
+        return BROKEN_PIPE
     except (AllDetectError, OSError) as error:
         _say(f"all-detect: {error}")
         return 1
@@ -61,13 +63,10 @@ def run() -> None:
     logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)
     # An interrupted run leaves its workers' semaphores to Python's tracker of resources, which clears and reports them.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # Names of files, of bundles and of cells may hold what a redirected Windows console can't say.
-            stream.reconfigure(errors="backslashreplace")
+    prepare_streams()
     status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    if not flushed():
+        status = BROKEN_PIPE
     if status == INTERRUPTED:
         from napari_all_detect.labelled import Scratch
 
@@ -143,7 +142,7 @@ def _add_bundle_commands(commands: Any) -> None:
     show.add_argument("bundle", metavar="NAME")
     show.set_defaults(run=bundles.show)
     verify = actions.add_parser("verify", help="check a bundle's schema and digests")
-    verify.add_argument("bundle", metavar="PATH")
+    verify.add_argument("bundle", metavar="NAME|PATH")
     verify.set_defaults(run=bundles.verify)
     tune = actions.add_parser(
         "tune", help="find out on your images how few bits are enough for the same calls; later runs take them"

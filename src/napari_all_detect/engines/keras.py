@@ -1,6 +1,7 @@
 """Keras: for each member one graph from uint8 crops to its probabilities."""
 
 import logging
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -62,10 +63,10 @@ class KerasEngine:
     def __init__(
         self, bundle: Bundle, device: str = "auto", batch_size: int | None = None, precision: str = "fp32"
     ) -> None:
+        self.device = choose_device(device)
         import keras
 
         self.name = f"keras {keras.__version__} on {keras.backend.backend()}"
-        self.device = choose_device(device)
         self.batch_size = batch_size or cells_at_once(bundle, self.device)
         # Planes may come from several threads; one batch at a time fills the machine.
         self._lock = Lock()
@@ -190,8 +191,9 @@ def choose_device(device: str) -> str:
     Raises
     ------
     MissingDependencyError
-        If a GPU is asked for and there is none.
+        If a GPU is asked for and there is none, or Keras can't start.
     """
+    _start_keras()
     if device == "cpu":
         return "cpu"
     has_gpu = _has_gpu()
@@ -201,6 +203,17 @@ def choose_device(device: str) -> str:
             "and set the environment variable KERAS_BACKEND=jax"
         )
     return "gpu" if has_gpu else "cpu"
+
+
+def _start_keras() -> None:
+    try:
+        import keras  # noqa: F401
+    except (ImportError, ValueError) as error:  # ValueError: a backend that it doesn't know
+        backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+        raise MissingDependencyError(
+            f"Keras can't start on {backend} ({error}); install that (jax: pip install 'napari-all-detect[gpu]'), set "
+            "the environment variable KERAS_BACKEND to tensorflow, jax or torch, or take --engine openvino"
+        ) from error
 
 
 def _has_gpu() -> bool:

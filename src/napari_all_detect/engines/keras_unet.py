@@ -33,10 +33,10 @@ class KerasMapper:
     """
 
     def __init__(self, bundle: SegmenterBundle, device: str = "auto") -> None:
+        self.device = choose_device(device)
         import keras
 
         self.name = f"keras {keras.__version__} on {keras.backend.backend()}"
-        self.device = choose_device(device)
         self.multiple = multiple_of(bundle.manifest.network.widths)
         self.cell_diameter_px = bundle.manifest.network.cell_diameter_px
         self._lock = Lock()

@@ -36,7 +36,7 @@ def import_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise MissingDependencyError(
-            f"OpenVINO can't be imported ({error}); pip install 'napari-all-detect[openvino]', or take --engine keras"
+            f"OpenVINO can't be imported ({error}); pip install 'napari-all-detect[openvino]'"
         ) from error
     return openvino
 

@@ -110,7 +110,7 @@ def write_bioimageio_package(bundle: Bundle, out: Path) -> Path:
             out.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(package, out)
         except OSError as error:
-            raise OutputError(f"{out}: can't be written ({error.strerror}); name another file") from error
+            raise OutputError(f"{out}: can't be written ({error.strerror or error}); name another file") from error
     return out
 
 

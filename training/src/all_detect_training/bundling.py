@@ -129,7 +129,9 @@ def export_run(run: Run, out: Path, about: About, targets: TrustTargets | None =
                 out.rmdir()
             draft.rename(out)
     except OSError as error:
-        raise OutputError(f"{out}: the bundle can't be written ({error.strerror}); name another folder") from error
+        raise OutputError(
+            f"{out}: the bundle can't be written ({error.strerror or error}); name another folder"
+        ) from error
     return manifest
 
 

@@ -52,7 +52,8 @@ def save_checkpoint(path: Path, network: Any, rng: np.random.Generator, progress
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise OutputError(
-            f"{path}: can't be written ({error.strerror}); make room, then go on with the same `all-detect-train fit`"
+            f"{path}: can't be written ({error.strerror or error}); make room, then go on with the same "
+            "`all-detect-train fit`"
         ) from error
 
 

@@ -6,14 +6,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from all_detect_training import __version__
 from all_detect_training.commands.export import add_export
 from all_detect_training.commands.fit import add_fit
 from all_detect_training.commands.measuring import add_ablation, add_check, add_evaluate
 from all_detect_training.commands.publishing import add_bioimageio, add_card
 from all_detect_training.segmenter.cli import add_measure, add_segmenter
 from napari_all_detect.errors import AllDetectError
+from napari_all_detect.streams import BROKEN_PIPE, flushed, prepare_streams
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 log = logging.getLogger("all_detect_training")
 
@@ -27,7 +29,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         except AllDetectError as error:
             sys.stderr.write(f"all-detect-train: {' '.join(str(error).split())}\n")
             return 1
+        except BrokenPipeError:
+            return BROKEN_PIPE
     return 0
+
+
+def run() -> None:
+    """Run `all-detect-train` as a program."""
+    prepare_streams()
+    status = main()
+    sys.exit(status if flushed() else BROKEN_PIPE)
 
 
 @contextmanager
@@ -48,6 +59,7 @@ def _log_to_stderr() -> Iterator[None]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="all-detect-train", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_fit(commands.add_parser("fit", help="train the members of an ensemble"))
     add_check(commands.add_parser("check", help="say what is there of C-NMC 2019, and what is missing"))

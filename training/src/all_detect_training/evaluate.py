@@ -146,7 +146,7 @@ def write_evaluation(out: Path, table: pd.DataFrame, figures: Mapping[str, Any])
             write_csv(rows, out / "subjects.csv")
         (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"{out}: can't be written ({error.strerror}); name another folder") from error
+        raise OutputError(f"{out}: can't be written ({error.strerror or error}); name another folder") from error
     return _printed(figures)
 
 

@@ -43,7 +43,7 @@ def write_report(out: Path, found: Findings) -> None:
         for name, text in texts.items():
             write_whole(out / name, text)
     except OSError as error:
-        raise OutputError(f"{out}: can't be written ({error.strerror}); name another folder") from error
+        raise OutputError(f"{out}: can't be written ({error.strerror or error}); name another folder") from error
 
 
 def _markdown(table: pd.DataFrame) -> str:

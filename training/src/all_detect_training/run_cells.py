@@ -65,7 +65,7 @@ def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: 
         cells.save(run / "partial.npz")
         (run / "partial.npz").replace(run / "cells.npz")
     except OSError as error:
-        raise OutputError(f"{run}: can't be written ({error.strerror}); name another folder") from error
+        raise OutputError(f"{run}: can't be written ({error.strerror or error}); name another folder") from error
     return cells
 
 

@@ -29,10 +29,12 @@ class Bridge(QObject):
         except RuntimeError:  # Qt has deleted this object together with its widget
             return
 
-    def work(self, slow: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[str], None]) -> None:
+    def work(
+        self, slow: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[str], None], finish: bool = True
+    ) -> None:
         """Call a slow function in a thread, then `done` with what it returns or `failed` with what went wrong.
 
-        It is finished even if napari is closed meanwhile, so that no file is left half written.
+        It is finished even if napari is closed meanwhile, so that no file is left half written; unless it need not be.
         """
 
         def run() -> None:
@@ -47,7 +49,7 @@ class Bridge(QObject):
             else:
                 self.call_soon(partial(done, answer))
 
-        threading.Thread(target=run).start()
+        threading.Thread(target=run, daemon=not finish).start()
 
     def _call(self, call: Callable[[], None]) -> None:
         call()

@@ -1,5 +1,6 @@
 """The widget *Cell gallery*."""
 
+from functools import partial
 from typing import Any
 from weakref import ReferenceType, ref
 
@@ -19,7 +20,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
-from napari_all_detect._napari.background import ask_in_background
 from napari_all_detect._napari.colours import palette, share_levels, shares
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.gallery import ORDERS, gallery_order, page_of
@@ -135,8 +135,8 @@ class CellGallery(Docked):
             show_error(message)
 
         crops = results.rows.crops[chosen : chosen + 1]
-        arguments = (results.run.source, crops, results.run.weights)
-        ask_in_background(self._process, self._bridge.call_soon, done, failed, "explain", *arguments)
+        ask = partial(self._process.call, "explain", results.run.source, crops, results.run.weights)
+        self._bridge.work(ask, done, failed, finish=False)
 
     def show_in_place(self) -> None:
         """Add the heat map as an image layer that covers the cell."""

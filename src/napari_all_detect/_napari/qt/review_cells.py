@@ -40,9 +40,9 @@ class ReviewCells(Docked):
         super().__init__()
         self.viewer = unwrapped(napari_viewer)
         self.followed = Followed(self.viewer)
-        self.reviewer: _Walk | None = None
+        self.reviewer: Reviewer | None = None
         # By layer, so that they go with it.
-        self._walks: WeakKeyDictionary[Any, _Walk] = WeakKeyDictionary()
+        self._walks: WeakKeyDictionary[Any, Reviewer] = WeakKeyDictionary()
         self.progress = QLabel()
         self.picture = Picture(CROP_PX)
         self.show_call = QCheckBox("Show the call before I judge")
@@ -117,11 +117,11 @@ class ReviewCells(Docked):
         self._show()
         self._go_there()
 
-    def _walk(self, layer: Any, results: CellResults) -> "_Walk":
+    def _walk(self, layer: Any, results: CellResults) -> Reviewer:
         """Return the walk through a layer's cells; whoever looks at another layer meanwhile comes back to it."""
         walk = self._walks.get(layer)
         if walk is None or walk.results is not results:
-            walk = self._walks[layer] = _Walk(results)
+            walk = self._walks[layer] = Reviewer(results)
         return walk
 
     def _go_there(self) -> None:
@@ -153,14 +153,6 @@ class ReviewCells(Docked):
             self.picture.show_crop(None if crops is None else crops[current])
             said = f": {cell['call']}, P(ALL) {cell['p_all']:.2f}" if self.show_call.isChecked() else ""
             self.call.setText(f"Cell {cell['label']}{said}")
-
-
-class _Walk(Reviewer):
-    """A review that says whether it has a verdict to take back."""
-
-    @property
-    def can_go_back(self) -> bool:
-        return bool(self._judged)
 
 
 def _agreement_text(found: Agreement) -> str:

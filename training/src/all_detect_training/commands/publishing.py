@@ -35,7 +35,7 @@ def _card(args: argparse.Namespace) -> None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"{args.out}: can't be written ({error.strerror}); name another file") from error
+        raise OutputError(f"{args.out}: can't be written ({error.strerror or error}); name another file") from error
     sys.stdout.write(f"{args.out}: one page that needs no other file\n")
 
 

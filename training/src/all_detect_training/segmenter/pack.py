@@ -29,7 +29,7 @@ def check_out(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{out}: can't be made ({error.strerror}); name another folder") from error
+        raise OutputError(f"{out}: can't be made ({error.strerror or error}); name another folder") from error
 
 
 def pack_segmenter(
@@ -125,9 +125,9 @@ def _card(manifest: SegmenterManifest) -> str:
         f"From these, {params['n_scenes']} scenes were composed: drawn cells on their own slide, pasted beside each "
         "other and between the red cells of smears, and smears drawn by this package; their absorbed light "
         f"was mixed anew in each of {params['steps']} steps of {params['batch_size']} patches, so that no stain is "
-        "learned by heart. Outside of its boxes an image holds no white cell; inside nothing is taught. In smears that "
-        "nobody drew in, cells that the classical method is sure of were taught, and that there is none far from any "
-        "that it found.",
+        "learned by heart. Outside of its boxes an image holds no white cell; inside, a cell was taught where the "
+        "classical method finds one that fills its box. In smears that nobody drew in, cells that the classical "
+        "method is sure of were taught, and that there is none far from any that it found.",
         "",
         "## Held out",
         "",
