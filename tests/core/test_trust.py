@@ -15,7 +15,6 @@ from napari_all_detect.trust import (
     flag_cells,
     join_flags,
     log_odds,
-    looked_up,
     sharpness,
     spread,
     votes_all,
@@ -73,9 +72,14 @@ def test_bounds_that_exclude_nothing_leave_every_cell_uncertain() -> None:
     assert set(calls(np.array([0.0, 0.5, 1.0]), 0.5, Bounds(0.0, 1.0))) == {"uncertain"}
 
 
-@pytest.mark.parametrize(("rate", "value"), [(0.004, -1.0), (0.01, 0.2), (0.049, 0.2), (0.05, 0.4), (0.5, 0.4)])
-def test_a_rate_that_is_not_tabled_takes_the_next_lower_one(rate: float, value: float) -> None:
-    assert looked_up([0.01, 0.05], [0.2, 0.4], rate, -1.0) == value
+@pytest.mark.parametrize(
+    ("rate", "least", "most"),
+    [(0.004, 0.0, 1.0), (0.01, 0.2, 0.9), (0.049, 0.2, 0.9), (0.05, 0.4, 0.7), (0.5, 0.4, 0.7)],
+)
+def test_a_rate_that_is_not_tabled_takes_the_next_lower_one(rate: float, least: float, most: float) -> None:
+    table = [0.01, 0.05], [0.2, 0.4], [0.9, 0.7]
+    assert Bounds.at_rates(*table, rate, 0.5) == Bounds(least, 0.7)
+    assert Bounds.at_rates(*table, 0.5, rate) == Bounds(0.4, most)
 
 
 def test_calibrating_divides_the_log_odds() -> None:

@@ -4,6 +4,7 @@ import os
 import time
 
 from napari_all_detect._napari import worker
+from napari_all_detect.pipeline import scorer
 
 
 class Slow:
@@ -27,6 +28,6 @@ def find_forever(given, params):
 if __name__ == "__main__":
     if os.environ.get("SLOW") == "finding":
         worker.find_cells = find_forever
-    open_engine = worker.open_engine
-    worker.open_engine = lambda bundle, params: Slow(open_engine(bundle, params))
+    open_engine = scorer.open_engine
+    scorer.open_engine = lambda bundle, params: Slow(open_engine(bundle, params))
     worker.main()

@@ -19,7 +19,7 @@ from all_detect_training.trusting import TrustTargets
 from napari_all_detect.bundle.manifest import Manifest
 from napari_all_detect.ensemble import combine, member_weights
 from napari_all_detect.errors import InputError
-from napari_all_detect.trust import Bounds, calibrate, calls, colour_features, domain_distance, looked_up
+from napari_all_detect.trust import Bounds, calibrate, calls, colour_features, domain_distance
 
 ABOUT = About(name="trusted", version="1")
 MEMBERS = {"vgg16": 0.9, "mobilenet": 0.6}
@@ -173,10 +173,8 @@ def test_with_the_bundles_own_bounds_no_more_all_cells_are_missed_than_the_sensi
     assert conformal is not None
     assert conformal.error_rate_all == rate
     found = conformal.bounds["kappa"]
-    bounds = Bounds(
-        looked_up(conformal.rates, found.least_all, conformal.error_rate_all, 0.0),
-        looked_up(conformal.rates, found.most_hem, conformal.error_rate_hem, 1.0),
-    )
+    rates = conformal.error_rate_all, conformal.error_rate_hem
+    bounds = Bounds.at_rates(conformal.rates, found.least_all, found.most_hem, *rates)
     called = calls(ensemble_p_all(manifest, p_all), manifest.ensemble.threshold, bounds)
     missed = (called[cells.is_all & validation] == "Hem").mean()
     # Of 243 cells the next lower one is missed or not.

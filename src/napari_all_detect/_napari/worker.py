@@ -24,12 +24,12 @@ from napari_all_detect._napari.keeping import crop_keys
 from napari_all_detect._napari.messages import Call, Cancel, Found, Opened, Predicted, Reply, ScoredPart
 from napari_all_detect._napari.process import CANCELLED
 from napari_all_detect.bundle import load_bundle
-from napari_all_detect.engines import Engine, Progress, open_engine
+from napari_all_detect.engines import Progress
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.explain import GradCam, grad_cam
 from napari_all_detect.params import ScoreParams
 from napari_all_detect.piped import own_pipes, send
-from napari_all_detect.pipeline import PlaneInput, Scorer, find_cells, make_scorer, score_plane, settle
+from napari_all_detect.pipeline import PlaneInput, Scorer, find_cells, kept_scorer, score_plane
 from napari_all_detect.segmentation import open_method
 
 __all__ = ["Networks", "serve"]
@@ -48,13 +48,11 @@ class Networks:
     def __init__(self, tell: Callable[[Any], None], cancelled: Callable[[], bool]) -> None:
         self._tell = tell
         self._cancelled = cancelled
-        self._key: tuple[Any, ...] | None = None
-        self._engine: Engine | None = None
         self._interruptible = False
 
     def open(self, params: ScoreParams, finds_cells: bool) -> Opened:
         """Load what scoring with these parameters needs; at once if it is loaded already."""
-        scorer = self._scorer(params)
+        scorer = kept_scorer(params)
         bounds = None if scorer.bounds is None else (scorer.bounds.least_all, scorer.bounds.most_hem)
         if finds_cells:
             open_method(params.segmentation.method, params.device, params.engine)
@@ -73,7 +71,7 @@ class Networks:
 
     def score(self, params: ScoreParams, given: PlaneInput) -> ScoredPart:
         """Score a plane; tell its cells, then what each member says of them, and how many more are done."""
-        scorer = self._scorer(params)
+        scorer = kept_scorer(params)
         found = self.segment(params, given)
         self._tell(found)
         engine = _TellingEngine(scorer, self._tell, self._cancelled)
@@ -105,14 +103,6 @@ class Networks:
     def explain(self, bundle: str, crops: NDArray[np.uint8], weights: tuple[float, ...]) -> GradCam:
         """Show where in each crop the networks see signs of ALL."""
         return grad_cam(load_bundle(bundle), crops, weights)
-
-    def _scorer(self, params: ScoreParams) -> Scorer:
-        bundle, params, choice = settle(params)
-        # By digests: a bundle that was trained anew under the same name is another one, and so is one tuned anew.
-        key = (bundle.digest, choice.calibration, params.engine, params.precision, params.device, params.batch_size)
-        if self._engine is None or key != self._key:
-            self._engine, self._key = open_engine(bundle, params), key
-        return make_scorer(params, bundle, self._engine)
 
 
 class _TellingEngine:

@@ -152,7 +152,4 @@ def _uncertain_bounds(bundle: Bundle, params: ScoreParams) -> trust.Bounds | Non
             "bundle or weighting"
         )
     of_all, of_hem = (conformal.error_rate_all, conformal.error_rate_hem) if rate is None else (rate, rate)
-    return trust.Bounds(
-        trust.looked_up(conformal.rates, bounds.least_all, float(of_all), 0.0),
-        trust.looked_up(conformal.rates, bounds.most_hem, float(of_hem), 1.0),
-    )
+    return trust.Bounds.at_rates(conformal.rates, bounds.least_all, bounds.most_hem, float(of_all), float(of_hem))

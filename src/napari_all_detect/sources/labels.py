@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_all_detect.errors import InputError
+from napari_all_detect.errors import InputError, StoreError
 from napari_all_detect.labelled import LabelImage
+from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources.plane import Plane, readable
 from napari_all_detect.sources.tiff_parts import read_page
 
@@ -136,8 +137,11 @@ class TiffLabels:
         self.dtype: np.dtype[Any] = tif.series[0].dtype
 
     def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
-        with readable(self.path, "label image"):
-            return np.asarray(read_page(self._page, window))
+        def read() -> NDArray[Any]:
+            with readable(self.path, "label image"):
+                return np.asarray(read_page(self._page, window))
+
+        return with_retries(read, StoreError)
 
 
 def _without_suffix(image: str) -> str:

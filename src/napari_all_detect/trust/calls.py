@@ -1,5 +1,6 @@
 """From the members' votes to calibrated probabilities and calls at a stated rate of errors."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,6 @@ __all__ = [
     "calibrate_bounds",
     "calls",
     "log_odds",
-    "looked_up",
     "settled",
     "spread",
     "votes_all",
@@ -36,6 +36,25 @@ class Bounds:
 
     least_all: float
     most_hem: float
+
+    @classmethod
+    def at_rates(
+        cls,
+        rates: Sequence[float],
+        least_all: Sequence[float],
+        most_hem: Sequence[float],
+        error_rate_all: float,
+        error_rate_hem: float,
+    ) -> "Bounds":
+        """Look bounds up that are tabled by ascending rates: a rate between two takes those of the lower one.
+
+        Below the lowest rate nothing is ruled out.
+
+        >>> Bounds.at_rates([0.01, 0.05], [0.2, 0.4], [0.9, 0.7], 0.03, 0.001)
+        Bounds(least_all=0.2, most_hem=1.0)
+        """
+        of_all, of_hem = (bisect_right(rates, rate) for rate in (error_rate_all, error_rate_hem))
+        return cls((0.0, *least_all)[of_all], (1.0, *most_hem)[of_hem])
 
     def in_words(self) -> str:
         """Say which calls they give.
@@ -127,16 +146,6 @@ def settled(
     [True, False, True]
     """
     return np.asarray(calls(low, threshold, bounds) == calls(high, threshold, bounds))
-
-
-def looked_up(rates: Sequence[float], values: Sequence[float], rate: float, otherwise: float) -> float:
-    """Return the value of the largest rate that is not above the wanted one, or `otherwise` if there is none.
-
-    >>> looked_up([0.01, 0.05], [0.2, 0.4], 0.03, 0.0)
-    0.2
-    """
-    allowed = [value for r, value in zip(rates, values, strict=True) if r <= rate]
-    return allowed[-1] if allowed else otherwise
 
 
 def spread(probabilities: NDArray[np.floating]) -> NDArray[np.float32]:

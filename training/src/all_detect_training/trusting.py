@@ -30,7 +30,6 @@ from napari_all_detect.trust import (
     calls,
     colour_features,
     domain_distance,
-    looked_up,
     sharpness,
 )
 
@@ -218,14 +217,8 @@ def _call_counts(is_all: NDArray[np.bool_], p_all: NDArray[np.float32], ensemble
     rows = []
     pairs = [(conformal.error_rate_all, conformal.error_rate_hem), *((rate, rate) for rate in conformal.rates)]
     for of_all, of_hem in pairs:
-        called = calls(
-            p_all,
-            ensemble.threshold,
-            Bounds(
-                looked_up(conformal.rates, bounds.least_all, of_all, 0.0),
-                looked_up(conformal.rates, bounds.most_hem, of_hem, 1.0),
-            ),
-        )
+        at = Bounds.at_rates(conformal.rates, bounds.least_all, bounds.most_hem, of_all, of_hem)
+        called = calls(p_all, ensemble.threshold, at)
         row: dict[str, Any] = {"error_rate_all": of_all, "error_rate_hem": of_hem}
         for name, there in (("ALL", is_all), ("Hem", ~is_all)):
             row[name] = {call: int((called[there] == call).sum()) for call in ("ALL", "Hem", "uncertain")}
