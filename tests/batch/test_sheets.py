@@ -1,6 +1,7 @@
 """Sample sheets that say what is scored: how they spell places, lines that overlap, and where results go."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
@@ -198,6 +199,17 @@ def test_results_stay_in_their_folder(home: Path, params: ScoreParams, smear: Ca
     new = {path for path in home.parent.rglob("*") if path.is_file()} - before
     assert all(path.is_relative_to(home / "deep") for path in new)
     assert pd.read_csv(out / "samples.csv")[["sample", "images"]].to_numpy().tolist() == [["S1", 1], ["S2", 2]]
+
+
+def test_labels_of_a_run_are_found_again_by_the_names_that_it_wrote(home: Path, params: ScoreParams) -> None:
+    """Though those of places above the sheet, or on servers, are not the images'."""
+    (home / "deep").mkdir()
+    (home / "deep/sheet.csv").write_text("image,sample\n../up.png,S1\n../day1,S2\n")
+    output = OutputParams(samples=str(home / "deep/sheet.csv"))
+    Image.new("RGB", (24, 16)).save(home / "up.png")
+    first = score_batch([], home / "first", params, output)
+    again = score_batch([], home / "again", params, replace(output, labels=str(home / "first/labels")))
+    assert (first.planes, first.failures, again.planes, again.failures) == (3, (), 3, ())
 
 
 def test_names_of_files_are_safe_and_differ(home: Path) -> None:

@@ -81,6 +81,8 @@ class CellResults:
         self.n_left_open = 0
         """Cells that are uncertain since fast calls ran too few members for the present threshold."""
         self._verdicts = np.full(len(rows.table), "", object)
+        self.saved_crops: set[str] = set()
+        """Names of the files of judged cells that were saved."""
         self._selected = np.zeros(0, np.int64)
         self._features: pd.DataFrame | None = None
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -125,8 +124,9 @@ def save_crops(results: CellResults, folder: Path) -> dict[str, int]:
     OutputError
         If nothing was judged ALL or Hem, there are no crops, or the folder can't be written to.
     """
-    files, saved = _file_names(results.table), _saved.setdefault(results, set())
-    told = saved | {file for file, verdict in zip(files, results.verdicts, strict=True) if verdict}
+    files = _file_names(results.table)
+    # Of cells without a verdict those that were saved have lost theirs; others may have one from an earlier session.
+    told = results.saved_crops | {file for file, verdict in zip(files, results.verdicts, strict=True) if verdict}
     judged = np.flatnonzero(np.isin(results.verdicts, list(CLASS_FOLDERS))).tolist()
     places = [f"{CLASS_FOLDERS[results.verdicts[row]]}/{files[row]}" for row in judged]
     left = {f"{name}/{file}" for name in CLASS_FOLDERS.values() for file in told}.difference(places)
@@ -144,13 +144,8 @@ def save_crops(results: CellResults, folder: Path) -> dict[str, int]:
             path.unlink()
     except OSError as error:
         raise OutputError(f"{folder} can't be written to ({error.strerror or error}); choose another folder") from error
-    saved.update(files[row] for row in judged)
+    results.saved_crops.update(files[row] for row in judged)
     return {verdict: len(list((folder / name).glob("*.png"))) for verdict, name in CLASS_FOLDERS.items()}
-
-
-_saved: "WeakKeyDictionary[CellResults, set[str]]" = WeakKeyDictionary()
-"""Files that were saved of results. Of cells without a verdict those among them are deleted, as they have lost theirs;
-others may have one from an earlier session."""
 
 
 def _write_crops(crops: NDArray[np.uint8], paths: Sequence[Path]) -> None:

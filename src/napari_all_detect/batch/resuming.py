@@ -158,7 +158,7 @@ def _not_opened(folder: Path) -> set[str]:
 
 def _same_labels(labels: Path, unit: Unit, source: Mapping[str, Any]) -> bool:
     try:
-        return source.get("labels_sha256") in (None, labels_sha256(labels, unit.plane))
+        return source.get("labels_sha256") in (None, labels_sha256(labels, unit))
     except InputError:
         return False
 

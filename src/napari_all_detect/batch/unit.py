@@ -19,7 +19,7 @@ from napari_all_detect.params import OutputParams, ScoreParams
 from napari_all_detect.pipeline import CutCells, PlaneInput, Scorer, cut_cells, score_cells
 from napari_all_detect.results import Failure
 from napari_all_detect.retrying import with_retries
-from napari_all_detect.sources import Plane, RgbPlane, TiledPlane
+from napari_all_detect.sources import RgbPlane, TiledPlane
 from napari_all_detect.sources.identity import identity
 from napari_all_detect.sources.labels import find_labels, open_labels, read_labels
 from napari_all_detect.sources.plane import readable
@@ -105,7 +105,7 @@ def _cut(job: Job, unit: Unit, begin: Begin) -> CutUnit:
     labels: LabelImage | None = None
     if job.output.labels is not None:
         begin("labels")
-        path = find_labels(Path(job.output.labels), plane)
+        path = find_labels(Path(job.output.labels), plane, unit.stem)
         read = open_labels if isinstance(pixels, TiledPlane) else read_labels
         labels = with_retries(partial(read, path), StoreError)
         source["labels_sha256"] = with_retries(partial(_sha256, path), StoreError)
@@ -115,15 +115,15 @@ def _cut(job: Job, unit: Unit, begin: Begin) -> CutUnit:
     return CutUnit(cut, source, {f"labels/{unit.stem}_labels.tif": labels_tiff(cut.labels)})
 
 
-def labels_sha256(labels: Path, plane: Plane) -> str:
-    """Return the SHA-256 of the label image that belongs to a plane.
+def labels_sha256(labels: Path, unit: Unit) -> str:
+    """Return the SHA-256 of the label image that belongs to a unit.
 
     Raises
     ------
     InputError
         If there is none, or it can't be read.
     """
-    return _sha256(find_labels(labels, plane))
+    return _sha256(find_labels(labels, unit.plane, unit.stem))
 
 
 def _sha256(path: Path) -> str:

@@ -45,7 +45,7 @@ def label_names(planes: Sequence[Plane]) -> dict[tuple[str, str], str]:
     return {(p.image, p.plane): f"{_with_plane(stems[p.image], p.plane)}_labels.tif" for p in planes}
 
 
-def find_labels(labels: Path, plane: Plane) -> Path:
+def find_labels(labels: Path, plane: Plane, stem: str | None = None) -> Path:
     """Return the label image that belongs to a plane.
 
     Parameters
@@ -53,6 +53,9 @@ def find_labels(labels: Path, plane: Plane) -> Path:
     labels : Path
         A file, taken for every plane; or a folder, searched for the names that `segment` writes, then for the image's
         own name with the suffix of a label format.
+    plane : Plane
+    stem : str, optional
+        Under which a run with these inputs writes the plane's labels, which tells it from all its others.
 
     Raises
     ------
@@ -61,10 +64,10 @@ def find_labels(labels: Path, plane: Plane) -> Path:
     """
     if not labels.is_dir():
         return labels
-    stem = _without_suffix(plane.image)
-    names = [_with_plane(stem, plane.plane), _with_plane(plane.image, plane.plane)]
+    bare = _with_plane(_without_suffix(plane.image), plane.plane)
+    names = [*([stem] if stem else []), bare, _with_plane(plane.image, plane.plane)]
     candidates = [labels / f"{name}_labels{suffix}" for name in names for suffix in SUFFIXES]
-    candidates += [labels / f"{names[0]}{suffix}" for suffix in SUFFIXES]
+    candidates += [labels / f"{bare}{suffix}" for suffix in SUFFIXES]
     for candidate in candidates:
         if candidate.exists():
             return candidate
