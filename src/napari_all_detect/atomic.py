@@ -2,13 +2,19 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-__all__ = ["write_atomically"]
+__all__ = ["PART", "write_atomically", "written_atomically"]
+
+PART = ".part"
+"""Suffix of a file that is not whole yet."""
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whenever the program or the machine is killed.
+@contextlib.contextmanager
+def written_atomically(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that is there whole or not at all, whenever the program or the machine is killed.
 
     One process at a time may write a file. What an ended one left beside it, the next takes the place of.
 
@@ -16,13 +22,17 @@ def write_atomically(path: Path, data: bytes) -> None:
     ----------
     path : Path
         Its folder is made if need be.
-    data : bytes
+
+    Yields
+    ------
+    file : binary file
+        To be written to; it gets its name afterwards.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}{PART}")
     try:
         with part.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -30,3 +40,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             part.unlink()  # on a full disk, what was written of it takes room
         raise
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all: see `written_atomically`."""
+    with written_atomically(path) as file:
+        file.write(data)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from all_detect_training.dataset import opened_npz
+from napari_all_detect.atomic import written_atomically
 from napari_all_detect.errors import OutputError
 
 __all__ = ["Progress", "load_checkpoint", "save_checkpoint", "saved_batch_size"]
@@ -44,13 +45,10 @@ def save_checkpoint(path: Path, network: Any, rng: np.random.Generator, progress
     arrays = {f"state{i}": np.asarray(v) for i, v in enumerate(_state(network))}
     arrays |= {f"best{i}": w for i, w in enumerate(progress.best)}
     facts = json.dumps({"rng": rng.bit_generator.state, "history": progress.history})
-    partial = path.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
+        with written_atomically(path) as file:
             np.savez(file, allow_pickle=False, facts=np.array(facts), **arrays)
-        partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(
             f"{path}: can't be written ({error.strerror or error}); make room, then go on with the same "
             "`all-detect-train fit`"

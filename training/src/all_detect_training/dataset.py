@@ -30,6 +30,7 @@ from all_detect_training.single_cells import (
     read_on_black,
     warn_not_on_black,
 )
+from napari_all_detect.atomic import written_atomically
 from napari_all_detect.batch.cutting import ENVIRONMENT
 from napari_all_detect.crops import center_crop
 from napari_all_detect.errors import InputError
@@ -74,8 +75,10 @@ class Cells:
         return Cells(self.crops[which], self.is_all[which], self.image[which], self.diameter_px[which])
 
     def save(self, path: Path) -> None:
-        """Write to an `.npz` file."""
-        np.savez_compressed(path, crops=self.crops, is_all=self.is_all, image=self.image, diameter_px=self.diameter_px)
+        """Write to an `.npz` file, whole or not at all."""
+        arrays = {name: getattr(self, name) for name in ("crops", "is_all", "image", "diameter_px")}
+        with written_atomically(path) as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Cells":

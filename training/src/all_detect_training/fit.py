@@ -22,6 +22,7 @@ from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.sampling import oversample
 from all_detect_training.starting import Trunks, compiled_network, trunk_weights
 from all_detect_training.weights import round_to_half, save_half_precision
+from napari_all_detect.atomic import written_atomically
 from napari_all_detect.engines.keras_program import ran_out_of_memory
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.networks import ARCHITECTURES, build_network, preprocess
@@ -72,9 +73,8 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
             save_half_precision(network, run / "members" / f"{spec.architecture}.weights.h5")
             write_history(log_file, history)
             # Last, and whole or not at all: it says that the member is complete.
-            partial = run / f"{spec.architecture}.partial.npy"
-            np.save(partial, p_all)
-            partial.replace(predictions)
+            with written_atomically(predictions) as file:
+                np.save(file, p_all)
             checkpoint.unlink(missing_ok=True)
 
 

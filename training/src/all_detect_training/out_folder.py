@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
+from napari_all_detect.atomic import write_atomically
 from napari_all_detect.errors import OutputError
 
-__all__ = ["PARTIAL", "refuse_filled", "write_whole"]
-
-PARTIAL = ".partial"
+__all__ = ["refuse_filled", "write_whole"]
 
 
 def refuse_filled(out: Path) -> None:
@@ -16,7 +15,5 @@ def refuse_filled(out: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write beside and rename, so that an interrupted run leaves no half of it; a file's name may be no Unicode."""
-    partial = path.with_name(path.name + PARTIAL)
-    partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
-    partial.replace(path)
+    """Write a text so that it is there whole or not at all; a file's name in it may be no Unicode."""
+    write_atomically(path, text.encode(errors="backslashreplace"))

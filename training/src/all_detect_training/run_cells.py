@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from all_detect_training.dataset import Cells, read_cells
-from all_detect_training.out_folder import PARTIAL, write_whole
+from all_detect_training.out_folder import write_whole
 from all_detect_training.plans import refuse_other, write_record
 from all_detect_training.splits import SPLITS, refuse_shared_cells, split_contiguous
 from all_detect_training.training_set import TrainingSet
+from napari_all_detect.atomic import PART
 from napari_all_detect.errors import InputError, OutputError
 
 __all__ = ["open_cells", "split_of"]
@@ -61,9 +62,8 @@ def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: 
             write_record(run, plan, cells, split)
         if table is not None:
             write_whole(run / IMAGES, table)
-        # Last, and renamed when complete: it says that the others are there.
-        cells.save(run / "partial.npz")
-        (run / "partial.npz").replace(run / "cells.npz")
+        # Last: it says that the others are there.
+        cells.save(run / "cells.npz")
     except OSError as error:
         raise OutputError(f"{run}: can't be written ({error.strerror or error}); name another folder") from error
     return cells
@@ -71,7 +71,7 @@ def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: 
 
 def _can_begin_in(run: Path) -> bool:
     """Return whether a folder is empty, or holds but what a fit that was killed early leaves."""
-    return run.is_dir() and {path.name for path in run.iterdir()} <= {f"run.json{PARTIAL}"}
+    return run.is_dir() and {path.name for path in run.iterdir()} <= {f"run.json{PART}"}
 
 
 def _split(given: TrainingSet, plan: Mapping[str, Any], cells: Cells) -> NDArray[np.str_]:
