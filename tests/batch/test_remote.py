@@ -1,7 +1,8 @@
 """URLs: what is asked for, what images are called by them, and what is no URL."""
 
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -89,6 +90,13 @@ def presigned(folder: Path, serve: Callable[[Any], str]) -> str:
 def test_addresses_with_a_signature(presigned: str, query: str) -> None:
     assert images_of(f"{presigned}/c.png?{query}") == {"c.png": "c"}
     assert images_of(f"{presigned}/bucket/day/d.tif?{query}") == {"d.tif": "d"}
+
+
+def test_addresses_that_differ_in_the_server_alone(presigned: str, folder: Path, serve: Callable[[Any], str]) -> None:
+    other = serve(partial(SimpleHTTPRequestHandler, directory=str(folder)))
+    found = images_of(f"{presigned}/c.png?sig=1", f"{other}/c.png", f"{other.replace('127.0.0.1', 'localhost')}/c.png")
+    assert len(found) == len(set(found.values())) == 3
+    assert all(name.endswith("c.png") and ":" not in name for name in found)
 
 
 def test_addresses_that_differ_in_the_query_alone(presigned: str) -> None:

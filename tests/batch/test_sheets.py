@@ -260,3 +260,9 @@ def test_a_well_is_named_from_its_plate_where_its_row_is_a_mere_folder(plate: Pa
     assert names == ["plate.zarr/A/01", "plate.zarr/A/02/0"]
     units, _ = plan_units(find_images([plate, plate / "A/01"]))
     assert images_of(units) == ["plate.zarr/A/01/0", "plate.zarr/A/02/0", "plate.zarr/B/01/0"]
+
+
+def test_a_field_has_the_same_name_from_any_working_directory(plate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, given in ((plate.parent, "plate.zarr/A/01/0"), (plate, "A/01/0"), (plate / "A/01", "0")):
+        monkeypatch.chdir(folder)
+        assert [file.image for file in find_images([given])] == ["plate.zarr/A/01/0"]

@@ -93,8 +93,8 @@ def _parts_from_store(path: Path) -> int:
 
     A plate's rows are groups that some writers leave out, so one level may say nothing of a store.
     """
-    counts = range(1, min(LEVELS, len(name_parts(path)) - 1) + 1)
-    return max((count + 1 for count in counts if is_zarr_node(path.parents[count - 1])), default=1)
+    above = list(absolute(path).parents)[:-1][:LEVELS]  # but the root
+    return max((count for count, place in enumerate(above, start=2) if is_zarr_node(place)), default=1)
 
 
 def _images_below(folder: Path) -> Iterator[Path]:

@@ -72,15 +72,18 @@ def has_query(place: Path) -> bool:
 
 
 def name_parts(place: Path) -> tuple[str, ...]:
-    """Return the parts of an absolute path, or of a URL after its server or bucket, by which an image is named.
+    """Return the parts of an absolute path, or of a URL, its server or bucket first, by which an image is named.
 
-    A query may hold a signature, or what no file may be called: a digest stands for it, before all other parts.
+    A query may hold a signature, or what no file may be called: a digest stands for it, before the path.
     """
-    if not has_query(place):
+    if not is_remote(place):
         return tuple(place.parts[1:])
     url = urlsplit(str(place))
+    server = [url.netloc.replace(":", "_")] if url.netloc else []
+    if not has_query(place):
+        return (*server, *place.parts[1:])
     digest = hashlib.sha256(url.query.encode()).hexdigest()[:8]
-    return (f"query-{digest}", *(part for part in url.path.split("/") if part))
+    return (*server, f"query-{digest}", *(part for part in url.path.split("/") if part))
 
 
 def zarr_place(place: Path) -> Path | Store:
