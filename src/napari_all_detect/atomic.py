@@ -1,12 +1,13 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = ["PART", "write_atomically", "written_atomically"]
+__all__ = ["PART", "made_atomically", "write_atomically", "written_atomically"]
 
 PART = ".part"
 """Suffix of a file that is not whole yet."""
@@ -46,3 +47,30 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all: see `written_atomically`."""
     with written_atomically(path) as file:
         file.write(data)
+
+
+@contextlib.contextmanager
+def made_atomically(folder: Path, part: Path | None = None) -> Iterator[Path]:
+    """Lend a place to make a folder at; it gets its name when it is whole, and half a one is deleted.
+
+    Parameters
+    ----------
+    folder : Path
+        Must not be there yet.
+    part : Path, optional
+        Where it is made, on the same disk: `<name>.part<suffix>` beside it if not given.
+
+    Yields
+    ------
+    part : Path
+        Not there yet.
+    """
+    part = part or folder.with_name(f"{folder.stem}{PART}{folder.suffix}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        yield part
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 
@@ -36,8 +37,11 @@ def test_a_folder_and_a_zip_are_opened_and_each_is_listed_once(box, mine, monkey
     assert load_bundle(box.currentData()).label == load_bundle("lite").label
     assert box.count() == n + 2
     box.setCurrentIndex(0)
+    facts = json.loads((mine / "bundle.json").read_text())
+    (mine / "bundle.json").write_text(json.dumps(facts | {"version": "9.9.9"}))
     box.open_bundle(mine)
-    assert box.currentData() == str(mine)
+    assert (box.currentData(), box.currentText()) == (str(mine), "lite-9.9.9 (mine)")
+    assert box.count() == n + 2
 
 
 def test_what_is_no_bundle_is_told_at_once_and_not_listed(box, mine, tmp_path, notices):

@@ -1,13 +1,16 @@
 """A dock that is closed with its x leaves nothing behind."""
 
 import gc
+import time
 import weakref
 
 import numpy as np
 import pytest
 from qtpy.QtCore import QCoreApplication, QEvent
+from qtpy.QtWidgets import QWidget
 
 from napari_all_detect._napari import shared_process
+from napari_all_detect._napari.qt import bridge
 from napari_all_detect.samples import draw_smear
 
 PLUGIN = "napari-all-detect"
@@ -83,3 +86,18 @@ def test_a_closed_dock_opens_again(make_napari_viewer):
         assert widget.smear.image.layer is image
         del widget
         close(dock)
+
+
+def test_what_is_being_written_is_finished_before_napari_ends(qtbot, tmp_path):
+    """Qt waits for it: once Python ends, there are no pools of threads that stores are written by."""
+    parent = QWidget()
+    qtbot.addWidget(parent)
+
+    def slow():
+        time.sleep(0.3)
+        (tmp_path / "done").touch()
+
+    bridge.Bridge(parent).work(slow, lambda _: None, pytest.fail)
+    assert QCoreApplication.instance() in bridge._waiting
+    bridge._finish()
+    assert (tmp_path / "done").exists()

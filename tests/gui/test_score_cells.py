@@ -393,6 +393,14 @@ def test_channels_and_levels_are_asked_for_where_there_is_a_choice(score_cells, 
     assert widget.params().reading.level == 1
     smear.levels.setCurrentIndex(2)
     assert widget.params().reading.level == "auto"
+    # What comes beside it, a heat map say, leaves the choice as it is; another image begins anew.
+    viewer.add_labels(drawn.labels)
+    viewer.add_image(np.zeros((9, 9)), name="heat")
+    assert smear.layer is pyramid
+    assert widget.params().reading.level == "auto"
+    smear.image.choose(viewer.layers["heat"])
+    smear.image.choose(pyramid)
+    assert widget.params().reading.level == 0
 
 
 def test_channels_that_are_no_numbers_are_refused(score_cells, drawn, notices):

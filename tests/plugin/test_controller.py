@@ -160,11 +160,22 @@ def test_verdicts_stay_with_their_cells_when_labels_are_scored_again(viewer, con
     controller.score(Task(image, labels, TWO_BY_TWO))
     assert done().endswith("; verdicts that could not be kept, as their cells are others now: 2")
     assert results_of(labels).verdicts.tolist() == ["", *first.verdicts.tolist()[2:]]
-    # Of another image they are other cells.
+    # In another image of them, as of a store that was saved and opened again, they are the same cells.
     second = viewer.add_image(drawn.rgb, name="second")
+    kept = results_of(labels)
+    kept.saved_crops.add("one.png")
     controller.score(Task(second, labels, TWO_BY_TWO))
-    assert done().endswith(": 3")
-    assert not results_of(labels).verdicts.any()
+    assert "verdicts" not in done()
+    assert results_of(labels).verdicts.tolist() == kept.verdicts.tolist()
+    assert results_of(labels).table["image"].tolist() != kept.table["image"].tolist()
+    assert results_of(labels).saved_crops == {"one.png"}
+    # Where not one is, they stay where they are.
+    kept = results_of(labels)
+    labels.data = np.roll(labels.data, 1, axis=0)
+    controller.score(Task(second, labels, TWO_BY_TWO))
+    done()
+    assert results_of(labels) is kept
+    assert not results_of(viewer.layers[-1]).verdicts.any()
 
 
 def test_verdicts_on_cells_that_a_cancelled_run_did_not_come_to_stay(viewer, controller, done, drawn):

@@ -111,5 +111,20 @@ def test_what_keeps_a_file_from_being_written_is_said(results, labels, tmp_path,
 def test_a_point_in_a_name_is_no_suffix():
     csv, *_, h5ad = EXPORT_FORMATS
     assert with_suffix(Path("a/slide 1.2"), csv) == Path("a/slide 1.2.csv")
+    geojson = next(known for known in EXPORT_FORMATS if known.suffix == ".geojson")
+    assert with_suffix(Path("a/cells.csv"), geojson) == Path("a/cells.geojson")
+    assert with_suffix(Path("a/mine.csv"), geojson) == Path("a/mine.csv")
     assert with_suffix(Path("slide"), h5ad) == Path("slide.h5ad")
     assert with_suffix(Path("slide 1.2.CSV"), h5ad) == Path("slide 1.2.CSV")
+
+
+def test_a_store_that_was_broken_off_leaves_nothing(results, labels, tmp_path, monkeypatch):
+    """Half of one would open as an image without cells, and block the next try."""
+    given, path = exported(results(VOTES), labels), tmp_path / "cells.zarr"
+    with monkeypatch.context() as broken:
+        broken.setattr("napari_all_detect.export.ome_zarr.add_labels", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            export(given, path)
+    assert list(tmp_path.iterdir()) == []
+    export(given, path)
+    assert [one.name for one in tmp_path.iterdir()] == ["cells.zarr"]

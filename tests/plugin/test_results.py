@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
+from napari.layers._layer_actions import _duplicate_layer
 
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import attach, results_of, show_cell
@@ -137,6 +138,20 @@ def test_a_duplicated_layer_has_results_of_its_own(scored):
     assert found.threshold == 0.5
     assert layer.features["call"].tolist()[1:] == ["ALL", "Hem", "ALL"]
     assert other.features["call"].tolist()[1:] == ["ALL", "Hem", "Hem"]
+
+
+def test_a_layer_that_napari_duplicates_has_results_of_its_own(scored):
+    layer, found = scored
+    viewer = ViewerModel()
+    viewer.add_layer(layer)
+    viewer.layers.selection.active = layer
+    _duplicate_layer(viewer.layers)
+    (other,) = (one for one in viewer.layers if one is not layer)
+    results_of(other).judge(0, "ALL")
+    assert results_of(other) is results_of(other)
+    assert results_of(other).verdicts[0] == "ALL"
+    assert results_of(layer) is found
+    assert not found.verdicts.any()
 
 
 def test_the_viewer_goes_to_a_cell(scored):

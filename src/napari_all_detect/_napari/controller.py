@@ -244,8 +244,8 @@ class Controller:
         lost = 0 if before is None else keep_verdicts(before, results)
         # A stack's own labels may repeat from plane to plane; only one plane can be coloured as it is.
         own = given is not None and given in self.viewer.layers and labels.ndim == given.ndim == 2
-        # Verdicts on cells that a cancelled run did not come to stay where they are.
-        own = own and (lost == 0 or len(results) == found)
+        # Verdicts on cells that a cancelled run did not come to stay where they are, and so do all where none is kept.
+        own = own and (lost == 0 or (len(results) == found and bool(results.verdicts.any())))
         layer: Any = given if own else self._add_labels(job, labels, rows.nuclei)
         layer.metadata = {**layer.metadata, LAYOUT_KEY: job.layout}
         attach(layer, results)

@@ -14,6 +14,7 @@ from napari_all_detect._napari.axes import Layout, fitting
 from napari_all_detect._napari.layer_link import LAYOUT_KEY
 from napari_all_detect._napari.planes import layer_planes
 from napari_all_detect._napari.results import CellResults
+from napari_all_detect.atomic import made_atomically
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.export.csv import write_csv
 from napari_all_detect.export.geojson import write_geojson
@@ -23,6 +24,7 @@ from napari_all_detect.export.parquet import write_parquet
 
 __all__ = [
     "EXPORT_FORMATS",
+    "PROPOSED_NAME",
     "ExportFormat",
     "Exported",
     "ExportedPlane",
@@ -97,10 +99,12 @@ def _write_ome_zarr(exported: Exported, path: Path) -> None:
         if target.exists():
             raise OutputError(f"{target} is there already; choose another name")
         given = pixels[plane.index].read()
-        write_ome_zarr(
-            given.pixels.rgb, plane.labels, plane.cells, target, _pixel_size_um(exported.results, plane.name)
-        )
+        size = _pixel_size_um(exported.results, plane.name)
+        with made_atomically(target) as part:
+            write_ome_zarr(given.pixels.rgb, plane.labels, plane.cells, part, size)
 
+
+PROPOSED_NAME = "cells.csv"
 
 EXPORT_FORMATS = (
     ExportFormat("CSV", ".csv", lambda e, path: write_csv(e.results.export_table(), path)),
@@ -136,7 +140,12 @@ def export(exported: Exported, path: Path) -> None:
 
 
 def with_suffix(path: Path, chosen: ExportFormat) -> Path:
-    """Return a path with the suffix of a format, unless it has that of one: `slide 1.2` has none."""
+    """Return a path with the suffix of a format, unless it has that of one: `slide 1.2` has none.
+
+    The name that was proposed says nothing of what was wanted: it gets the format's suffix.
+    """
+    if path.name == PROPOSED_NAME:
+        return path.with_suffix(chosen.suffix)
     known = path.suffix.lower() in {known.suffix for known in EXPORT_FORMATS}
     return path if known else path.with_name(path.name + chosen.suffix)
 

@@ -1,5 +1,6 @@
 """Results and their labels layer: colours, features and selection follow. No Qt."""
 
+from copy import deepcopy
 from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
@@ -52,6 +53,9 @@ def results_of(layer: Any) -> CellResults | None:
     if not isinstance(results, CellResults):
         return None
     if layer not in _links:
+        if any(link.results is results for link in _links.values()):  # napari copies the data alone
+            results = deepcopy(results)
+            layer.metadata = {**layer.metadata, RESULTS_KEY: results}
         _links[layer] = _Link(layer, results)
     return results
 
@@ -89,7 +93,7 @@ class _Link:
 
     def __init__(self, layer: Any, results: CellResults) -> None:
         self._layer: ReferenceType[Any] = ref(layer)
-        self._results = results
+        self.results = results
         layer.contour = layer.contour or layer.metadata.get(OUTLINE_KEY, 0)
         # psygnal holds bound methods weakly: the link goes when its layer does.
         results.changed.connect(self._show_values)
@@ -101,11 +105,11 @@ class _Link:
     def _show_values(self) -> None:
         layer = self._layer()
         if layer is not None:
-            layer.features = self._results.features()
+            layer.features = self.results.features()
             self._show_colours()
 
     def _show_verdicts(self) -> None:
-        layer, verdicts = self._layer(), self._results.verdict_feature()
+        layer, verdicts = self._layer(), self.results.verdict_feature()
         if layer is None:
             return
         if len(layer.features) == len(verdicts):
@@ -113,10 +117,10 @@ class _Link:
             layer.features["verdict"] = verdicts
             layer.events.features()
         else:  # another plugin has put its own there
-            layer.features = self._results.features()
+            layer.features = self.results.features()
 
     def _show_colours(self) -> None:
-        layer, results = self._layer(), self._results
+        layer, results = self._layer(), self.results
         if layer is not None:
             layer.colormap = _colormap(results)
 

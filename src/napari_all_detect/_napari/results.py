@@ -94,7 +94,7 @@ class CellResults:
         other = CellResults(self.rows, self.run)
         other._threshold, other._colouring, other._table = self._threshold, self._colouring, self._table
         other.n_left_open = self.n_left_open
-        other._verdicts = self._verdicts.copy()
+        other._verdicts, other.saved_crops = self._verdicts.copy(), set(self.saved_crops)
         return other
 
     @property

@@ -11,22 +11,40 @@ from napari_all_detect.export.csv import csv_text
 
 __all__ = ["Identity", "identities", "keep_verdicts"]
 
-PLACE = ("image", "plane", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1", "area_px", "y_px", "x_px")
-"""A cell that was redrawn is another one, and so is one of another image of this name; its number and scores don't
-count, as other parameters give others."""
+PLANE = ("image", "plane")
+PLACE = ("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1", "area_px", "y_px", "x_px")
+"""A cell that was redrawn is another one; its number and scores don't count, as other parameters give others."""
 
 Identity = tuple[str, ...]
 
 
 def identities(table: pd.DataFrame) -> list[Identity]:
-    """Return what tells each cell from all others: `PLACE`, as `cells.csv` has it."""
-    return [tuple(line) for line in csv.reader(StringIO(csv_text(table[list(PLACE)], header=False)))]
+    """Return what tells each cell from all others of all images, as `cells.csv` has it."""
+    return _lines(table[[*PLANE, *PLACE]])
 
 
 def keep_verdicts(before: CellResults, after: CellResults) -> int:
-    """Give cells the verdicts that they had when they were scored before; return how many verdicts found no cell."""
+    """Give cells the verdicts that they had when their labels were scored before.
+
+    What counts is where they lie in the layer: a store that was opened again calls its image otherwise.
+
+    Returns
+    -------
+    lost : int
+        Verdicts that found no cell.
+    """
+    after.saved_crops = set(before.saved_crops)  # of a cell that has lost its verdict the crop is deleted
     if not before.verdicts.any():
         return 0
-    known = dict(zip(identities(before.table), before.verdicts.tolist(), strict=True))
-    after.take_verdicts([known.get(cell, "") for cell in identities(after.table)])
+    known = dict(zip(_in_layer(before), before.verdicts.tolist(), strict=True))
+    after.take_verdicts([known.get(cell, "") for cell in _in_layer(after)])
     return int(np.count_nonzero(before.verdicts != "") - np.count_nonzero(after.verdicts != ""))
+
+
+def _in_layer(results: CellResults) -> list[Identity]:
+    return _lines(pd.DataFrame(results.rows.index).assign(**{name: results.table[name] for name in PLACE}))
+
+
+def _lines(table: pd.DataFrame) -> list[Identity]:
+    """Return each row's values, to the digits that tables have."""
+    return [tuple(line) for line in csv.reader(StringIO(csv_text(table, header=False)))]

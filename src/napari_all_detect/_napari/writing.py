@@ -1,6 +1,5 @@
 """Writers: what napari saves of scored labels, from its File menu. No Qt."""
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from napari_all_detect._napari.notified import notified
 from napari_all_detect._napari.planes import layer_planes
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.store_labels import BOUNDS, RUN_KEY
+from napari_all_detect.atomic import made_atomically
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.export.csv import write_csv
 from napari_all_detect.export.ome_zarr import LabelledPlane, check_ome_zarr, finish_ome_zarr, write_ome_zarr
@@ -57,15 +57,12 @@ def write_smear(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> lis
     rgb = _rgb_planes(pixels, placed, shape, scored["metadata"].get(LAYOUT_KEY))
     size = results.rows.summary["pixel_size_um"].iloc[0] if len(results.rows.summary) else np.nan
     size = None if np.isnan(size) else float(size)
-    try:
+    with made_atomically(Path(path)) as part:  # half a store would open as a whole one
         if len(rgb) == 1:
-            write_ome_zarr(rgb[0], labels.reshape(shape[-2:]), results.export_table(), Path(path), size)
+            write_ome_zarr(rgb[0], labels.reshape(shape[-2:]), results.export_table(), part, size)
         else:
-            write_stack(rgb, planes, Path(path), size)
-        _note_run(Path(path), results)
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)  # half a store would open as a whole one
-        raise
+            write_stack(rgb, planes, part, size)
+        _note_run(part, results)
     return [path]
 
 

@@ -5,8 +5,9 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
-from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtCore import QCoreApplication, QObject, Qt, Signal
 
 from napari_all_detect.errors import AllDetectError
 
@@ -49,7 +50,29 @@ class Bridge(QObject):
             else:
                 self.call_soon(partial(done, answer))
 
-        threading.Thread(target=run, daemon=not finish).start()
+        thread = threading.Thread(target=run, daemon=not finish)
+        if finish:
+            _finish_before_the_end(thread)
+        thread.start()
 
     def _call(self, call: Callable[[], None]) -> None:
         call()
+
+
+_working: WeakSet[threading.Thread] = WeakSet()
+_waiting: WeakSet[QCoreApplication] = WeakSet()
+
+
+def _finish_before_the_end(thread: threading.Thread) -> None:
+    """Have Qt wait for a thread: once Python itself ends, libraries that use pools of threads can't write any more."""
+    application = QCoreApplication.instance()
+    if application is not None and application not in _waiting:
+        application.aboutToQuit.connect(_finish)
+        _waiting.add(application)
+    _working.add(thread)
+
+
+def _finish() -> None:
+    for thread in list(_working):
+        if thread.is_alive():
+            thread.join()

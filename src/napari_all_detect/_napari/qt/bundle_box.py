@@ -39,8 +39,11 @@ class BundleBox(QComboBox):
         except AllDetectError as error:
             show_error(str(error))
             return
-        if self.findData(str(path)) < 0:
-            self._add(str(path), f"{bundle.label} ({path.name})", str(path))
+        text, place = f"{bundle.label} ({path.name})", self.findData(str(path))
+        if place < 0:
+            self._add(str(path), text, str(path))
+        else:
+            self.setItemText(place, text)  # it may have been made anew
         self.setCurrentIndex(self.findData(str(path)))
 
     def open_button(self) -> QPushButton:

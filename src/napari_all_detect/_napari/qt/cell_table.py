@@ -23,7 +23,15 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, copied_text, export, smear_of, with_suffix
+from napari_all_detect._napari.exporting import (
+    EXPORT_FORMATS,
+    PROPOSED_NAME,
+    Exported,
+    copied_text,
+    export,
+    smear_of,
+    with_suffix,
+)
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.bridge import Bridge
@@ -192,7 +200,7 @@ class CellTable(QWidget):
 
     def _export(self) -> None:
         filters = ";;".join(f"{known.name} (*{known.suffix})" for known in EXPORT_FORMATS)
-        name, chosen = QFileDialog.getSaveFileName(self, "Export cells", "cells.csv", filters)
+        name, chosen = QFileDialog.getSaveFileName(self, "Export cells", PROPOSED_NAME, filters)
         if name:
             known = next((known for known in EXPORT_FORMATS if chosen.startswith(known.name)), EXPORT_FORMATS[0])
             self.export(with_suffix(Path(name), known))

@@ -1,6 +1,7 @@
 """Which image, and what of it: planes, channels, resolution level."""
 
 from typing import Any
+from weakref import ReferenceType, ref
 
 import numpy as np
 from magicgui.widgets import LineEdit
@@ -42,6 +43,7 @@ class ImageForm:
         self.channels: LineEdit = fields["channels"]
         form.addRow("Image", self.image)
         self._labels = {box: _add(form, text, box) for text, box in self._choices()}
+        self._shown: ReferenceType[Any] | None = None
         self.image.currentIndexChanged.connect(self.refresh)
         viewer.layers.selection.events.active.connect(self._choose_active)
         self.refresh()
@@ -111,12 +113,17 @@ class ImageForm:
         """Offer what the image that is chosen now has."""
         image = self.layer
         axes = () if image is None else channel_axes(image)
+        same = self._shown is not None and self._shown() is image
+        chosen = {box: box.currentData() for box in (self.axis, self.levels) if same}
+        self._shown = None if image is None else ref(image)
         self.axis.clear()
         for axis in axes:
             self.axis.addItem(f"{image.axis_labels[axis]} (axis {axis} of shape {Layout().array(image).shape})", axis)
         self.levels.clear()
         for level, text in _levels(image):
             self.levels.addItem(text, level)
+        for box, value in chosen.items():
+            box.setCurrentIndex(max(0, box.findData(value)))
         self._show(self.axis, len(axes) > 1)
         self._show(self.levels, self.levels.count() > 0)
         self._show(self.planes, self._is_stack())
