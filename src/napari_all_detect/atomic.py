@@ -12,6 +12,9 @@ __all__ = ["PART", "made_atomically", "write_atomically", "written_atomically"]
 PART = ".part"
 """Suffix of a file that is not whole yet."""
 
+SHORT = 40
+"""Characters, of four bytes at most: far from the 255 bytes that a name can have."""
+
 
 @contextlib.contextmanager
 def written_atomically(path: Path) -> Iterator[IO[bytes]]:
@@ -30,7 +33,8 @@ def written_atomically(path: Path) -> Iterator[IO[bytes]]:
         To be written to; it gets its name afterwards.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}{PART}")
+    # Nobody sees it; and a long name would be too long with a suffix.
+    part = path.with_name(f"{path.name[-SHORT:]}{PART}")
     try:
         with part.open("wb") as file:
             yield file

@@ -5,11 +5,14 @@ Command line, plugin and Python API are built from these dataclasses. A field's 
 `flag` and `metavar` for the command line.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from napari_all_detect.errors import ParameterError
 
@@ -39,16 +42,29 @@ def option(default: Any, tooltip: str, **form: Any) -> Any:
 
 @dataclass(frozen=True)
 class Params:
-    """Base: checks every field against its own type, range and choices."""
+    """Base: checks every field against its own type, range and choices.
+
+    Paths become texts, lists tuples, and NumPy's numbers Python's: a record of a run holds them.
+    """
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
         for f in fields(self):
-            value, hint = getattr(self, f.name), hints[f.name]
+            given, hint = getattr(self, f.name), hints[f.name]
+            value = _plain(given)
+            object.__setattr__(self, f.name, value)
             check_value(f.name, value, f.metadata)
             if not _is_a(value, hint):
                 expected = hint.__name__ if isinstance(hint, type) else hint
-                raise ParameterError(f"{f.name} is {value!r}; expected {expected}")
+                raise ParameterError(f"{f.name} is {given!r}; expected {expected}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain, value))
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _is_a(value: Any, hint: Any) -> bool:
@@ -57,9 +73,9 @@ def _is_a(value: Any, hint: Any) -> bool:
         return any(_is_a(value, kind) for kind in get_args(hint))
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(_is_a(item, get_args(hint)[0]) for item in value)
-    if hint in (int, float):  # numpy's numbers too, and whole ones where any are expected, but not True
-        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
-    return isinstance(value, hint)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
 
 
 def check_value(name: str, value: Any, form: Any) -> None:

@@ -142,7 +142,8 @@ def coverage(sheet: pd.DataFrame, images: Iterable[str]) -> Coverage:
     names = {line_name(place): place for place in sheet["image"]}
     listed = frozenset(names)
     lines = [_line(image, listed) for image in dict.fromkeys(images)]
-    idle = tuple(place for name, place in names.items() if name not in lines)
+    there = frozenset(lines)
+    idle = tuple(place for name, place in names.items() if name not in there)
     return Coverage(idle, lines.count(None), len(idle) == len(names))
 
 

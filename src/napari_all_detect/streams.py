@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from typing import IO, Any, TextIO, cast
 
 __all__ = ["BROKEN_PIPE", "flushed", "prepare_streams"]
 
@@ -10,21 +11,52 @@ BROKEN_PIPE = 141
 """Exit status, as a shell says it of programs that SIGPIPE ended: who reads has seen enough."""
 
 
+class _Unread:
+    """A stream that goes on where nobody reads it any more: what it says is no result."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, or forget it."""
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            _forget(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what is left, or forget it."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            _forget(self._stream)
+
+
 def prepare_streams() -> None:
-    """Let every print go through: where nobody gave a stream, as a daemon does, and in any alphabet."""
+    """Let every print go through: where nobody gave a stream, as a daemon does, or reads it, and in any alphabet."""
     sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Names of files, of bundles and of cells may hold what a redirected Windows console can't say.
             stream.reconfigure(errors="backslashreplace")
+    sys.stderr = cast("TextIO", _Unread(sys.stderr))
 
 
 def flushed() -> bool:
-    """Write what is left; return False where nobody reads any more: then nothing is tried again as Python ends."""
+    """Write what is left; return False where nobody reads the results any more."""
+    sys.stderr.flush()
     try:
         sys.stdout.flush()
-        sys.stderr.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget(sys.stdout)
         return False
     return True
+
+
+def _forget(stream: IO[str]) -> None:
+    """Have all that is still written to a stream go nowhere; else Python would complain as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -645,3 +645,19 @@ def test_a_reader_that_has_seen_enough_is_no_error_of_the_program() -> None:
         assert process.stdout is not None
         process.stdout.close()
         assert (process.wait(60), process.stderr and process.stderr.read()) == (141, b"")
+
+
+def test_a_run_whose_messages_nobody_reads_goes_on(tmp_path: Path, duo_bundle: Path) -> None:
+    """Its progress and its warnings are no results."""
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"broken")
+    command = [Path(sys.executable).parent / "all-detect", "score", tmp_path, "--bundle", duo_bundle]
+    command += ["--out", tmp_path / "out", "--segmentation", "classical"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stderr.close()
+        printed = process.stdout.read()
+    assert process.returncode == 3
+    assert "0 cells in 1 images" in printed
+    assert json.loads((tmp_path / "out/run.json").read_text())["status"] == "complete"

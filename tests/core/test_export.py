@@ -148,7 +148,11 @@ class TestGeojson:
         assert shapely.geometry.shape(two["geometry"]).bounds == (3, 3, 4, 4)
         assert shapely.geometry.shape(three["geometry"]).bounds == (0, 12, 1, 13)
 
-    def test_numbers_have_the_digits_of_their_type_and_what_is_missing_is_left_out(self) -> None:
+    @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:The 'future.infer_string' option")
+    @pytest.mark.parametrize("texts_of_pandas_3", [False, True])
+    def test_numbers_have_the_digits_of_their_type_and_what_is_missing_is_left_out(
+        self, texts_of_pandas_3: bool
+    ) -> None:
         labels = np.array([[1, 2]])
         values = {"label": [1, 2], "image": "é.png", "call": ["ALL", "Hem"], **dict.fromkeys(WHOLE, 3)}
         values |= {
@@ -160,7 +164,9 @@ class TestGeojson:
         cells = typed(cell_columns([]), values, 2)[
             ["label", "image", "call", "p_all", "spread", "members_run", "in_domain"]
         ]
-        one, two = (feature["properties"] for feature in json.loads(geojson_text(cells, labels))["features"])
+        with pd.option_context("future.infer_string", texts_of_pandas_3):
+            text = geojson_text(cells.assign(image=cells["image"].tolist()), labels)
+        one, two = (feature["properties"] for feature in json.loads(text)["features"])
         assert json.dumps(one["measurements"]) == '{"label": 1, "p_all": 0.1}'
         assert json.dumps(two["measurements"]) == '{"label": 2, "p_all": 1e-07, "spread": 0.0, "members_run": 5}'
         assert (one["metadata"], two["metadata"]) == ({"image": "é.png"}, {"image": "é.png", "in_domain": "False"})

@@ -1,8 +1,11 @@
+import json
 import math
 import re
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from napari_all_detect.errors import AllDetectError, ParameterError
@@ -142,3 +145,19 @@ def test_another_type_is_refused_with_what_was_expected(
     """So that an edited run.json, or a caller without a type checker, is told."""
     with pytest.raises(ParameterError, match=re.escape(f"{name} is {value!r}; {expected}")):
         kind(**{name: value})
+
+
+def test_values_like_those_expected_are_taken_for_them() -> None:
+    """As NumPy and pathlib give them; a record of a run can hold what becomes of them."""
+    params = ScoreParams(
+        bundle=Path("mine"),  # type: ignore[arg-type]
+        threshold=np.float32(0.25),  # type: ignore[arg-type]
+        batch_size=np.int64(4),  # type: ignore[arg-type]
+        fast_calls=np.bool_(True),  # type: ignore[arg-type]
+        reading=ReadParams(level=np.int64(1), channels=[2, np.int8(1), 0]),  # type: ignore[arg-type]
+    )
+    assert json.loads(json.dumps(asdict(params)))["reading"]["channels"] == [2, 1, 0]
+    assert params.reading.channels == (2, 1, 0)
+    assert (params.bundle, params.threshold, params.batch_size, params.fast_calls) == ("mine", 0.25, 4, True)
+    output = OutputParams(labels=Path("a") / "b", formats=["csv", "geojson"])  # type: ignore[arg-type]
+    assert (output.labels, output.formats) == (str(Path("a/b")), ("csv", "geojson"))

@@ -6,7 +6,14 @@ import pytest
 
 from napari_all_detect.errors import InputError
 from napari_all_detect.interval import fraction_interval
-from napari_all_detect.samplesheet import SAMPLE_COLUMNS, SUBJECT_COLUMNS, read_sample_sheet, sum_samples, sum_subjects
+from napari_all_detect.samplesheet import (
+    SAMPLE_COLUMNS,
+    SUBJECT_COLUMNS,
+    coverage,
+    read_sample_sheet,
+    sum_samples,
+    sum_subjects,
+)
 from napari_all_detect.table import IMAGE_COLUMNS, typed
 
 
@@ -222,3 +229,10 @@ def test_no_cell_of_many_says_more_than_no_cell_of_few() -> None:
     highs = [fraction_interval([0] * 12, [n] * 12)[1] for n in (1, 4, 16, 64)]
     assert highs == sorted(highs, reverse=True)
     assert highs[-1] < 0.01
+
+
+def test_what_a_sheet_and_the_images_know_of_each_other(tmp_path: Path) -> None:
+    sheet = read_sample_sheet(sheet_of(tmp_path, "image,sample\nday1,s1\na.png,s2\ntypo.png,s2\n"))
+    found = coverage(sheet, ["day1/x.png", "day1/y.png", "a.png", "b.png", "b.png"])
+    assert (found.idle, found.n_unlisted, found.is_empty) == (("typo.png",), 1, False)
+    assert coverage(sheet, ["b.png"]).is_empty

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
+from all_detect_training import bundling
 from all_detect_training.bundling import About, export_bundle
 from all_detect_training.dataset import Cells
 from all_detect_training.held_out import held_out_figures
@@ -342,6 +344,41 @@ def test_nothing_is_overwritten(make_run: MakeRun, two_members: dict[str, NDArra
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine.txt"]
     with pytest.raises(OutputError, match="exists already"):
         export_bundle(run, tmp_path / "out" / "mine.txt", ABOUT)
+
+
+@pytest.mark.parametrize("out", [".", "link", "real", "new/deep"])
+def test_a_bundle_is_made_in_any_empty_folder(
+    make_run: MakeRun,
+    two_members: dict[str, NDArray[np.float64]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    out: str,
+) -> None:
+    run = make_run(two_members)
+    (tmp_path / "empty/real").mkdir(parents=True)
+    if out != ".":
+        (tmp_path / "empty/link").symlink_to("real")
+    else:
+        (tmp_path / "empty/real").rmdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    manifest = export_bundle(run, Path(out), ABOUT)
+    assert load_bundle(Path(out)).manifest == manifest
+    assert sorted(path.name for path in Path(out).iterdir()) == ["MODEL_CARD.md", "bundle.json", "members"]
+
+
+def test_a_bundle_that_is_broken_off_leaves_nothing(
+    make_run: MakeRun, two_members: dict[str, NDArray[np.float64]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = make_run(two_members)
+    with monkeypatch.context() as broken:
+        broken.setattr(bundling, "_write", full)
+        with pytest.raises(OutputError, match="No space left on device"):
+            export_bundle(run, tmp_path / "out", ABOUT)
+    assert not (tmp_path / "out").exists()
+    export_bundle(run, tmp_path / "out", ABOUT)
 
 
 def test_a_name_that_no_bundle_can_have_is_refused(

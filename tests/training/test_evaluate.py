@@ -10,6 +10,7 @@ from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
 from all_detect_training.cli import main
+from all_detect_training.commands import measuring
 from all_detect_training.dataset import read_cells
 from all_detect_training.evaluate import evaluate, evaluation_figures, write_evaluation
 from all_detect_training.listing import LabelledImage
@@ -214,3 +215,19 @@ def test_a_bundles_own_images_are_known_though_not_their_sides_in_contiguous_blo
     assert sides_in_training(manifest, images) is None
     manifest.training = {}
     assert sides_in_training(manifest, images) is None
+
+
+def test_a_part_is_that_of_the_bundles_own_run_where_it_is_known(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the list calls its parts."""
+    images = [LabelledImage(Path(f"{k}.png"), f"{k}.png", True, group="test" if k < 3 else "train") for k in range(4)]
+    sides = ["train", "test", "validation", "test"]
+
+    def names(sides: list[str] | None, only: str | None) -> list[str]:
+        return [image.image for image in measuring._chosen(images, sides, only)]
+
+    assert names(sides, "test") == ["1.png", "3.png"]
+    assert not caplog.records
+    assert names(None, "test") == names([""] * 4, "test") == ["0.png", "1.png", "2.png"]
+    caplog.clear()
+    assert len(names(sides, None)) == 4
+    assert "2 of 4 images trained or validated this bundle" in caplog.text

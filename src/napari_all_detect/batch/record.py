@@ -24,8 +24,8 @@ VERSIONS_OF = ("napari-all-detect", "keras", "numpy", "scikit-image", "pandas")
 SETTINGS = ("parameters", "samples_sha256", "bundle", "segmentation", "engine", "device", "precision", "versions")
 """What must be the same for a run to go on."""
 
-HOW = ("overwrite", "resume", "why")
-"""Entries that change nothing in the results."""
+HOW = ("overwrite", "resume", "why", "temperature", "bounds")
+"""Entries that change nothing in the results, or follow from others."""
 
 
 def run_record(

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from napari_all_detect.results import (
     read_run,
     write_run,
 )
-from napari_all_detect.samplesheet import Coverage, coverage, read_sample_sheet
+from napari_all_detect.samplesheet import coverage, read_sample_sheet
 from napari_all_detect.segmentation import open_method
 from napari_all_detect.sources import ImageFile, find_images
 
@@ -108,14 +108,10 @@ def score_batch(
         if run is None:
             return _summary_of(folder)
         tables = _run(run, scorer, output, cluster, progress, sheet, began)
-    note = "" if sheet is None else _coverage(sheet, run.units).in_words()
+    note = "" if sheet is None else coverage(sheet, run.images).in_words()
     cells, called_all, called_hem, uncertain, unlike = tables.counts.values()
     failures = tuple(tables.failures)
     return BatchSummary(folder, tables.planes, cells, called_all, called_hem, uncertain, unlike, failures, note)
-
-
-def _coverage(sheet: pd.DataFrame, units: Sequence[Unit]) -> Coverage:
-    return coverage(sheet, (unit.plane.image for unit in units))
 
 
 @dataclass(frozen=True)
@@ -136,6 +132,12 @@ class _Run:
     done: Collection[int]
     failures: Sequence[Failure]
     expected: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def images(self) -> Iterator[str]:
+        """The images' names, those that could not be opened included."""
+        yield from (unit.plane.image for unit in self.units)
+        yield from (failure.input for failure in self.failures)
 
 
 def _begin(
@@ -188,7 +190,7 @@ def _run(
         progress.start(len(run.units) - len(run.done))
         for failure in run.failures:
             collector.fail(failure)
-        if sheet is not None and run.units and _coverage(sheet, run.units).is_empty:
+        if sheet is not None and run.units and coverage(sheet, run.images).is_empty:
             collector.fail(Failure(str(output.samples), "open", NONE_LISTED))
         job = Job(scorer.params, scorer.bundle.manifest.crop, output)
         left = [unit for unit in run.units if unit.number not in run.done]

@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"all-detect: {error}")
         return 1
     except KeyboardInterrupt:
-        _say("all-detect: interrupted; what was done so far is in the output folder, go on with --resume")
+        resumed = "; what was done so far is in the output folder, go on with --resume"
+        _say(f"all-detect: interrupted{resumed if arguments.run is scoring.score else ''}")
         return INTERRUPTED
     return status
 

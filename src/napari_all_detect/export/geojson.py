@@ -61,7 +61,7 @@ def geojson_text(
     {'label': 1, 'p_all': 0.75}
     """
     measured = {str(name): _numbers(cells[name]) for name in cells.select_dtypes("number")}
-    told = {name: cells[name].astype(str).where(cells[name].notna(), None).tolist() for name in TOLD if name in cells}
+    told = {name: _texts(cells[name]) for name in TOLD if name in cells}
     boxes, place = _boxes(cells, labels), _place(cells)
     features = []
     for i, (number, call) in enumerate(zip(cells["label"].tolist(), cells["call"].tolist(), strict=True)):
@@ -77,8 +77,13 @@ def geojson_text(
             "metadata": _known(told, i),
         }
         # At once: the points of all cells as Python's lists would take many times the memory of their text.
-        features.append(json.dumps(feature, separators=(",", ":")))
+        features.append(json.dumps(feature, allow_nan=False, separators=(",", ":")))
     return f'{{"type":"FeatureCollection","features":[{",".join(features)}]}}\n'
+
+
+def _texts(column: "pd.Series[Any]") -> list[str | None]:
+    missing = column.isna().tolist()
+    return [None if is_missing else str(value) for value, is_missing in zip(column.tolist(), missing, strict=True)]
 
 
 def _place(cells: pd.DataFrame) -> dict[str, Any]:

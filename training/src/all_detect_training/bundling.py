@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +24,7 @@ from all_detect_training.runs import Run, load_run
 from all_detect_training.training_set import CONTIGUOUS, GIVEN
 from all_detect_training.trusting import TrustTargets, fit_trust, member_temperatures, trust_figures
 from napari_all_detect.bundle.manifest import Manifest, Validation, validated
-from napari_all_detect.bundle.verified import file_digest
+from napari_all_detect.bundle.verified import MANIFEST, file_digest
 from napari_all_detect.errors import OutputError
 from napari_all_detect.networks import ARCHITECTURES
 from napari_all_detect.trust import calibrate
@@ -114,25 +116,38 @@ def export_run(run: Run, out: Path, about: About, targets: TrustTargets | None =
     """Write the bundle of a run that is loaded; as `export_bundle` otherwise."""
     manifest = _manifest(run, about, targets or TrustTargets())
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # Beside, and renamed when complete: a part of a bundle would load, and block the next try.
-        with TemporaryDirectory(prefix=".export-", dir=out.parent) as scratch:
-            draft = Path(scratch) / "bundle"
-            (draft / "members").mkdir(parents=True)
+        with _filled_or_as_it_was(out), TemporaryDirectory(prefix=".export-", dir=out) as scratch:
+            draft = Path(scratch)
+            (draft / "members").mkdir()
             for member in manifest.members:
                 shutil.copyfile(run.folder / member.weights_file, draft / member.weights_file)
             _write(draft, manifest, about)
             if bf16:
                 manifest = _with_bf16(manifest, *bf16_facts(draft, run))
                 _write(draft, manifest, about)
-            if out.exists():
-                out.rmdir()
-            draft.rename(out)
+            # The facts come last: without them it is no bundle yet.
+            for path in sorted(draft.iterdir(), key=lambda path: path.name == MANIFEST):
+                path.rename(out / path.name)
     except OSError as error:
         raise OutputError(
             f"{out}: the bundle can't be written ({error.strerror or error}); name another folder"
         ) from error
     return manifest
+
+
+@contextmanager
+def _filled_or_as_it_was(out: Path) -> Iterator[None]:
+    """Make a folder if need be; on an error leave nothing of a bundle, which would block the next try."""
+    made = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in out.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if made:
+            out.rmdir()
+        raise
 
 
 def _write(out: Path, manifest: Manifest, about: About) -> None:

@@ -71,7 +71,9 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _chosen(images: Sequence[LabelledImage], sides: Sequence[str] | None, only: str | None) -> list[LabelledImage]:
     """Return the images of a part; log how many of them the bundle has seen in its training."""
     sided = list(zip(images, sides or [""] * len(images), strict=True))
-    chosen = [(image, side) for image, side in sided if only in (None, image.group, side)]
+    # In the words of a run's sides, those of the bundle's own run count, whatever the list calls a part.
+    of_run = only in sides if sides else False
+    chosen = [(image, side) for image, side in sided if only in (None, side if of_run else image.group)]
     if not chosen:
         parts = sorted({part for image, side in sided for part in (image.group, side) if part})
         raise InputError(f"no image in part {only!r}; expected {', '.join(parts) or 'no --only'}")
