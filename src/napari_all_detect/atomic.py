@@ -2,9 +2,9 @@
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
 __all__ = ["PART", "made_atomically", "write_atomically", "written_atomically"]
@@ -54,27 +54,21 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def made_atomically(folder: Path, part: Path | None = None) -> Iterator[Path]:
+def made_atomically(folder: Path) -> Iterator[Path]:
     """Lend a place to make a folder at; it gets its name when it is whole, and half a one is deleted.
 
     Parameters
     ----------
     folder : Path
         Must not be there yet.
-    part : Path, optional
-        Where it is made, on the same disk: `<name>.part<suffix>` beside it if not given.
 
     Yields
     ------
     part : Path
-        Not there yet.
+        Of the same name, in a hidden folder beside it; not there yet.
     """
-    part = part or folder.with_name(f"{folder.stem}{PART}{folder.suffix}")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=PART, dir=folder.parent, ignore_cleanup_errors=True) as scratch:
+        part = Path(scratch) / folder.name
         yield part
-        folder.parent.mkdir(parents=True, exist_ok=True)
         part.replace(folder)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_all_detect.atomic import made_atomically
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.store import UnitResult, UnitStore
 from napari_all_detect.batch.writing import is_full
@@ -130,8 +129,14 @@ def _write_beside(folder: Path, unit: Unit, result: UnitResult, place: Path) -> 
     pixel_size_um = None if np.isnan(size) else float(size)
     opened = with_retries(unit.plane.open, StoreError)
     pixels = opened.rgb if isinstance(opened, RgbPlane) else opened
-    with made_atomically(place, _room_for(place, folder)) as part:
+    part = _room_for(place, folder)
+    try:
         write_ome_zarr(pixels, _labels(folder, unit), result.cells, part, pixel_size_um)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(place)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
 
 
 def _room_for(place: Path, folder: Path) -> Path:
