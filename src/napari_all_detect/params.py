@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -64,7 +65,8 @@ def _plain(value: Any) -> Any:
         return value.item()
     if isinstance(value, (list, tuple)):
         return tuple(map(_plain, value))
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    # Absolute: `Path("lite")` is a folder, "lite" an installed bundle.
+    return str(Path(value).absolute()) if isinstance(value, os.PathLike) else value
 
 
 def _is_a(value: Any, hint: Any) -> bool:

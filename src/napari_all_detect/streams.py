@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from collections.abc import Iterable
 from typing import IO, Any, TextIO, cast
 
 __all__ = ["BROKEN_PIPE", "flushed", "prepare_streams"]
@@ -18,6 +19,8 @@ class _Unread:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_stream":  # a copy that is still to be filled
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
@@ -27,6 +30,10 @@ class _Unread:
         except BrokenPipeError:
             _forget(self._stream)
             return len(text)
+
+    def writelines(self, texts: Iterable[str]) -> None:
+        """Write texts, or forget them."""
+        self.write("".join(texts))
 
     def flush(self) -> None:
         """Write what is left, or forget it."""

@@ -158,6 +158,11 @@ def test_values_like_those_expected_are_taken_for_them() -> None:
     )
     assert json.loads(json.dumps(asdict(params)))["reading"]["channels"] == [2, 1, 0]
     assert params.reading.channels == (2, 1, 0)
-    assert (params.bundle, params.threshold, params.batch_size, params.fast_calls) == ("mine", 0.25, 4, True)
+    assert (params.bundle, params.threshold, params.batch_size, params.fast_calls) == (
+        str(Path("mine").absolute()),
+        0.25,
+        4,
+        True,
+    )
     output = OutputParams(labels=Path("a") / "b", formats=["csv", "geojson"])  # type: ignore[arg-type]
-    assert (output.labels, output.formats) == (str(Path("a/b")), ("csv", "geojson"))
+    assert (output.labels, output.formats) == (str(Path("a/b").absolute()), ("csv", "geojson"))

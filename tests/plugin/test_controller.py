@@ -17,6 +17,7 @@ from napari_all_detect._napari.exporting import Exported, export, smear_of
 from napari_all_detect._napari.layer_link import results_of
 from napari_all_detect._napari.process import ScoringProcess
 from napari_all_detect._napari.reading import read_zarr
+from napari_all_detect._napari.review import save_crops
 from napari_all_detect._napari.task import Task
 from napari_all_detect.cli import main
 from napari_all_detect.params import ReadParams
@@ -413,3 +414,27 @@ def test_nothing_comes_after_closing(viewer, loop, drawn):
     assert controller.wait(30)
     loop.run_until(loop._calls.empty)
     assert list(viewer.layers) == [image]
+
+
+def test_crops_of_planes_that_are_not_scored_again_stay(viewer, controller, done, drawn, tmp_path):
+    """What a new layer does not hold has not lost its verdict."""
+    image = viewer.add_image(np.stack([drawn.rgb, drawn.rgb[::-1]]))
+    controller.score(Task(image, None, TWO_BY_TWO))
+    done()
+    labels = viewer.layers[-1]
+    first = results_of(labels)
+    first.take_verdicts(["ALL"] * len(first))
+    saved = save_crops(first, tmp_path)
+    controller.score(Task(image, labels, TWO_BY_TWO, (0,)))
+    done()
+    assert save_crops(results_of(viewer.layers[-1]), tmp_path) == saved == {"ALL": len(first), "Hem": 0}
+
+
+def test_verdicts_stay_where_an_axis_of_one_plane_comes_or_goes(viewer, controller, done, drawn):
+    image, labels = viewer.add_image(drawn.rgb), viewer.add_labels(drawn.labels)
+    controller.score(Task(image, labels, TWO_BY_TWO))
+    done()
+    results_of(labels).take_verdicts(["ALL"] * len(results_of(labels)))
+    controller.score(Task(viewer.add_image(drawn.rgb[None]), labels, TWO_BY_TWO))
+    assert "verdicts" not in done()
+    assert set(results_of(viewer.layers[-1]).verdicts) == {"ALL"}

@@ -1,6 +1,7 @@
 import errno
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -355,11 +356,11 @@ def test_a_bundle_is_made_in_any_empty_folder(
     out: str,
 ) -> None:
     run = make_run(two_members)
-    (tmp_path / "empty/real").mkdir(parents=True)
+    (tmp_path / "empty/real/.scratch-of-one-that-was-killed").mkdir(parents=True)
     if out != ".":
         (tmp_path / "empty/link").symlink_to("real")
     else:
-        (tmp_path / "empty/real").rmdir()
+        shutil.rmtree(tmp_path / "empty/real")
     monkeypatch.chdir(tmp_path / "empty")
     manifest = export_bundle(run, Path(out), ABOUT)
     assert load_bundle(Path(out)).manifest == manifest

@@ -246,6 +246,8 @@ class Controller:
         own = given is not None and given in self.viewer.layers and labels.ndim == given.ndim == 2
         # Verdicts on cells that a cancelled run did not come to stay where they are, and so do all where none is kept.
         own = own and (lost == 0 or (len(results) == found and bool(results.verdicts.any())))
+        if own and before is not None:
+            results.saved_crops = set(before.saved_crops)  # of a cell that has lost its verdict the crop is deleted
         layer: Any = given if own else self._add_labels(job, labels, rows.nuclei)
         layer.metadata = {**layer.metadata, LAYOUT_KEY: job.layout}
         attach(layer, results)

@@ -33,16 +33,18 @@ def keep_verdicts(before: CellResults, after: CellResults) -> int:
     lost : int
         Verdicts that found no cell.
     """
-    after.saved_crops = set(before.saved_crops)  # of a cell that has lost its verdict the crop is deleted
     if not before.verdicts.any():
         return 0
-    known = dict(zip(_in_layer(before), before.verdicts.tolist(), strict=True))
-    after.take_verdicts([known.get(cell, "") for cell in _in_layer(after)])
+    axes = max(before.rows.index.shape[1], after.rows.index.shape[1])
+    known = dict(zip(_in_layer(before, axes), before.verdicts.tolist(), strict=True))
+    after.take_verdicts([known.get(cell, "") for cell in _in_layer(after, axes)])
     return int(np.count_nonzero(before.verdicts != "") - np.count_nonzero(after.verdicts != ""))
 
 
-def _in_layer(results: CellResults) -> list[Identity]:
-    return _lines(pd.DataFrame(results.rows.index).assign(**{name: results.table[name] for name in PLACE}))
+def _in_layer(results: CellResults, axes: int) -> list[Identity]:
+    """Return where each cell lies, on so many leading axes: one of length 1 may be there or not."""
+    index = np.pad(results.rows.index, ((0, 0), (axes - results.rows.index.shape[1], 0)))
+    return _lines(pd.DataFrame(index).assign(**{name: results.table[name] for name in PLACE}))
 
 
 def _lines(table: pd.DataFrame) -> list[Identity]:

@@ -79,7 +79,7 @@ def name_parts(place: Path) -> tuple[str, ...]:
     if not is_remote(place):
         return tuple(place.parts[1:])
     url = urlsplit(str(place))
-    server = [url.netloc.replace(":", "_")] if url.netloc else []
+    server = [name.replace(":", "_")] if (name := url.netloc.rpartition("@")[2]) else []  # no password
     if not has_query(place):
         return (*server, *place.parts[1:])
     digest = hashlib.sha256(url.query.encode()).hexdigest()[:8]

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ from all_detect_training.cnmc import FOLDS
 from all_detect_training.held_out import held_out_figures
 from all_detect_training.metrics import member_figures
 from all_detect_training.naming import check_name
-from all_detect_training.out_folder import refuse_filled
+from all_detect_training.out_folder import SCRATCH, refuse_filled
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.resampling import DIGITS
 from all_detect_training.rounding import bf16_facts
@@ -24,7 +24,7 @@ from all_detect_training.runs import Run, load_run
 from all_detect_training.training_set import CONTIGUOUS, GIVEN
 from all_detect_training.trusting import TrustTargets, fit_trust, member_temperatures, trust_figures
 from napari_all_detect.bundle.manifest import Manifest, Validation, validated
-from napari_all_detect.bundle.verified import MANIFEST, file_digest
+from napari_all_detect.bundle.verified import MANIFEST, MODEL_CARD, file_digest
 from napari_all_detect.errors import OutputError
 from napari_all_detect.networks import ARCHITECTURES
 from napari_all_detect.trust import calibrate
@@ -116,7 +116,7 @@ def export_run(run: Run, out: Path, about: About, targets: TrustTargets | None =
     """Write the bundle of a run that is loaded; as `export_bundle` otherwise."""
     manifest = _manifest(run, about, targets or TrustTargets())
     try:
-        with _filled_or_as_it_was(out), TemporaryDirectory(prefix=".export-", dir=out) as scratch:
+        with _filled_or_as_it_was(out), TemporaryDirectory(prefix=SCRATCH, dir=out) as scratch:
             draft = Path(scratch)
             (draft / "members").mkdir()
             for member in manifest.members:
@@ -138,15 +138,20 @@ def export_run(run: Run, out: Path, about: About, targets: TrustTargets | None =
 @contextmanager
 def _filled_or_as_it_was(out: Path) -> Iterator[None]:
     """Make a folder if need be; on an error leave nothing of a bundle, which would block the next try."""
+    refuse_filled(out)
     made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
+    for left in out.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)
     try:
         yield
     except BaseException:
-        for path in out.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(out / "members", ignore_errors=True)
+        for name in (MODEL_CARD, MANIFEST):
+            (out / name).unlink(missing_ok=True)
         if made:
-            out.rmdir()
+            with suppress(OSError):
+                out.rmdir()
         raise
 
 

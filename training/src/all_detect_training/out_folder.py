@@ -5,12 +5,16 @@ from pathlib import Path
 from napari_all_detect.atomic import write_atomically
 from napari_all_detect.errors import OutputError
 
-__all__ = ["refuse_filled", "write_whole"]
+__all__ = ["SCRATCH", "refuse_filled", "write_whole"]
+
+
+SCRATCH = ".scratch-"
+"""What a folder begins with that a command works in; one that was killed leaves it."""
 
 
 def refuse_filled(out: Path) -> None:
     """Raise OutputError unless `out` is a new or an empty folder."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(not path.name.startswith(SCRATCH) for path in out.iterdir())):
         raise OutputError(f"{out} exists already; name a new or an empty folder")
 
 

@@ -203,7 +203,11 @@ class CellTable(QWidget):
         name, chosen = QFileDialog.getSaveFileName(self, "Export cells", PROPOSED_NAME, filters)
         if name:
             known = next((known for known in EXPORT_FORMATS if chosen.startswith(known.name)), EXPORT_FORMATS[0])
-            self.export(with_suffix(Path(name), known))
+            path = with_suffix(Path(name), known)
+            if path != Path(name) and path.exists():  # of which the dialog did not ask
+                show_error(f"{path} is there already; choose another name")
+                return
+            self.export(path)
 
     def _filter(self, *_: object) -> None:
         self.model.filter = RowFilter(
