@@ -14,7 +14,7 @@ from psygnal import Signal
 from napari_all_detect._napari.axes import placed_like
 from napari_all_detect._napari.keeping import Kept
 from napari_all_detect._napari.layer_link import LAYOUT_KEY, attach, outline_px, results_of
-from napari_all_detect._napari.messages import Found, Opened, Predicted, ScoredPart
+from napari_all_detect._napari.messages import Found, Opened, Predicted, ScoredPart, unforeseen
 from napari_all_detect._napari.planes import NUCLEI_KEY, LayerPlane, computed, layer_planes
 from napari_all_detect._napari.process import CANCELLED, ProcessEndedError, ScoringProcess
 from napari_all_detect._napari.progress import IDLE, CellCount, RunState
@@ -126,7 +126,7 @@ class Controller:
                 outcome.problems.append(str(error))
         except Exception as error:  # noqa: BLE001 - a thread that ends without a word would leave the buttons waiting
             traceback.print_exc()
-            outcome.problems.append(f"an error in napari-all-detect: {type(error).__name__}: {error}; please report it")
+            outcome.problems.append(unforeseen(error))
         self._call_soon(partial(self._finish, finish, job, outcome))
 
     def _segment_planes(self, job: Job, outcome: Outcome) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from napari_all_detect.pipeline import ScoredImage
 
-__all__ = ["Call", "Cancel", "Found", "Opened", "Predicted", "Reply", "ScoredPart"]
+__all__ = ["Call", "Cancel", "Found", "Opened", "Predicted", "Reply", "ScoredPart", "unforeseen"]
 
 
 @dataclass(frozen=True)
@@ -116,3 +116,8 @@ class ScoredPart:
 
     scored: ScoredImage
     found: int
+
+
+def unforeseen(error: Exception) -> str:
+    """Say what the user is told of an error that nobody thought of."""
+    return f"an error in napari-all-detect: {type(error).__name__}: {error}; please report it"

@@ -162,7 +162,7 @@ class CellResults:
         self.verdicts_changed.emit()
 
     def take_verdicts(self, verdicts: Sequence[str]) -> None:
-        """Note all verdicts, as read from a file."""
+        """Note the verdicts on all cells at once."""
         self._verdicts[:] = verdicts
         self.verdicts_changed.emit()
 

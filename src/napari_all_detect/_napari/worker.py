@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect._napari.keeping import crop_keys
-from napari_all_detect._napari.messages import Call, Cancel, Found, Opened, Predicted, Reply, ScoredPart
+from napari_all_detect._napari.messages import Call, Cancel, Found, Opened, Predicted, Reply, ScoredPart, unforeseen
 from napari_all_detect._napari.process import CANCELLED
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.engines import Progress
@@ -178,7 +178,7 @@ def _answer(networks: Networks, call: Call) -> Reply:
         return Reply("failed", "there is not enough memory; crop the image, or lower the batch size")
     except Exception as error:  # noqa: BLE001
         traceback.print_exc()
-        return Reply("failed", f"an error in napari-all-detect: {type(error).__name__}: {error}; please report it")
+        return Reply("failed", unforeseen(error))
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 from qtpy.QtCore import QCoreApplication, QObject, Qt, Signal
 
+from napari_all_detect._napari.messages import unforeseen
 from napari_all_detect.errors import AllDetectError
 
 __all__ = ["Bridge"]
@@ -45,8 +46,7 @@ class Bridge(QObject):
                 self.call_soon(partial(failed, str(error)))
             except Exception as error:  # noqa: BLE001 - a thread that ends without a word would leave the button waiting
                 traceback.print_exc()
-                told = f"an error in napari-all-detect: {type(error).__name__}: {error}; please report it"
-                self.call_soon(partial(failed, told))
+                self.call_soon(partial(failed, unforeseen(error)))
             else:
                 self.call_soon(partial(done, answer))
 
