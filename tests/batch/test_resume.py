@@ -615,31 +615,27 @@ def test_tables_that_cannot_be_written_end_the_run_which_can_go_on(
     assert content(out) == whole
 
 
-def test_a_plane_that_takes_more_memory_than_there_is(
-    images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch, failures: Failures
-) -> None:
-    cut_cells = unit.cut_cells
-
-    def hungry(given: Any, params: Any, crop: Any) -> Any:
-        if given.image == "2.png":
-            raise MemoryError
-        return cut_cells(given, params, crop)
-
-    monkeypatch.setattr(unit, "cut_cells", hungry)
-    summary = score_batch([images], tmp_path / "out", params)
-    assert (summary.planes, summary.exit_status) == (N - 1, 3)
-    assert failures(tmp_path / "out")[0][:2] == ["2.png", "score"]
-    assert "out of memory" in failures(tmp_path / "out")[0][2]
-
-
-def test_an_error_that_nobody_foresaw_costs_one_plane(
-    images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch, failures: Failures
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "out of memory; give it more"),
+        (ZeroDivisionError("by another package"), "ZeroDivisionError: by another package; "),
+    ],
+)
+def test_what_goes_wrong_in_one_plane_costs_that_plane(
+    images: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    monkeypatch: pytest.MonkeyPatch,
+    failures: Failures,
+    error: Exception,
+    said: str,
 ) -> None:
     cut_cells = unit.cut_cells
 
     def faulty(given: Any, params: Any, crop: Any) -> Any:
         if given.image == "2.png":
-            raise ZeroDivisionError("by a method of another package")
+            raise error
         return cut_cells(given, params, crop)
 
     monkeypatch.setattr(unit, "cut_cells", faulty)
@@ -647,7 +643,7 @@ def test_an_error_that_nobody_foresaw_costs_one_plane(
     assert (summary.planes, summary.exit_status) == (N - 1, 3)
     ((name, stage, reason),) = failures(tmp_path / "out")
     assert (name, stage) == ("2.png", "score")
-    assert reason.startswith("ZeroDivisionError: by a method of another package; ")
+    assert reason.startswith(said)
 
 
 @pytest.mark.parametrize("times", [1, 4])

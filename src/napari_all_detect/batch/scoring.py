@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,11 @@ def score_batch(
         run = _begin(folder, scorer, output, inputs, files, repeated)
         if run is None:
             return _summary_of(folder)
+        covered = None if sheet is None else coverage(sheet, run.images)
+        if covered is not None and covered.is_empty and run.units:
+            run = replace(run, failures=[*run.failures, Failure(str(output.samples), "open", NONE_LISTED)])
         tables = _run(run, scorer, output, cluster, progress, sheet, began)
-    note = "" if sheet is None else coverage(sheet, run.images).in_words()
+    note = "" if covered is None else covered.in_words()
     cells, called_all, called_hem, uncertain, unlike = tables.counts.values()
     failures = tuple(tables.failures)
     return BatchSummary(folder, tables.planes, cells, called_all, called_hem, uncertain, unlike, failures, note)
@@ -190,8 +193,6 @@ def _run(
         progress.start(len(run.units) - len(run.done))
         for failure in run.failures:
             collector.fail(failure)
-        if sheet is not None and run.units and coverage(sheet, run.images).is_empty:
-            collector.fail(Failure(str(output.samples), "open", NONE_LISTED))
         job = Job(scorer.params, scorer.bundle.manifest.crop, output)
         left = [unit for unit in run.units if unit.number not in run.done]
         with contextlib.closing(_results(cluster, scorer, job, left, progress)) as results:
