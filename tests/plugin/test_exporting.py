@@ -38,8 +38,8 @@ def exported(results, labels):
 @pytest.mark.parametrize(
     ("gone", "message"),
     [
-        ((2, 4), "cells 2, 4 are not in the labels any more; score the image again"),
-        ((4,), "cell 4 is not in the labels any more; score the image again"),
+        ((2, 4), "cells 2, 4 were erased or redrawn since the scores; score the labels again"),
+        ((4,), "cell 4 was erased or redrawn since the scores; score the labels again"),
     ],
 )
 def test_cells_that_were_erased_are_named(results, labels, tmp_path, suffix, gone, message):
@@ -52,9 +52,16 @@ def test_cells_that_were_erased_are_named(results, labels, tmp_path, suffix, gon
     assert not list(tmp_path.iterdir())
 
 
+def test_a_cell_that_was_redrawn_is_not_the_one_that_was_scored(results, labels, tmp_path):
+    labels[24, 5] = 3
+    with pytest.raises(InputError, match="cell 3 was erased or redrawn"):
+        export(exported(results(VOTES), labels), tmp_path / "cells.geojson")
+    assert not list(tmp_path.iterdir())
+
+
 def test_of_many_cells_that_were_erased_some_are_named(results, tmp_path):
     many = results(np.full((30, 3), 0.9))
-    with pytest.raises(InputError, match=r"cells 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 20 more are not in"):
+    with pytest.raises(InputError, match=r"cells 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 20 more were erased"):
         export(Exported(many, np.zeros((300, 16), np.int32)), tmp_path / "cells.geojson")
 
 
@@ -67,7 +74,7 @@ def test_a_cell_that_moved_to_another_plane_is_not_in_its_own(results, labels, t
     results_of_both = CellResults(stacked, one.run)
     export(Exported(results_of_both, np.stack([labels, second])), tmp_path / "cells.geojson")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cells_0.geojson", "cells_1.geojson"]
-    with pytest.raises(InputError, match=r"cells 1, 2, 3, 4, 5, 6, 7, 8 are not in"):
+    with pytest.raises(InputError, match=r"cells 1, 2, 3, 4, 5, 6, 7, 8 were erased"):
         export(Exported(results_of_both, np.stack([second, labels])), tmp_path / "cells.geojson")
 
 

@@ -123,7 +123,7 @@ def export(exported: Exported, path: Path) -> None:
     OutputError
         If no format has this suffix, or the file can't be written.
     InputError
-        If the format holds the image and there is none, or the labels and cells have been erased from those.
+        If the format holds the image and there is none, or cells have been erased or redrawn in the labels.
     MissingDependencyError
         If the format needs a package that is not there.
     """
@@ -181,25 +181,26 @@ def exported_planes(exported: Exported) -> Iterator[ExportedPlane]:
     Raises
     ------
     InputError
-        If cells have been erased from the labels since they were scored: at once, before any plane is taken.
+        If cells have been erased or redrawn since they were scored: at once, before any plane is taken.
     """
     table = exported.results.export_table()
     planes = [np.flatnonzero(table["plane"] == name) for name in dict.fromkeys(table["plane"])]
-    gone = [number for own in planes for number in _erased(exported, own)]
-    if gone:
-        more = f" and {len(gone) - NAMED_AT_MOST} more" if len(gone) > NAMED_AT_MOST else ""
-        named = ", ".join(map(str, gone[:NAMED_AT_MOST])) + more
-        cells = f"cell {named} is" if len(gone) == 1 else f"cells {named} are"
-        raise InputError(f"{cells} not in the labels any more; score the image again")
+    changed = [number for own in planes for number in _changed(exported, own)]
+    if changed:
+        more = f" and {len(changed) - NAMED_AT_MOST} more" if len(changed) > NAMED_AT_MOST else ""
+        named = ", ".join(map(str, changed[:NAMED_AT_MOST])) + more
+        cells = f"cell {named} was" if len(changed) == 1 else f"cells {named} were"
+        raise InputError(f"{cells} erased or redrawn since the scores; score the labels again")
     return (_plane(exported, table, own) for own in planes)
 
 
-def _erased(exported: Exported, own: NDArray[np.intp]) -> list[int]:
-    """Return the numbers of those of a plane's cells that are not in it."""
+def _changed(exported: Exported, own: NDArray[np.intp]) -> list[int]:
+    """Return the numbers of those of a plane's cells that have not as many pixels there as were scored."""
     rows = exported.results.rows
-    numbers, labels = rows.numbers[own], np.asarray(exported.labels[_index(exported, own)])
-    erased: list[int] = numbers[~np.isin(numbers, labels)].tolist()
-    return erased
+    found, counts = np.unique(np.asarray(exported.labels[_index(exported, own)]), return_counts=True)
+    area = pd.Series(counts, found).reindex(rows.numbers[own], fill_value=0).to_numpy()
+    changed: list[int] = rows.numbers[own][area != rows.table["area_px"].to_numpy()[own]].tolist()
+    return changed
 
 
 def _index(exported: Exported, own: NDArray[np.intp]) -> tuple[int, ...]:
