@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.cascade import cost_order, run_members
-from napari_all_detect.engines import Engine, Progress
+from napari_all_detect.engines import MemberEngine, Progress
 
 __all__ = ["FastCalls"]
 
@@ -19,7 +19,7 @@ class FastCalls:
 
     Parameters
     ----------
-    engine : Engine
+    engine : MemberEngine
         Runs the members.
     weights : (M,) float
         Of Eq. 2.
@@ -31,7 +31,7 @@ class FastCalls:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: MemberEngine,
         weights: NDArray[np.floating],
         costs: Sequence[float],
         settled: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.bool_]],
@@ -40,12 +40,8 @@ class FastCalls:
         self._engine, self._weights, self._settled = engine, weights, settled
         self._order = cost_order(weights, costs)
 
-    def predict(
-        self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
-    ) -> NDArray[np.float32]:
-        """Return the probabilities of the members that ran: see `Engine`; members that are named all run."""
-        if members is not None:
-            return self._engine.predict(crops, progress, members)
+    def predict(self, crops: NDArray[np.uint8], progress: Progress | None = None) -> NDArray[np.float32]:
+        """Return the probabilities of the members that ran: see `Engine`."""
         probabilities = np.empty((len(crops), len(self._weights), 2), np.float32)
         for start in range(0, len(crops), CELLS_AT_ONCE):
             part = crops[start : start + CELLS_AT_ONCE]

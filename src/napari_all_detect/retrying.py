@@ -16,7 +16,6 @@ def with_retries(
     work: Callable[[], Result],
     passing: type[Exception] | tuple[type[Exception], ...],
     delays_s: Sequence[float] | None = None,
-    wait: Callable[[float], object] = time.sleep,
 ) -> Result:
     """Do the work, again after each delay if it raises one of the errors that pass; the last one is raised.
 
@@ -33,5 +32,5 @@ def with_retries(
         try:
             return work()
         except passing:
-            wait(delay)
+            time.sleep(delay)
     return work()

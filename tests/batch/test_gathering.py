@@ -45,7 +45,7 @@ def crops_of(numbers: Sequence[int]) -> NDArray[np.uint8]:
     return np.broadcast_to(np.asarray(numbers, np.uint8).reshape(-1, 1, 1, 1), (len(numbers), 2, 2, 3))
 
 
-def ask(engine: GatheringEngine, planes: Sequence[Sequence[int]], threads: int, members: Any = None) -> list[Any]:
+def ask(engine: GatheringEngine, planes: Sequence[Sequence[int]], threads: int) -> list[Any]:
     """Ask for each plane in a thread, as a run does; return what each got, or its error."""
 
     def one(k: int) -> Any:
@@ -53,7 +53,7 @@ def ask(engine: GatheringEngine, planes: Sequence[Sequence[int]], threads: int, 
         with engine.plane():
             engine.wait_for_room()
             try:
-                found = engine.predict(crops_of(planes[k]), told.append, members and members[k])
+                found = engine.predict(crops_of(planes[k]), told.append)
             except MemoryError as error:
                 return error
         assert sum(told) == len(planes[k])
@@ -68,14 +68,12 @@ def ask(engine: GatheringEngine, planes: Sequence[Sequence[int]], threads: int, 
     st.lists(st.lists(st.integers(0, 254), max_size=30), max_size=12),
     st.integers(1, 6),
     st.integers(1, 9),
-    st.randoms(use_true_random=False),
 )
-def test_each_plane_gets_its_own(planes: list[list[int]], threads: int, batch_size: int, random: Any) -> None:
+def test_each_plane_gets_its_own(planes: list[list[int]], threads: int, batch_size: int) -> None:
     inner = Noting()
-    choices = [random.choice([None, (0,), (2, 1)]) for _ in planes]
-    found = ask(GatheringEngine(inner, batch_size), planes, threads, choices)
-    for numbers, members, own in zip(planes, choices, found, strict=True):
-        np.testing.assert_array_equal(own, Noting().predict(crops_of(numbers), None, members))
+    found = ask(GatheringEngine(inner, batch_size), planes, threads)
+    for numbers, own in zip(planes, found, strict=True):
+        np.testing.assert_array_equal(own, Noting().predict(crops_of(numbers)))
     assert sum(n for n, _ in inner.batches) == sum(map(len, planes))
     assert all(n <= batch_size for n, _ in inner.batches)
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from napari_all_detect.errors import MissingDependencyError
 from napari_all_detect.export.csv import csv_text, unquoted, write_csv
-from napari_all_detect.export.parquet import check_parquet, write_parquet, write_parquet_parts
+from napari_all_detect.export.formats import check_formats
+from napari_all_detect.export.parquet import write_parquet, write_parquet_parts
 from napari_all_detect.table import cell_columns, empty_cells, typed
 
 FLOAT32 = np.finfo(np.float32)
@@ -115,7 +116,7 @@ def test_parquet_keeps_values_and_types(table: pd.DataFrame, tmp_path: Path) -> 
 
 def test_parquet_without_pyarrow_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    for call in (check_parquet, lambda: write_parquet(cells(), tmp_path / "cells.parquet")):
+    for call in (lambda: check_formats(["parquet"]), lambda: write_parquet(cells(), tmp_path / "cells.parquet")):
         with pytest.raises(MissingDependencyError, match=r"pip install 'napari-all-detect\[parquet\]'"):
             call()
     assert not list(tmp_path.iterdir())

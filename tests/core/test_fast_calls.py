@@ -63,13 +63,6 @@ def test_members_run_only_on_open_cells_a_block_at_a_time(monkeypatch: pytest.Mo
     np.testing.assert_array_equal(found[1, :, 1], p_all[1])
 
 
-def test_members_that_are_named_all_run() -> None:
-    engine = Recorded(np.full((4, 3), 0.9, np.float32))
-    fast = FastCalls(engine, np.ones(3), [1.0, 2.0, 3.0], above_half)
-    assert fast.predict(numbered(4), members=[2, 0]).shape == (4, 2, 2)
-    assert engine.asked == [((2, 0), 4)]
-
-
 @pytest.fixture(scope="module")
 def given(smear: Callable[..., NDArray[np.uint8]]) -> PlaneInput:
     rgb = smear(4, (256, 256), 14)

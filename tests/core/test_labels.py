@@ -61,7 +61,7 @@ def test_the_same_labels_give_the_same_bytes(tmp_path: Path) -> None:
 )
 def test_label_names(planes: list[tuple[str, str]], names: list[str]) -> None:
     expected = {key: f"{name}_labels.tif" for key, name in zip(planes, names, strict=True)}
-    assert label_names([plane(*key) for key in planes]) == expected
+    assert label_names(planes) == expected
 
 
 @pytest.mark.parametrize("folder", ["", "day1"])
@@ -70,7 +70,7 @@ def test_label_names(planes: list[tuple[str, str]], names: list[str]) -> None:
 )
 def test_what_was_named_is_found(folder: str, images: list[tuple[str, str]], tmp_path: Path) -> None:
     planes = [plane(str(Path(folder, image)), name) for image, name in images]
-    names = label_names(planes)
+    names = label_names((p.image, p.plane) for p in planes)
     for name in names.values():
         write_labels(LABELS, tmp_path / name)
     assert [find_labels(tmp_path, p) for p in planes] == [tmp_path / name for name in names.values()]

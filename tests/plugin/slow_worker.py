@@ -13,11 +13,11 @@ class Slow:
     def __init__(self, engine):
         self.name, self.device, self._engine, self._calls = engine.name, engine.device, engine, 0
 
-    def predict(self, crops, progress=None, members=None):
+    def predict(self, crops, progress=None):
         self._calls += 1
         if self._calls > 1:
             time.sleep(600)
-        return self._engine.predict(crops, progress, members)
+        return self._engine.predict(crops, progress)
 
 
 def find_forever(given, params):

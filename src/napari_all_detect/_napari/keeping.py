@@ -1,6 +1,5 @@
 """What a run that came to an early end has told of a plane -> the rows of the cells that are done. No Qt."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
@@ -35,15 +34,14 @@ class Kept:
     def __init__(self, params: ScoreParams, given: PlaneInput) -> None:
         self._params, self._given = params, given
         self._found: Found | None = None
-        self._votes: dict[tuple[bytes, int], NDArray[np.float32]] = {}
+        self._votes: dict[bytes, NDArray[np.float32]] = {}
 
     def take(self, told: Found | Predicted) -> None:
         """Keep this, too."""
         if isinstance(told, Found):
             self._found = told
             return
-        for key, votes in zip(told.keys, told.probabilities, strict=True):
-            self._votes |= {(key, member): vote for member, vote in zip(told.members, votes, strict=True)}
+        self._votes |= zip(told.keys, told.probabilities, strict=True)
 
     def part(self) -> ScoredPart | None:
         """Return the cells that are done, their rows as a whole run would give them; None if none were found yet."""
@@ -62,23 +60,16 @@ class _KnownVotes:
 
     name, device = "", ""
 
-    def __init__(self, votes: dict[tuple[bytes, int], NDArray[np.float32]], n_members: int) -> None:
+    def __init__(self, votes: dict[bytes, NDArray[np.float32]], n_members: int) -> None:
         self._votes, self._n_members = votes, n_members
         self.unknown: set[bytes] = set()
 
-    def predict(
-        self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
-    ) -> NDArray[np.float32]:
+    def predict(self, crops: NDArray[np.uint8], progress: Progress | None = None) -> NDArray[np.float32]:
         """Return the probabilities; halves where they are not known."""
-        asked = range(self._n_members) if members is None else members
-        probabilities = np.full((len(crops), len(asked), 2), 0.5, np.float32)
-        for row, key in zip(probabilities, crop_keys(crops), strict=True):
-            votes = [self._votes.get((key, member)) for member in asked]
-            if any(vote is None for vote in votes):
-                self.unknown.add(key)
-            else:
-                row[:] = votes
-        return probabilities
+        keys = crop_keys(crops)
+        self.unknown |= set(keys) - self._votes.keys()
+        halves = np.full((self._n_members, 2), 0.5, np.float32)
+        return np.array([self._votes.get(key, halves) for key in keys], np.float32).reshape(-1, self._n_members, 2)
 
 
 def _rows(scored: ScoredImage, keep: NDArray[np.bool_]) -> ScoredImage:

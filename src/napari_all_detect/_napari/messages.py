@@ -92,13 +92,10 @@ class Predicted:
     ----------
     keys : tuple of n bytes
         Digests of the crops.
-    members : tuple of k int
-        Places of the members in the bundle's order.
-    probabilities : (n, k, 2) float32
+    probabilities : (n, M, 2) float32
     """
 
     keys: tuple[bytes, ...]
-    members: tuple[int, ...]
     probabilities: NDArray[np.float32]
 
 

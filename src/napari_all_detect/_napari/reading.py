@@ -1,7 +1,7 @@
 """Readers: OME-Zarr as one RGB layer with its labels and scores, and results folders of `all-detect score`. No Qt."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from napari_all_detect._napari.store_labels import label_images, read_label_imag
 from napari_all_detect.errors import AllDetectError, InputError
 from napari_all_detect.export.ome_zarr import NAME
 from napari_all_detect.params import ReadParams
-from napari_all_detect.sources import ImageFile, Plane, find_images, open_planes
+from napari_all_detect.sources import ImageFile, find_images, open_planes
 from napari_all_detect.sources.labels import label_names, read_labels
 
 __all__ = ["get_reader", "read_results", "read_zarr"]
@@ -69,10 +69,11 @@ def read_results(folder: Path) -> list[LayerData]:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         opened = run_by_record(run)
         paths = {entry["image"]: Path(entry["path"]) for entry in run["images"]}
-        reading = _reading(run["parameters"]["reading"])
+        recorded = run["parameters"]["reading"]
+        reading = ReadParams(recorded["level"], recorded["channels"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / 'run.json'}: can't be understood ({error}); score the images again") from error
-    names = _label_files(images)
+    names = label_names(images[["image", "plane"]].itertuples(index=False, name=None))
     shown = list(dict.fromkeys(images["image"]))
     if len(shown) > LARGEST_NUMBER:
         from napari.utils.notifications import show_info
@@ -117,15 +118,6 @@ def read_zarr(path: Path) -> list[LayerData]:
     return layers
 
 
-def _label_files(images: pd.DataFrame) -> dict[tuple[str, str], str]:
-    def unread() -> Any:
-        raise NotImplementedError
-
-    return label_names(
-        [Plane(image, plane, Path(), None, unread) for image, plane in images[["image", "plane"]].to_numpy()]
-    )
-
-
 def _opened(image: str, path: Path | None, folder: Path, planes: list[str], reading: ReadParams) -> OpenedSmear | None:
     """Open an image where it was or beside the results; None if it is gone, or another one by now."""
     candidates = [] if path is None else [path, folder / path, folder.parent / path, folder.parent / path.name]
@@ -136,11 +128,6 @@ def _opened(image: str, path: Path | None, folder: Path, planes: list[str], read
             except AllDetectError:
                 return None
     return None
-
-
-def _reading(record: Mapping[str, Any]) -> ReadParams:
-    channels = record["channels"]
-    return ReadParams(record["level"], None if channels is None else tuple(channels))
 
 
 def _stacked(

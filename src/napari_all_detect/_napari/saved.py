@@ -12,7 +12,7 @@ from napari_all_detect import table
 from napari_all_detect._napari.crops_again import CropsOnDemand, CutPlane
 from napari_all_detect._napari.messages import Opened
 from napari_all_detect._napari.results import CellResults, Rows
-from napari_all_detect.bundle import Bundle, list_bundles, load_bundle
+from napari_all_detect.bundle import list_bundles, load_bundle
 from napari_all_detect.crops import crop_scale
 from napari_all_detect.ensemble import member_weights
 from napari_all_detect.errors import AllDetectError, InputError
@@ -184,16 +184,10 @@ def _scale(cells: pd.DataFrame, run: Opened, pixel_size_um: float) -> float:
     )
 
 
-def _same_bundle(source: str, digest: str) -> Bundle | None:
-    """Return a bundle, if it is still there and the same."""
+def _crop_size(source: str, digest: str) -> int:
+    """Return the crop size of a bundle, 0 if it is gone or another one by now."""
     try:
         bundle = load_bundle(source)
     except AllDetectError:
-        return None
-    return bundle if bundle.digest == digest else None
-
-
-def _crop_size(source: str, digest: str) -> int:
-    """Return the crop size of a bundle, 0 if it is gone or another one by now."""
-    bundle = _same_bundle(source, digest)
-    return 0 if bundle is None else bundle.manifest.crop.size
+        return 0
+    return bundle.manifest.crop.size if bundle.digest == digest else 0

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import IO, Any
 
@@ -117,18 +117,15 @@ class _TellingEngine:
         self._at_once = scorer.params.batch_size or AT_ONCE
         self._tell, self._cancelled = tell, cancelled
 
-    def predict(
-        self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
-    ) -> NDArray[np.float32]:
+    def predict(self, crops: NDArray[np.uint8], progress: Progress | None = None) -> NDArray[np.float32]:
         """Return the members' probabilities."""
-        asked = tuple(range(self._n_members)) if members is None else tuple(members)
-        told, start = [np.zeros((0, len(asked), 2), np.float32)], 0
+        told, start = [np.zeros((0, self._n_members, 2), np.float32)], 0
         while start < len(crops):
             if self._cancelled():
                 raise AllDetectError(CANCELLED)
             some, began = crops[start : start + self._at_once], time.monotonic()
-            told.append(self._engine.predict(some, members=members))
-            self._tell(Predicted(crop_keys(some), asked, told[-1]))
+            told.append(self._engine.predict(some))
+            self._tell(Predicted(crop_keys(some), told[-1]))
             if progress is not None:
                 progress(len(some))
             start += len(some)

@@ -18,7 +18,8 @@ from napari_all_detect._napari.store_labels import BOUNDS, RUN_KEY
 from napari_all_detect.atomic import made_atomically
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.export.csv import write_csv
-from napari_all_detect.export.ome_zarr import LabelledPlane, check_ome_zarr, finish_ome_zarr, write_ome_zarr
+from napari_all_detect.export.ome_zarr import LabelledPlane, finish_ome_zarr, write_ome_zarr
+from napari_all_detect.optional import require
 
 __all__ = ["write_cells", "write_smear", "write_stack"]
 
@@ -93,7 +94,7 @@ def write_stack(
     path : Path
     pixel_size_um : float or None
     """
-    check_ome_zarr()
+    require("ngio", "ome-zarr", "ome-zarr")
     from ngio import create_ome_zarr_from_array
 
     container = create_ome_zarr_from_array(

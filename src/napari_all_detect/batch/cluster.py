@@ -17,12 +17,12 @@ from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.store import UnitResult
 from napari_all_detect.batch.unit import Job, score_unit
 from napari_all_detect.cores import n_cores
-from napari_all_detect.errors import AllDetectError, MissingDependencyError, OutputError
+from napari_all_detect.errors import AllDetectError, OutputError
 from napari_all_detect.params import ClusterParams, ScoreParams
 from napari_all_detect.pipeline import Scorer, kept_scorer
 from napari_all_detect.results import Failure
 
-__all__ = ["check_dask", "connected", "on_cluster"]
+__all__ = ["connected", "on_cluster"]
 
 AHEAD = 2
 """Units that the scheduler knows for each thread of its workers: a million are no load to it, nor to us."""
@@ -36,14 +36,6 @@ LOST = 1
 """Workers that a unit may lose before it has to wait for the end, in a cluster started here."""
 
 _loading = Lock()
-
-
-def check_dask() -> None:
-    """Raise MissingDependencyError where Dask is not installed."""
-    try:
-        import distributed  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError("a cluster needs dask: pip install 'napari-all-detect[dask]'") from error
 
 
 @contextmanager

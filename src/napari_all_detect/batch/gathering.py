@@ -1,7 +1,6 @@
 """Cells of several planes in one batch: networks are slow with a few cells at a time."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Condition
@@ -13,15 +12,12 @@ from napari_all_detect.engines import Engine, Progress
 
 __all__ = ["GatheringEngine"]
 
-Members = tuple[int, ...] | None
-
 
 @dataclass(eq=False)
 class _Request:
     """Cells of one plane: how many are with the engine or done, and what they gave."""
 
     crops: NDArray[np.uint8]
-    members: Members
     begun: int = 0
     parts: list[NDArray[np.float32]] = field(default_factory=list)
     error: Exception | None = None
@@ -74,13 +70,11 @@ class GatheringEngine:
         with self._changed:
             self._changed.wait_for(lambda: sum(request.waiting for request in self._requests) < self._batch_size)
 
-    def predict(
-        self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
-    ) -> NDArray[np.float32]:
+    def predict(self, crops: NDArray[np.uint8], progress: Progress | None = None) -> NDArray[np.float32]:
         """Return the members' probabilities: see `Engine`. To be called within `plane()`."""
         if len(crops) == 0:
-            return self._engine.predict(crops, members=members)
-        request = _Request(crops, None if members is None else tuple(members))
+            return self._engine.predict(crops)
+        request = _Request(crops)
         with self._changed:
             self._requests.append(request)
             self._changed.notify_all()
@@ -115,14 +109,10 @@ class GatheringEngine:
         return not self._busy and (sum(waiting) >= self._batch_size or len(waiting) >= self._planes)
 
     def _take(self) -> list[tuple[_Request, slice]]:
-        """Take a batch, as slices of requests: the members that most cells wait for, the cells that came first."""
-        wanted = Counter[Members]()
-        for request in self._requests:
-            wanted[request.members] += request.waiting
-        ((members, _),) = wanted.most_common(1)
+        """Take a batch, as slices of requests: the cells that came first."""
         taken, room = [], self._batch_size
         for request in self._requests:
-            n = min(room, request.waiting) if request.members == members else 0
+            n = min(room, request.waiting)
             if n:
                 taken.append((request, slice(request.begun, request.begun + n)))
                 request.begun += n
@@ -133,7 +123,7 @@ class GatheringEngine:
     def _run(self, batch: list[tuple[_Request, slice]]) -> None:
         try:
             crops = np.concatenate([request.crops[cells] for request, cells in batch])
-            found, error = self._engine.predict(crops, members=batch[0][0].members), None
+            found, error = self._engine.predict(crops), None
         except Exception as raised:  # noqa: BLE001 - is raised again, in the thread of each plane concerned
             error = raised
         with self._changed:

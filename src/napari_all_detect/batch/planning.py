@@ -130,9 +130,9 @@ def _stems(planes: Sequence[Plane]) -> list[str]:
                 name = f"_{name}"
             safe[image] = name
             taken.add(name)
-    named = [replace(plane, image=safe[plane.image]) for plane in planes]
+    named = [(safe[plane.image], plane.plane) for plane in planes]
     names = label_names(named)
-    return [names[plane.image, plane.plane].removesuffix("_labels.tif") for plane in named]
+    return [names[key].removesuffix("_labels.tif") for key in named]
 
 
 def _safe(image: str) -> str:

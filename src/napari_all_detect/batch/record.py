@@ -43,7 +43,7 @@ def run_record(
             "version": manifest.version,
             "digest": scorer.bundle.digest,
             "weights": {member.name: member.sha256 for member in manifest.members},
-            "weighting": scorer.params.weighting or manifest.ensemble.weighting,
+            "weighting": scorer.weighting,
             "member_weights": dict(zip(scorer.members, scorer.weights.tolist(), strict=True)),
             "temperature": scorer.temperature,
             "threshold": scorer.threshold,

@@ -31,9 +31,11 @@ PICTURE_PX = 112
 READERS = 3
 """Planes that are read at once."""
 
-P_EDGES = np.linspace(0, 1, 21)
-DIAMETER_EDGES = np.geomspace(8, 512, 25)
-"""Pixels; widths grow with the cells, as nobody knows how large they will be."""
+HISTOGRAMS = {
+    "p_all": ("Cells by P(ALL)", "", np.linspace(0, 1, 21)),
+    "diameter_px": ("Cells by diameter", "px", np.geomspace(8, 512, 25)),
+}
+"""Column -> title, unit and edges. Diameters' bins grow with them, as nobody knows how large cells will be."""
 
 GALLERIES: dict[str, Callable[[NDArray[np.float64], float], NDArray[np.float64]]] = {
     "Highest P(ALL)": lambda p_all, threshold: p_all,
@@ -61,8 +63,9 @@ def gather_report(
     samples: pd.DataFrame | None,
 ) -> Report:
     """Go through all results once; read again the planes of the cells that are shown."""
-    histograms: Counts = {
-        name: {call: np.zeros(n, np.int64) for call in CALLS} for name, n in (("p_all", 20), ("px", 24))
+    counted: Counts = {
+        column: {call: np.zeros(len(edges) - 1, np.int64) for call in CALLS}
+        for column, (*_, edges) in HISTOGRAMS.items()
     }
     chosen: dict[str, list[Chosen]] = {title: [] for title in GALLERIES}
     flags, images, has_domain = Counter[str](), list[pd.DataFrame](), False
@@ -70,7 +73,7 @@ def gather_report(
     for unit, result in results:
         if len(images) < ROWS_SHOWN:
             images.append(result.summary)
-        _count(histograms, result.cells)
+        _count(counted, result.cells)
         has_domain = has_domain or bool(result.cells["in_domain"].notna().any())
         flags.update(flag for text in result.cells["flags"] for flag in text.split(";") if flag)
         p_all = result.cells["p_all"].to_numpy(np.float64)
@@ -88,10 +91,7 @@ def gather_report(
         counts,
         pd.concat(images, ignore_index=True) if images else pd.DataFrame({"image": []}),
         samples,
-        [
-            Histogram("Cells by P(ALL)", "", P_EDGES, histograms["p_all"]),
-            Histogram("Cells by diameter", "px", DIAMETER_EDGES, histograms["px"]),
-        ],
+        [Histogram(*facts, counted[column]) for column, facts in HISTOGRAMS.items()],
         {title: _gallery(cells, pictures) for title, cells in chosen.items()},
         [_plate(name, found) for name, found in wells.items()],
         flags,
@@ -105,14 +105,14 @@ def _columns(failures: Sequence[Failure]) -> dict[str, list[str]]:
     return {column.name: [getattr(failure, column.name) for failure in failures] for column in FAILURE_COLUMNS}
 
 
-def _count(histograms: Counts, cells: pd.DataFrame) -> None:
+def _count(counted: Counts, cells: pd.DataFrame) -> None:
     calls = cells["call"].to_numpy()
-    for name, column, edges in (("p_all", "p_all", P_EDGES), ("px", "diameter_px", DIAMETER_EDGES)):
+    for column, (*_, edges) in HISTOGRAMS.items():
         n = len(edges) - 1
         # What lies beyond the edges counts with the first and the last.
         bins = np.clip(np.searchsorted(edges, cells[column].to_numpy(np.float64), "right") - 1, 0, n - 1)
         for call in CALLS:
-            histograms[name][call] += np.bincount(bins[calls == call], minlength=n)
+            counted[column][call] += np.bincount(bins[calls == call], minlength=n)
 
 
 def _choose(chosen: list[Chosen], unit: Unit, cells: pd.DataFrame, ranks: NDArray[np.float64]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from napari_all_detect import trust
-from napari_all_detect.batch.cluster import check_dask, connected, on_cluster
+from napari_all_detect.batch.cluster import connected, on_cluster
 from napari_all_detect.batch.collecting import Collector, write_at_the_end
 from napari_all_detect.batch.containers import check_stores
 from napari_all_detect.batch.cutting import n_processes
@@ -23,6 +23,7 @@ from napari_all_detect.batch.store import UnitResult, UnitStore
 from napari_all_detect.batch.unit import Job
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.formats import check_formats
+from napari_all_detect.optional import require
 from napari_all_detect.params import ClusterParams, OutputParams, ScoreParams
 from napari_all_detect.pipeline import Scorer, open_scorer
 from napari_all_detect.results import (
@@ -91,7 +92,7 @@ def score_batch(
     sheet = read_sample_sheet(Path(output.samples)) if output.samples else None
     check_formats(output.formats)
     if not cluster.is_here:
-        check_dask()
+        require("distributed", "dask", "a cluster")
     if _interrupted(folder, output) is None:
         check_folder(
             folder, output.overwrite, [Path(path) for path in (*inputs, output.labels, output.samples) if path]

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from napari_all_detect.batch.agreement import Votes, agreement_of
 from napari_all_detect.bundle import load_bundle
-from napari_all_detect.engines import Engine
+from napari_all_detect.engines import MemberEngine
 from napari_all_detect.engines.openvino import OpenVinoEngine
 from napari_all_detect.engines.openvino_int8 import quantise
 from napari_all_detect.engines.openvino_runtime import computes_in_bf16, processor
 from napari_all_detect.engines.precision import CELLS, Measured, Tuning, forget_tuning, write_tuning
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import PRECISIONS, ScoreParams
-from napari_all_detect.pipeline import PlaneInput, Scorer, cut_cells, open_scorer
+from napari_all_detect.pipeline import PlaneInput, Scorer, cut_cells
 from napari_all_detect.sources import find_images, open_planes
 from napari_all_detect.stain import normalise_stain
 
@@ -57,7 +57,8 @@ def tune_bundle(bundle: str, inputs: Sequence[str | Path], tell: Tell = lambda t
         If the bundle can't be used, or OpenVINO or NNCF is not installed.
     """
     loaded = load_bundle(bundle)
-    scorer = open_scorer(ScoreParams(bundle=bundle, engine="openvino", precision="fp32"))
+    in_fp32 = OpenVinoEngine(loaded)
+    scorer = Scorer(ScoreParams(bundle=bundle, engine="openvino", precision="fp32"), loaded, in_fp32)
     crops = _cells(scorer, inputs, tell)
     tell("calibrating int8 networks ...")
     forget_tuning(loaded)  # first: ended half-way, it must not speak for networks that nobody measured
@@ -66,7 +67,7 @@ def tune_bundle(bundle: str, inputs: Sequence[str | Path], tell: Tell = lambda t
     for precision in PRECISIONS:
         if precision != "bf16" or computes_in_bf16():
             tell(f"scoring {len(crops)} cells in {precision} ...")
-            engine = scorer.engine if precision == "fp32" else OpenVinoEngine(loaded, precision)
+            engine = in_fp32 if precision == "fp32" else OpenVinoEngine(loaded, precision)
             votes[precision], ms[precision] = _timed(engine, crops, len(scorer.members))
     measured = [_measured(scorer, votes, ms, (precision,) * len(scorer.members)) for precision in votes]
     mixtures = sorted(product(votes, repeat=len(scorer.members)), key=lambda mixture: _total(ms, mixture))
@@ -93,7 +94,7 @@ def _cells(scorer: Scorer, inputs: Sequence[str | Path], tell: Tell) -> NDArray[
     raise InputError(f"{n} cells in {len(files)} images; expected {CELLS} at least: give more images")
 
 
-def _timed(engine: Engine, crops: NDArray[np.uint8], n: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _timed(engine: MemberEngine, crops: NDArray[np.uint8], n: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the members' probabilities, and how many milliseconds of one core each took for a cell."""
     votes, ms = [], []
     for k in range(n):

@@ -84,8 +84,7 @@ def _say(message: str) -> None:
 def _recorded(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a record of a run says of each option; `repeated` is the record."""
     parameters = run["parameters"]
-    given = parameters | parameters.get("segmentation", {}) | parameters.get("reading", {})
-    options = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    options: dict[str, Any] = parameters | parameters.get("segmentation", {}) | parameters.get("reading", {})
     for name in ("segmentation", "reading", "overwrite", "resume"):
         options.pop(name, None)
     return options | {"inputs": run["inputs"], "repeated": run}

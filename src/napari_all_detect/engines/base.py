@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Engine", "Mapper", "Progress"]
+__all__ = ["Engine", "Mapper", "MemberEngine", "Progress"]
 
 Progress = Callable[[int], None]
 """Is told how many more cells are done."""
@@ -18,12 +18,10 @@ class Engine(Protocol):
     name: str
     device: str
 
-    def predict(
-        self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
-    ) -> NDArray[np.float32]:
+    def predict(self, crops: NDArray[np.uint8], progress: Progress | None = None) -> NDArray[np.float32]:
         """Return the members' probabilities.
 
-        A cell's are the same, to the last bit, whatever cells and members it is asked for with.
+        A cell's are the same, to the last bit, whatever cells it is asked for with.
 
         Parameters
         ----------
@@ -31,14 +29,22 @@ class Engine(Protocol):
             s is the bundle's crop size.
         progress : callable, optional
             Is told after each batch how many more cells are done.
-        members : sequence of int, optional
-            Places of the members to run, in the bundle's order from 0; all M of them if not given.
 
         Returns
         -------
-        probabilities : (N, len(members), 2) float32
-            Of (Hem, ALL), for each cell and member asked for.
+        probabilities : (N, M, 2) float32
+            Of (Hem, ALL), for each cell and member.
         """
+        ...
+
+
+class MemberEngine(Engine, Protocol):
+    """An engine of which single members can be asked: the same bits as with all of them."""
+
+    def predict(
+        self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
+        """Return (N, len(members), 2): `members` are places in the bundle's order from 0, all if not given."""
         ...
 
 

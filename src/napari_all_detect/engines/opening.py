@@ -1,14 +1,14 @@
 """Building the engine that is taken."""
 
 from napari_all_detect.bundle import Bundle, SegmenterBundle
-from napari_all_detect.engines.base import Engine, Mapper
+from napari_all_detect.engines.base import Mapper, MemberEngine
 from napari_all_detect.engines.choice import choose, takes_openvino
 from napari_all_detect.params import ScoreParams
 
 __all__ = ["open_engine", "open_mapper"]
 
 
-def open_engine(bundle: Bundle, params: ScoreParams) -> Engine:
+def open_engine(bundle: Bundle, params: ScoreParams) -> MemberEngine:
     """Build the engine that the parameters ask for.
 
     Raises

@@ -6,12 +6,12 @@ and how many cells the ensemble then calls as in fp32; what it found lies beside
 OpenVINO and this processor. So nothing is decided while a run is under way.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from filelock import FileLock
+from pydantic import Field, TypeAdapter
 
 from napari_all_detect.atomic import write_atomically
 from napari_all_detect.bundle import Bundle
@@ -103,7 +103,10 @@ class Tuning:
     processor: str
     cells: int
     calibration: str
-    measured: tuple[Measured, ...]
+    measured: Annotated[tuple[Measured, ...], Field(min_length=1)]
+
+
+_TUNING = TypeAdapter(Tuning)
 
 
 def write_tuning(bundle: Bundle, tuning: Tuning) -> None:
@@ -111,7 +114,7 @@ def write_tuning(bundle: Bundle, tuning: Tuning) -> None:
     path = _path(bundle)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
-        write_atomically(path, json.dumps(asdict(tuning), indent=2).encode())
+        write_atomically(path, _TUNING.dump_json(tuning, indent=2))
 
 
 def forget_tuning(bundle: Bundle) -> None:
@@ -129,11 +132,10 @@ def read_tuning(bundle: Bundle) -> Tuning | None:
     """
     path = _path(bundle)
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        return Tuning(**facts | {"measured": tuple(_measured(row) for row in facts["measured"])})
+        return _TUNING.validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise BundleError(f"{path}: can't be read ({error}); tune {bundle.label} again") from error
 
 
@@ -150,10 +152,6 @@ def in_each(precision: str, n_members: int) -> tuple[str, ...]:
     """
     given = tuple(precision.split(","))
     return given * n_members if len(given) == 1 else given
-
-
-def _measured(row: dict[str, Any]) -> Measured:
-    return Measured(**row | {"agreement": Agreement(**row["agreement"])})
 
 
 def _path(bundle: Bundle) -> Path:

@@ -1,19 +1,17 @@
 """The formats of `params.FORMATS`: which of them this installation can write."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from napari_all_detect.export.h5ad import check_h5ad
-from napari_all_detect.export.ome_zarr import check_ome_zarr
-from napari_all_detect.export.parquet import check_parquet
+from napari_all_detect.optional import require
 
 __all__ = ["check_formats"]
 
-_CHECKS: dict[str, Callable[[], None]] = {"parquet": check_parquet, "h5ad": check_h5ad, "ome-zarr": check_ome_zarr}
-"""Those that need an optional package."""
+_NEEDS = {"parquet": "pyarrow", "h5ad": "anndata", "ome-zarr": "ngio"}
+"""Those that need an optional package; the extra that brings it has the format's name."""
 
 
 def check_formats(formats: Iterable[str]) -> None:
     """Raise MissingDependencyError, with the command that installs what is missing, unless all can be written."""
     for name in formats:
-        if name in _CHECKS:
-            _CHECKS[name]()
+        if name in _NEEDS:
+            require(_NEEDS[name], name, name)

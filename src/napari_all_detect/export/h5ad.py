@@ -5,23 +5,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from napari_all_detect.errors import MissingDependencyError
+from napari_all_detect.optional import require
 
-__all__ = ["check_h5ad", "write_h5ad"]
+__all__ = ["write_h5ad"]
 
 SHAPES = (
     *("area_px", "diameter_px", "eccentricity", "solidity", "area_um2", "diameter_um"),
     *("nc_ratio", "nucleus_area_px", "nucleus_lobes"),
 )
 """What an analysis would cluster by."""
-
-
-def check_h5ad() -> None:
-    """Raise MissingDependencyError where AnnData can't be written."""
-    try:
-        import anndata  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError("h5ad needs anndata: pip install 'napari-all-detect[h5ad]'") from error
 
 
 def write_h5ad(cells: pd.DataFrame, path: Path) -> None:
@@ -42,7 +34,7 @@ def write_h5ad(cells: pd.DataFrame, path: Path) -> None:
     MissingDependencyError
         If `anndata` is not installed.
     """
-    check_h5ad()
+    require("anndata", "h5ad", "h5ad")
     import anndata
 
     shapes = [name for name in SHAPES if len(cells) == 0 or cells[name].notna().any()]

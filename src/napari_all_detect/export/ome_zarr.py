@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from napari_all_detect.errors import MissingDependencyError
 from napari_all_detect.export.colours import probability_colours
 from napari_all_detect.labelled import LabelImage
+from napari_all_detect.optional import require
 
 if TYPE_CHECKING:
     from ngio import Label, OmeZarrContainer
 
-__all__ = ["NAME", "LabelledPlane", "add_labels", "check_ome_zarr", "finish_ome_zarr", "write_ome_zarr"]
+__all__ = ["NAME", "LabelledPlane", "add_labels", "finish_ome_zarr", "write_ome_zarr"]
 
 NAME = "all_detect"
 """Name of the label image and of the table in a container."""
@@ -66,14 +66,6 @@ class Picture(Protocol):
     def __getitem__(self, window: Window) -> NDArray[np.uint8]: ...
 
 
-def check_ome_zarr() -> None:
-    """Raise MissingDependencyError where OME-Zarr can't be written."""
-    try:
-        import ngio  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError("ome-zarr needs ngio: pip install 'napari-all-detect[ome-zarr]'") from error
-
-
 def write_ome_zarr(
     rgb: Picture,
     labels: LabelImage,
@@ -100,7 +92,7 @@ def write_ome_zarr(
     MissingDependencyError
         If `ngio` is not installed.
     """
-    check_ome_zarr()
+    require("ngio", "ome-zarr", "ome-zarr")
     from ngio import create_empty_ome_zarr
 
     container = create_empty_ome_zarr(
@@ -163,7 +155,7 @@ def add_labels(store: Path, planes: Iterable[LabelledPlane], level: str | None =
     MissingDependencyError
         If `ngio` is not installed.
     """
-    check_ome_zarr()
+    require("ngio", "ome-zarr", "ome-zarr")
     from ngio import open_ome_zarr_container
     from ngio.tables import FeatureTable
 

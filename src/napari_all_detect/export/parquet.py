@@ -8,23 +8,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from napari_all_detect.errors import MissingDependencyError
+from napari_all_detect.optional import require
 
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["check_parquet", "write_parquet", "write_parquet_parts"]
+__all__ = ["write_parquet", "write_parquet_parts"]
 
 ROW_GROUP = 100_000
 """Rows that are held in memory and written together, and the least that a reader reads."""
-
-
-def check_parquet() -> None:
-    """Raise MissingDependencyError where Parquet can't be written."""
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError("parquet needs pyarrow: pip install 'napari-all-detect[parquet]'") from error
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
@@ -48,7 +40,7 @@ def write_parquet_parts(parts: Iterable[pd.DataFrame], path: Path, row_group: in
     MissingDependencyError
         If `pyarrow` is not installed.
     """
-    check_parquet()
+    require("pyarrow", "parquet", "parquet")
     from pyarrow import Table
     from pyarrow.parquet import ParquetWriter
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from napari_all_detect import trust
 from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.costs import member_gflop
-from napari_all_detect.engines import Choice, Engine, choose, open_engine
+from napari_all_detect.engines import Choice, Engine, MemberEngine, choose, open_engine
 from napari_all_detect.ensemble import member_weights
 from napari_all_detect.errors import BundleError
 from napari_all_detect.fast_calls import FastCalls
@@ -91,7 +91,7 @@ def settle(params: ScoreParams) -> tuple[Bundle, ScoreParams, Choice]:
     return bundle, replace(params, engine=choice.engine, precision=choice.precision), choice
 
 
-def make_scorer(params: ScoreParams, bundle: Bundle, engine: Engine) -> Scorer:
+def make_scorer(params: ScoreParams, bundle: Bundle, engine: MemberEngine) -> Scorer:
     """Make a scorer of what is loaded; with `fast_calls` its engine runs only the members that a call needs."""
     scorer = Scorer(params, bundle, engine)
     if not params.fast_calls:
@@ -119,7 +119,7 @@ def kept_scorer(params: ScoreParams) -> Scorer:
 
 
 @lru_cache(maxsize=2)
-def _kept(digest: str, calibration: str, params: ScoreParams) -> Engine:
+def _kept(digest: str, calibration: str, params: ScoreParams) -> MemberEngine:
     """Keep the networks: a bundle of another digest, or tuned on other cells, has other ones."""
     return open_engine(load_bundle(params.bundle), params)
 

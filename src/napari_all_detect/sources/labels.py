@@ -2,7 +2,7 @@
 
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,8 +20,13 @@ __all__ = ["find_labels", "label_names", "open_labels", "read_labels"]
 SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 
 
-def label_names(planes: Sequence[Plane]) -> dict[tuple[str, str], str]:
+def label_names(planes: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """Name the label image of each plane: the image's name without suffix, with it only where two could be the same.
+
+    Parameters
+    ----------
+    planes : iterable of (str, str)
+        Image and plane, as the tables name them.
 
     Returns
     -------
@@ -30,19 +35,18 @@ def label_names(planes: Sequence[Plane]) -> dict[tuple[str, str], str]:
 
     Examples
     --------
-    >>> from functools import partial
-    >>> plane = partial(Plane, path=Path(), pixel_size_um=None, reader=None)
-    >>> list(label_names([plane("a.png", "0"), plane("b.png", "0"), plane("b.tif", "p0")]).values())
+    >>> list(label_names([("a.png", "0"), ("b.png", "0"), ("b.tif", "p0")]).values())
     ['a_labels.tif', 'b.png_labels.tif', 'b.tif_p0_labels.tif']
     """
+    planes = list(planes)
     takes: dict[str, set[str]] = {}
-    for p in planes:
-        stem = _without_suffix(p.image)
-        takes.setdefault(p.image, {stem}).add(_with_plane(stem, p.plane))
+    for image, plane in planes:
+        stem = _without_suffix(image)
+        takes.setdefault(image, {stem}).add(_with_plane(stem, plane))
     # Also `a_p1.png` and page 1 of `a.tif` would come to the same name.
     uses = Counter(name for names in takes.values() for name in names)
     stems = {i: _without_suffix(i) if all(uses[n] == 1 for n in names) else i for i, names in takes.items()}
-    return {(p.image, p.plane): f"{_with_plane(stems[p.image], p.plane)}_labels.tif" for p in planes}
+    return {(image, plane): f"{_with_plane(stems[image], plane)}_labels.tif" for image, plane in planes}
 
 
 def find_labels(labels: Path, plane: Plane, stem: str | None = None) -> Path:
