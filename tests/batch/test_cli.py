@@ -295,6 +295,7 @@ def test_formats_labels_and_samples(run: Run, image: Path, tmp_path: Path, duo_b
     assert run("score", image, "--out", tmp_path / "out", "--bundle", duo_bundle, *options).status == 0
     run("score", image, "--out", tmp_path / "plain", "--bundle", duo_bundle)
     out, plain = cells_of(tmp_path / "out"), cells_of(tmp_path / "plain")
+    assert json.loads((tmp_path / "out/run.json").read_text())["segmentation"] is None
     assert (out[OF_NUCLEI] == "").all(axis=None)
     pd.testing.assert_frame_equal(out.drop(columns=OF_NUCLEI), plain.drop(columns=OF_NUCLEI))
     n_cells = len(out)
@@ -618,6 +619,18 @@ def test_explaining_what_is_not_there(run: Run, image: Path, out: Path, duo_bund
     ran = run("explain", tmp_path / "empty", "--out", heat, "--bundle", duo_bundle)
     assert_refused(ran, 1, "empty")
     assert not heat.exists()
+
+
+def test_explaining_overwrites_nothing_that_it_reads(run: Run, image: Path, duo_bundle: Path, tmp_path: Path) -> None:
+    run("segment", image, "--out", tmp_path, "--segmentation", "classical")
+    labels = next(tmp_path.glob("*_labels.tif")).rename(tmp_path / "labels.png")
+    link = tmp_path / "link.png"
+    link.symlink_to(image)
+    before = image.read_bytes(), labels.read_bytes()
+    for out in (image, link, labels):
+        ran = run("explain", image, "--labels", labels, "--out", out, "--bundle", duo_bundle)
+        assert_refused(ran, 2, f"--out is {out}, which is read here; name another file")
+    assert (image.read_bytes(), labels.read_bytes()) == before
 
 
 def test_names_that_a_console_cannot_say_are_escaped(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from napari_all_detect.pipeline import Scorer
 from napari_all_detect.segmentation import describe_method, method_names
 from napari_all_detect.sources.identity import stamp
 
-__all__ = ["absolute", "differences", "run_record"]
+__all__ = ["absolute_arguments", "differences", "run_record"]
 
 VERSIONS_OF = ("napari-all-detect", "keras", "numpy", "scikit-image", "pandas")
 SETTINGS = ("parameters", "samples_sha256", "bundle", "segmentation", "engine", "device", "precision", "versions")
@@ -79,7 +79,7 @@ def _images(units: Sequence[Unit]) -> list[dict[str, Any]]:
     return list(images.values())
 
 
-def absolute(
+def absolute_arguments(
     inputs: Sequence[str | Path], params: ScoreParams, output: OutputParams
 ) -> tuple[list[str], ScoreParams, OutputParams]:
     """Return a run's arguments with all paths absolute: for workers elsewhere, and for a run that repeats it there."""

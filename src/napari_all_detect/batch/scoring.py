@@ -17,7 +17,7 @@ from napari_all_detect.batch.cutting import n_processes
 from napari_all_detect.batch.overlapping import overlapped
 from napari_all_detect.batch.planning import Unit, listed_images, plan_units
 from napari_all_detect.batch.progress import BatchProgress, BatchSummary
-from napari_all_detect.batch.record import absolute, run_record
+from napari_all_detect.batch.record import absolute_arguments, run_record
 from napari_all_detect.batch.resuming import check_repeated, finished_units, missing_images
 from napari_all_detect.batch.store import UnitResult, UnitStore
 from napari_all_detect.batch.unit import Job
@@ -87,7 +87,7 @@ def score_batch(
         a row of `failures.csv`.
     """
     progress, cluster = progress or BatchProgress(), cluster or ClusterParams()
-    inputs, params, output = absolute(inputs, params or ScoreParams(), output or OutputParams())
+    inputs, params, output = absolute_arguments(inputs, params or ScoreParams(), output or OutputParams())
     folder, began = Path(out), time.perf_counter()
     sheet = read_sample_sheet(Path(output.samples)) if output.samples else None
     check_formats(output.formats)
@@ -167,6 +167,11 @@ def _begin(
     store = UnitStore(folder, scorer.members)
     done = finished_units(folder, before, record, units, store) if before else frozenset()
     if before is not None and before["status"] == "complete" and not store.exists:
+        if failures:  # the run that lies there had none
+            raise OutputError(
+                f"{folder} holds a complete run without {failures[0].input}, which can't be opened "
+                f"({failures[0].reason}); leave it out, name another folder, or add --overwrite"
+            )
         return None
     write_run(folder, record | {"status": "running"})
     return _Run(store, record, units, done, failures, _expected(repeated))

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -31,16 +30,19 @@ def explain(arguments: argparse.Namespace) -> int:
     from napari_all_detect.sources.labels import find_labels, read_labels
 
     nested = {"segmentation": params_of(SegmentationParams, arguments), "reading": params_of(ReadParams, arguments)}
-    params = params_of(ScoreParams, arguments, **nested)
+    # A heat map of the ensemble is one of all members.
+    params = params_of(ScoreParams, arguments, **nested, fast_calls=False)
     which = params_of(ExplainParams, arguments)
     if arguments.out.suffix.lower() != ".png":
         raise ParameterError(f"--out is {arguments.out}; expected the name of a PNG: {arguments.out.stem}.png")
     plane = _one_plane(arguments.image, which.plane, params)
+    _check_out(arguments.out, plane.path)
     labels = None
     if which.labels:
-        labels = with_retries(partial(read_labels, find_labels(Path(which.labels), plane)), StoreError)
-    # A heat map of the ensemble is one of all members.
-    scorer = open_scorer(replace(params, fast_calls=False))
+        given = find_labels(Path(which.labels), plane)
+        _check_out(arguments.out, given)
+        labels = with_retries(partial(read_labels, given), StoreError)
+    scorer = open_scorer(params)
     pixels = with_retries(plane.open, StoreError)
     scored = score_plane(scorer, PlaneInput(pixels, plane.image, plane.plane, labels, plane.pixel_size_um))
     rows = scored.table[scored.table["label"] == which.label]
@@ -75,6 +77,12 @@ def _one_plane(image: str, name: str | None, params: ScoreParams) -> Plane:
         given = "--plane is not given" if name is None else f"--plane is {name}"
         raise ParameterError(f"{image}: {given}; expected one of its planes: {_shown([p.plane for p in planes])}")
     return chosen[0]
+
+
+def _check_out(out: Path, read: Path) -> None:
+    """Raise ParameterError if what is read would be written over."""
+    if out.exists() and Path(str(read)).exists() and out.samefile(str(read)):
+        raise ParameterError(f"--out is {out}, which is read here; name another file")
 
 
 def _shown(names: Sequence[str]) -> str:

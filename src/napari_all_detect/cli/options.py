@@ -1,6 +1,7 @@
 """Options of the command line, built from `params.py`, and back."""
 
 import argparse
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,10 +24,10 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="Folder for the results")
 
 
-def add_params(parser: argparse.ArgumentParser, params: type[Params]) -> None:
+def add_params(parser: argparse.ArgumentParser, params: type[Params], without: Collection[str] = ()) -> None:
     """Add an option for each field of a dataclass of parameters, with its default, choices and help."""
     for f in fields(params):
-        if "tooltip" not in f.metadata:
+        if "tooltip" not in f.metadata or f.name in without:
             continue
         options: dict[str, Any] = {"dest": f.name, "default": f.default, "help": _help(f.metadata, f.default)}
         if isinstance(f.default, bool):
@@ -83,5 +84,5 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
 
 def params_of(kind: type[P], arguments: argparse.Namespace, **more: Any) -> P:
     """Build parameters from the arguments; `more` are fields without an option."""
-    given = {f.name: getattr(arguments, f.name) for f in fields(kind) if "tooltip" in f.metadata}
+    given = {f.name: getattr(arguments, f.name) for f in fields(kind) if "tooltip" in f.metadata and f.name not in more}
     return kind(**given, **more)

@@ -33,7 +33,8 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `all-detect`; return its exit status.
 
-    0: everything was done. 3: some inputs failed, the rest is complete. 1: nothing could be done. 2: bad usage.
+    0: everything was done. 3: some inputs failed, the rest is complete. 1: nothing was done, for the reason that is
+    printed. 2: an option or a value that can't be. 130: interrupted.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -111,7 +112,7 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
     )
     score.set_defaults(**{"run": scoring.score, "repeated": None, "error": score.error} | dict(defaults or {}))
 
-    segment = commands.add_parser("segment", help="find cells and write label images")
+    segment = commands.add_parser("segment", help="find cells and write label images", epilog=RESEARCH_USE)
     add_inputs(segment)
     for params in (SegmentationParams, ReadParams):
         add_params(segment, params)
@@ -119,11 +120,13 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
     segment.add_argument("--overwrite", action="store_true", help="Replace label images that are there")
     segment.set_defaults(run=scoring.segment, error=segment.error)
 
-    explain = commands.add_parser("explain", help="draw where the networks see signs of ALL in a cell")
+    explain = commands.add_parser(
+        "explain", help="draw where the networks see signs of ALL in a cell", epilog=RESEARCH_USE
+    )
     explain.add_argument("image", metavar="IMAGE", help="an image that `score` takes")
     explain.add_argument("--out", required=True, type=Path, metavar="PNG", help="Image to write")
     for which in (ExplainParams, ScoreParams, SegmentationParams, ReadParams):
-        add_params(explain, which)
+        add_params(explain, which, without=["fast_calls"])
     explain.set_defaults(run=explaining.explain)
 
     _add_bundle_commands(commands)

@@ -13,6 +13,7 @@ from all_detect_training.commands.measuring import add_ablation, add_check, add_
 from all_detect_training.commands.publishing import add_bioimageio, add_card
 from all_detect_training.segmenter.cli import add_measure, add_segmenter
 from napari_all_detect.errors import AllDetectError
+from napari_all_detect.export.report import RESEARCH_USE
 from napari_all_detect.streams import BROKEN_PIPE, flushed, prepare_streams
 
 __all__ = ["main", "run"]
@@ -58,7 +59,7 @@ def _log_to_stderr() -> Iterator[None]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="all-detect-train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="all-detect-train", description=__doc__, epilog=RESEARCH_USE)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_fit(commands.add_parser("fit", help="train the members of an ensemble"))

@@ -93,13 +93,18 @@ def _what_it_is(manifest: Manifest) -> str:
         "## What it is\n\n"
         f"{len(manifest.members)} convolutional networks{' cut early' if cut else ''}, whose votes are weighted as by "
         "Mondal et al. (2021), Eq. 2: a cell's probability of ALL is the mean of the members' probabilities, weighted "
-        f"by each member's validation {manifest.ensemble.weighting}. A cell is called ALL from "
-        f"{manifest.ensemble.threshold:g} on. Cells are shown alone on black, {manifest.crop.size} px wide crops at a "
-        f"scale at which the median cell measures {manifest.crop.cell_diameter_px:g} px{_stain(manifest)}.\n\n"
+        f"by each member's validation {manifest.ensemble.weighting}. {_called(manifest)} "
+        f"Cells are shown alone on black, {manifest.crop.size} px wide crops at a scale at "
+        f"which the median cell measures {manifest.crop.cell_diameter_px:g} px{_stain(manifest)}.\n\n"
         f"{table(head, rows)}\n\n"
         f"Accuracy, AUC, F1 and kappa are those on the {manifest.members[0].validation.n} validation cells; they are "
         "the weights W_k that Eq. 2 can use.\n"
     )
+
+
+def _called(manifest: Manifest) -> str:
+    others = "Where no error rate decides (below), it" if manifest.ensemble.conformal else "It"
+    return f"{others} is called ALL from {manifest.ensemble.threshold:g} on."
 
 
 def _stain(manifest: Manifest) -> str:
