@@ -35,7 +35,7 @@ from napari_all_detect.batch import (
 from napari_all_detect.bundle import load_segmenter
 from napari_all_detect.cli import main
 from napari_all_detect.engines import open_mapper
-from napari_all_detect.errors import BundleError, InputError, MissingDependencyError, OutputError
+from napari_all_detect.errors import BundleError, InputError, MissingDependencyError, OutputError, ParameterError
 from napari_all_detect.export.csv import csv_text
 from napari_all_detect.params import FORMATS, ClusterParams, OutputParams, ScoreParams, SegmentationParams
 from napari_all_detect.pipeline import score_image
@@ -242,6 +242,17 @@ def test_nothing_that_can_be_scored(bad: Path, tmp_path: Path, params: ScorePara
     assert len(table(tmp_path / "out/failures.csv")) == 2
     assert len(table(tmp_path / "out/cells.csv")) == 0
     assert run_record(tmp_path / "out")["status"] == "complete"
+
+
+def test_one_path_is_a_list_of_one_and_none_is_refused(good: Path, tmp_path: Path, params: ScoreParams) -> None:
+    assert score_batch(good / "a.png", tmp_path / "one", params).planes == 1
+    assert segment_batch(str(good / "a.png"), tmp_path / "labels", params.segmentation).planes == 1
+    for inputs, words in (([], "there are no inputs"), ("", "an input is empty"), (["a.png", ""], "an input is empty")):
+        with pytest.raises(ParameterError, match=words):
+            score_batch(inputs, tmp_path / "none", params)
+        with pytest.raises(ParameterError, match=words):
+            segment_batch(inputs, tmp_path / "none", params.segmentation)
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_image_without_cells_is_done(tmp_path: Path, params: ScoreParams) -> None:

@@ -159,12 +159,13 @@ def test_a_cache_that_cannot_be_written_is_one_line(
     assert "ALL_DETECT_CACHE" in str(caught.value)
 
 
+@pytest.mark.parametrize(("python", "reason"), [("/bin/false", "exit status 1"), ("/no/python", "can't be started")])
 def test_an_export_that_fails_says_why_in_one_line(
-    duo: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    duo: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str, reason: str
 ) -> None:
     monkeypatch.setenv("ALL_DETECT_CACHE", str(tmp_path))
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(AllDetectError, match="take --engine keras") as caught:
+    monkeypatch.setattr(sys, "executable", python)
+    with pytest.raises(AllDetectError, match=f"{reason}.*take --engine keras") as caught:
         read_networks("members", duo, ["vgg16"])
     assert "\n" not in str(caught.value)
 

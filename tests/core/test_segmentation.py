@@ -585,6 +585,11 @@ def test_other_arrays_are_refused(method: str, array: NDArray) -> None:
         segment_cells(array, SegmentationParams(method=method))
 
 
+def test_a_path_is_no_array() -> None:
+    with pytest.raises(InputError, match=r"segmentation got str; expected an array: uint8 of shape \(H, W, 3\)"):
+        segment_cells("smear.png")  # type: ignore[call-overload]
+
+
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(ParameterError, match="segmentation is 'best'; expected one of: learned, classical"):
         segment_cells(field("giemsa").rgb, SegmentationParams(method="best"))

@@ -15,9 +15,9 @@ from imagecodecs import png_encode
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from napari_all_detect.errors import InputError
+from napari_all_detect.errors import InputError, ParameterError
 from napari_all_detect.params import ReadParams
-from napari_all_detect.sources import ImageFile, Plane, as_rgb, find_images, open_planes
+from napari_all_detect.sources import ImageFile, Plane, as_inputs, as_rgb, find_images, open_planes
 
 GREY = "grey image repeated to three channels: it carries no stain colour"
 RNG = np.random.default_rng(7)
@@ -114,6 +114,11 @@ def test_alpha_has_a_depth_of_its_own():
 def test_other_shapes_are_refused(shape, words):
     with pytest.raises(InputError, match=f"^smear.png: .*{words}"):
         as_rgb(np.zeros(shape, np.uint8), "smear.png")
+
+
+def test_a_path_is_no_picture():
+    with pytest.raises(InputError, match=r"^array: got the path smear.png; expected its pixels"):
+        as_rgb("smear.png")
 
 
 # Values that as_rgb takes and refuses
@@ -274,6 +279,14 @@ def test_16_bit_grey_png(tmp_path):
     plane = only_plane(path).read()
     assert plane.rgb[..., 2].tolist() == [[0, 128, 255]]
     assert plane.notes == ("16-bit values in 0-4095 scaled to 8 bits", GREY)
+
+
+def test_16_bit_grey_png_with_alpha_keeps_the_lower_bits(tmp_path):
+    grey = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) * 6
+    (tmp_path / "a.png").write_bytes(png_encode(np.dstack([grey, np.full_like(grey, 65535)])))
+    plane = planes_in(tmp_path / "a.png")[0].read()
+    assert_array_equal(plane.rgb, as_rgb(grey).rgb)
+    assert plane.notes == as_rgb(grey).notes
 
 
 def test_16_bit_rgb_png_keeps_the_lower_bits(tmp_path):
@@ -555,6 +568,36 @@ def test_names_of_a_zarr_arrays_axes_win_over_its_shape(tmp_path):
     assert_array_equal(planes[2].read().rgb[..., 0], STACK[2, ..., 0])
 
 
+@pytest.mark.parametrize("of_version_2", [True, False])
+@pytest.mark.parametrize(
+    ("names", "array"),
+    [
+        (["channel", "y", "x"], RGB.transpose(2, 0, 1)),
+        (["Y", "X", "C"], RGB),
+        (["y", "x", "rgb"], RGB),
+        (["x", "y", "channels"], RGB.transpose(1, 0, 2)),
+    ],
+)
+def test_an_axis_of_colours_has_many_names(tmp_path, names, array, of_version_2):
+    path, array = tmp_path / "named.zarr", np.ascontiguousarray(array)
+    if of_version_2:
+        zarr.create_array(path, data=array, zarr_format=2, attributes={"_ARRAY_DIMENSIONS": names})
+    else:
+        zarr.create_array(path, data=array, dimension_names=names)
+    (plane,) = planes_in(path)
+    assert_array_equal(plane.read().rgb, RGB)
+
+
+@pytest.mark.parametrize("count", [2, 5, 16])
+def test_channels_that_come_last_must_be_told(tmp_path, count):
+    path, (file,) = tmp_path / "many.zarr", find_images([tmp_path / "many.zarr"])
+    zarr.create_array(path, data=np.concatenate([RGB[..., ::-1], *[RGB] * 5], axis=2)[..., :count].copy())
+    with pytest.raises(InputError, match=f"an image with {count} channels; expected 3.*--channels"):
+        open_planes(file)
+    if count > 2:
+        assert_array_equal(open_planes(file, ReadParams(channels=(2, 1, 0)))[0].read().rgb, RGB)
+
+
 @pytest.mark.parametrize("shape", [(7,), (1, 1, 1, 1, 5, 5)])
 def test_zarr_arrays_that_are_no_image(tmp_path, shape):
     zarr.create_array(tmp_path / "a.zarr", data=np.zeros(shape, np.uint8))
@@ -668,6 +711,19 @@ def test_zarr_group_without_an_image(tmp_path):
     zarr.create_group(tmp_path / "group.zarr")
     with pytest.raises(InputError, match=r"a zarr group without an OME-Zarr image; give the path of an array"):
         planes_in(tmp_path / "group.zarr")
+
+
+def test_a_collection_of_images_names_one(tmp_path):
+    zarr.create_group(tmp_path / "all.zarr", attributes={"bioformats2raw.layout": 3})
+    with pytest.raises(InputError, match=r"an image inside it: .*all.zarr/0, for instance"):
+        planes_in(tmp_path / "all.zarr")
+
+
+@pytest.mark.parametrize("omero", [None, {"channels": None}, {"channels": ["red", 1, None]}])
+def test_ome_zarr_whose_colours_say_nothing(tmp_path, omero):
+    group = write_ome_zarr(tmp_path / "smear.zarr", RGB.transpose(2, 0, 1).copy(), "cyx", "0.4")
+    group.attrs["omero"] = omero
+    assert_array_equal(pixels(tmp_path / "smear.zarr"), RGB)
 
 
 def test_ome_zarr_of_another_version(tmp_path):
@@ -881,6 +937,35 @@ def test_link_to_a_folder_above_ends(tmp_path):
     touch(tmp_path, "a/1.png")
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
     assert [file.image for file in find_images([tmp_path])] == ["a/1.png"]
+
+
+def test_folders_that_links_lead_to_are_searched_once(tmp_path):
+    touch(tmp_path, "in/a/1.png", "in/c/2.png", "out/d/3.png", "out/e/4.png")
+    for link, target in {
+        "in/a/to_c": "in/c",
+        "in/c/to_a": "in/a",
+        "in/far": "out/d",
+        "in/again": "out/d",
+        "out/d/to_e": "out/e",
+        "out/e/to_d": "out/d",
+    }.items():
+        (tmp_path / link).symlink_to(tmp_path / target)
+    images = [file.image for file in find_images([tmp_path / "in"])]
+    assert images == ["a/1.png", "again/3.png", "again/to_e/4.png", "c/2.png"]
+    (tmp_path / "alias").symlink_to(tmp_path / "in")
+    assert [file.image for file in find_images([tmp_path / "alias"])] == images
+
+
+def test_folders_of_other_programs_hold_no_smears(tmp_path):
+    touch(tmp_path, "__MACOSX/b.jpg", "b.jpg", "@eaDir/SYNO_THUMB.jpg", "c.JFIF", "d.jpe", "slide.svs", "e.tf8")
+    assert [file.image for file in find_images([tmp_path])] == ["b.jpg", "c.JFIF", "d.jpe", "e.tf8", "slide.svs"]
+
+
+def test_inputs_are_a_list_and_none_is_empty():
+    assert as_inputs("a.png") == as_inputs(["a.png"]) == ["a.png"]
+    assert as_inputs(Path("a.png")) == [Path("a.png")]
+    with pytest.raises(ParameterError, match="an input is empty"):
+        as_inputs(["a.png", ""])
 
 
 # Bad inputs: each is one line that names the file, and spoils no other

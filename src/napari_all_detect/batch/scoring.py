@@ -21,7 +21,7 @@ from napari_all_detect.batch.record import absolute_arguments, run_record
 from napari_all_detect.batch.resuming import check_repeated, finished_units, missing_images
 from napari_all_detect.batch.store import UnitResult, UnitStore
 from napari_all_detect.batch.unit import Job
-from napari_all_detect.errors import OutputError
+from napari_all_detect.errors import OutputError, ParameterError
 from napari_all_detect.export.formats import check_formats
 from napari_all_detect.optional import require
 from napari_all_detect.params import ClusterParams, OutputParams, ScoreParams
@@ -37,7 +37,7 @@ from napari_all_detect.results import (
 )
 from napari_all_detect.samplesheet import coverage, read_sample_sheet
 from napari_all_detect.segmentation import open_method
-from napari_all_detect.sources import ImageFile, find_images
+from napari_all_detect.sources import ImageFile, as_inputs, find_images
 
 __all__ = ["score_batch"]
 
@@ -48,7 +48,7 @@ NONE_LISTED = (
 
 
 def score_batch(
-    inputs: Sequence[str | Path],
+    inputs: str | Path | Sequence[str | Path],
     out: str | Path,
     params: ScoreParams | None = None,
     output: OutputParams | None = None,
@@ -60,7 +60,7 @@ def score_batch(
 
     Parameters
     ----------
-    inputs : sequence of path
+    inputs : path or sequence of path
         Image files, folders of them, patterns, zarr stores, URLs; none with a sample sheet: those that it lists.
     out : path
         Gets `cells.csv`, `images.csv`, `failures.csv`, `run.json`, label images, and `samples.csv` with a sheet.
@@ -82,12 +82,16 @@ def score_batch(
     OutputError
         If the folder holds results, another run writes into it, it can't be written to, or the run to go on with was
         another one.
+    ParameterError
+        If there is no input, or one is empty.
     BundleError, MissingDependencyError, InputError
         If the bundle, the device, the format or the sample sheet can't be used. A bad image raises nothing: it becomes
         a row of `failures.csv`.
     """
     progress, cluster = progress or BatchProgress(), cluster or ClusterParams()
-    inputs, params, output = absolute_arguments(inputs, params or ScoreParams(), output or OutputParams())
+    inputs, params, output = absolute_arguments(as_inputs(inputs), params or ScoreParams(), output or OutputParams())
+    if not inputs and output.samples is None:
+        raise ParameterError("there are no inputs; expected a path at least, or a sample sheet that lists the images")
     folder, began = Path(out), time.perf_counter()
     sheet = read_sample_sheet(Path(output.samples)) if output.samples else None
     check_formats(output.formats)

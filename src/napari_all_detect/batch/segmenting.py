@@ -12,14 +12,14 @@ from napari_all_detect.batch.progress import BatchProgress, BatchSummary
 from napari_all_detect.batch.running import in_order
 from napari_all_detect.batch.unit import Begin, failing_alone
 from napari_all_detect.batch.writing import PlaneWriter
-from napari_all_detect.errors import OutputError, StoreError
+from napari_all_detect.errors import OutputError, ParameterError, StoreError
 from napari_all_detect.export.labels import labels_tiff
 from napari_all_detect.labelled import LabelImage
 from napari_all_detect.params import ReadParams, SegmentationParams
 from napari_all_detect.results import Failure, locked_folder
 from napari_all_detect.retrying import with_retries
 from napari_all_detect.segmentation import find_in_view, open_method, segment_cells
-from napari_all_detect.sources import TiledPlane, find_images
+from napari_all_detect.sources import TiledPlane, as_inputs, find_images
 from napari_all_detect.tiling import find_tiled
 
 __all__ = ["segment_batch"]
@@ -29,7 +29,7 @@ THREADS = 3
 
 
 def segment_batch(
-    inputs: Sequence[str | Path],
+    inputs: str | Path | Sequence[str | Path],
     out: str | Path,
     params: SegmentationParams | None = None,
     overwrite: bool = False,
@@ -41,7 +41,7 @@ def segment_batch(
 
     Parameters
     ----------
-    inputs : sequence of path
+    inputs : path or sequence of path
     out : path
         Gets `<image>_labels.tif` for each plane, and `<image>_nuclei.tif` if nuclei are asked for.
     params : SegmentationParams, optional
@@ -63,11 +63,14 @@ def segment_batch(
     OutputError
         If label images are there already, another run writes into the folder, or it can't be written to.
     ParameterError, BundleError
-        If there is no such method, or its bundle can't be used.
+        If there is no input, or one is empty; if there is no such method, or its bundle can't be used.
     """
     progress, folder, params = progress or BatchProgress(), Path(out), params or SegmentationParams()
+    listed = as_inputs(inputs)
+    if not listed:
+        raise ParameterError("there are no inputs; expected a path at least")
     open_method(params.method, "auto", "auto")
-    units, failures = plan_units(find_images(inputs), reading)
+    units, failures = plan_units(find_images(listed), reading)
     kinds = ["labels", "nuclei"] if nuclei else ["labels"]
     there = [name for kind in kinds for unit in units if (folder / (name := f"{unit.stem}_{kind}.tif")).exists()]
     if there and not overwrite:

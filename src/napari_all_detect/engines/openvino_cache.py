@@ -106,18 +106,24 @@ def read_files(folder: Path, names: Iterable[str]) -> list[Any]:
 def _export(kind: Kind, bundle: Bundle | SegmenterBundle, out: Path) -> None:
     """Export in a process of its own: see `openvino_export`."""
     program = [sys.executable, "-P", "-X", "utf8", "-m", "napari_all_detect.engines.openvino_export"]
-    done = subprocess.run(
-        [*program, kind, str(bundle.folder), str(out)],
-        env=os.environ | {"KERAS_BACKEND": "openvino"},
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [*program, kind, str(bundle.folder), str(out)],
+            env=os.environ | {"KERAS_BACKEND": "openvino"},
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        raise _not_made(bundle, f"Python can't be started: {error}") from error
     if done.returncode == DAMAGED:
         raise BundleError(done.stdout)
     if done.returncode:
-        reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
-        raise AllDetectError(
-            f"bundle {bundle.label}: its networks could not be made over for OpenVINO ({reason}); take --engine keras"
-        )
+        raise _not_made(bundle, (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1])
+
+
+def _not_made(bundle: Bundle | SegmenterBundle, reason: str) -> AllDetectError:
+    return AllDetectError(
+        f"bundle {bundle.label}: its networks could not be made over for OpenVINO ({reason}); take --engine keras"
+    )

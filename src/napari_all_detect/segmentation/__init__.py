@@ -104,6 +104,8 @@ def segment_cells(
     >>> cells.shape, cells.dtype, bool((nuclei[nuclei > 0] == cells[nuclei > 0]).all())
     ((224, 224), dtype('int32'), True)
     """
+    if not isinstance(rgb, np.ndarray):
+        raise InputError(f"segmentation got {type(rgb).__name__}; expected an array: uint8 of shape (H, W, 3)")
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
         raise InputError(f"segmentation got {rgb.dtype} of shape {rgb.shape}; expected uint8 of shape (H, W, 3)")
     find = partial(find_in_view, params or SegmentationParams(), pixel_size_um, device, engine)
@@ -114,7 +116,20 @@ def segment_cells(
 def find_in_view(
     params: SegmentationParams, pixel_size_um: float | None, device: str, engine: str, view: View, nuclei: bool
 ) -> Found:
-    """Label the white cells of a part of a plane; see `segment_cells`."""
+    """Label the white cells of a part of a plane.
+
+    Parameters
+    ----------
+    params, pixel_size_um, device, engine, nuclei
+        As in `segment_cells`.
+    view : View
+        The part, with what is known of the whole.
+
+    Returns
+    -------
+    found : Found
+        Nothing, while the survey that the method asks is not closed.
+    """
     method = open_method(params.method, device, engine)
     try:
         diameter = params.cell_diameter_px or _diameter_by_pixel_size(view, pixel_size_um)

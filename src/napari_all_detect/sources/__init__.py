@@ -14,7 +14,7 @@ from pathlib import Path
 
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
-from napari_all_detect.sources.folders import find_images
+from napari_all_detect.sources.folders import as_inputs, find_images
 from napari_all_detect.sources.places import is_remote
 from napari_all_detect.sources.plane import EXPECTED, ImageFile, Plane, readable
 from napari_all_detect.sources.raster import RASTER_SIGNATURES, open_raster
@@ -23,22 +23,22 @@ from napari_all_detect.sources.tiff import TIFF_SIGNATURES, open_tiff
 from napari_all_detect.sources.tiled import TiledPlane
 from napari_all_detect.sources.zarr_store import is_zarr_node, looks_like_zarr, open_zarr
 
-__all__ = ["ImageFile", "Plane", "RgbPlane", "TiledPlane", "as_rgb", "find_images", "open_planes"]
+__all__ = ["ImageFile", "Plane", "RgbPlane", "TiledPlane", "as_inputs", "as_rgb", "find_images", "open_planes"]
 
 
 def open_planes(file: ImageFile, reading: ReadParams | None = None, wanted_um: float | None = None) -> list[Plane]:
-    """List the planes of one image, or of all images of a plate, from headers; pixels are read by :meth:`Plane.read`.
+    """List the planes of one image, or of all images of a plate, from headers; pixels are read by `Plane.read`.
 
     The format is taken from the content, not from the file name's suffix.
 
     Parameters
     ----------
     file : ImageFile
-        A path and the name that stands for it in the tables, from :func:`find_images`.
+        A path and the name that stands for it in the tables, from `find_images`.
     reading : ReadParams, optional
         Which resolution level and channels, and whether planes are taken in tiles.
     wanted_um : float, optional
-        Pixel size in micrometres by which the level ``auto`` is chosen.
+        Pixel size in micrometres by which the level `auto` is chosen.
 
     Returns
     -------

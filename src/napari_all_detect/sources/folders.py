@@ -7,20 +7,39 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_all_detect.errors import InputError
+from napari_all_detect.errors import InputError, ParameterError
 from napari_all_detect.sources.places import absolute, as_place, is_remote, name_parts, unreachable
 from napari_all_detect.sources.plane import ImageFile
 from napari_all_detect.sources.zarr_store import is_zarr_node, looks_like_zarr
 
-__all__ = ["find_images"]
+__all__ = ["as_inputs", "find_images", "natural_key"]
 
 _WRITTEN = ("labels", "ome-zarr")
 """Folders of images in a folder of results: no smears, and a run into a folder of its images would score its own."""
 
+_NO_SMEARS = ("__MACOSX", "@eaDir")
+"""Folders that macOS's zips and Synology's discs add: copies of resource forks, and thumbnails."""
+
 LEVELS = 4
 """Of a plate: row, well, field, resolution."""
 
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".tf8", ".btf", ".svs"}  # SVS: TIFF of a slide
+)
+
+
+def as_inputs(inputs: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    """Return inputs as a list: one path is a list of one.
+
+    Raises
+    ------
+    ParameterError
+        If one is empty, which would stand for the folder that the program runs in.
+    """
+    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    if "" in listed:
+        raise ParameterError("an input is empty; expected a path, such as . for the folder that you are in")
+    return listed
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[ImageFile]:
@@ -29,20 +48,20 @@ def find_images(inputs: Sequence[str | Path]) -> list[ImageFile]:
     Parameters
     ----------
     inputs : sequence of str or Path
-        Files, zarr stores (or arrays and images inside one), folders, patterns such as ``day*/*.tif``, and URLs of
+        Files, zarr stores (or arrays and images inside one), folders, patterns such as `day*/*.tif`, and URLs of
         all of them where the server lists its folders. Folders are searched to the bottom
-        for PNG, JPEG, BMP, TIFF and zarr, in natural order (``cell2`` before ``cell10``); hidden files, other
+        for PNG, JPEG, BMP, TIFF and zarr, in natural order (`cell2` before `cell10`); hidden files, other
         files and the insides of zarr stores are left out. A file that is named is kept whatever its suffix.
 
     Returns
     -------
     list of ImageFile
         In the order of the inputs, none twice. Paths that don't exist and folders without an image are in the
-        list too: :func:`open_planes` says what is wrong with them, so that one bad input spoils no other.
+        list too: `open_planes` says what is wrong with them, so that one bad input spoils no other.
 
     Notes
     -----
-    ``image`` is the file name of a file that was named and the path below the folder of one that was found,
+    `image` is the file name of a file that was named and the path below the folder of one that was found,
     so it doesn't depend on where the folder lies; of an array inside a zarr store, the path from the store.
     Where two would be the same, parent folders are put in front until they differ.
 
@@ -72,7 +91,7 @@ def _matches(given: Path) -> list[Path]:
         matches = [remote.with_segments(remote.fs.unstrip_protocol(match)) for match in remote.fs.glob(remote.path)]
     else:
         matches = [Path(match) for match in glob.glob(str(given), recursive=True)]  # noqa: PTH207 - takes any path
-    return sorted(matches, key=lambda path: [_natural(part) for part in path.parts]) or [given]
+    return sorted(matches, key=lambda path: [natural_key(part) for part in path.parts]) or [given]
 
 
 def _expand(given: Path) -> Iterator[tuple[Path, int]]:
@@ -81,7 +100,7 @@ def _expand(given: Path) -> Iterator[tuple[Path, int]]:
         # Each question costs a server's answer, and an image file lies in no store.
         yield given, 1 if is_remote(given) and given.suffix.lower() in _SUFFIXES else _parts_from_store(given)
         return
-    images = list(_images_below(given))
+    images = list(_images_below(given, None if is_remote(given) else given.resolve(), set()))
     for path in images:
         yield path, max(1, len(path.parts) - len(given.parts))
     if not images:
@@ -89,7 +108,7 @@ def _expand(given: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _parts_from_store(path: Path) -> int:
-    """Count the last parts of a path from the outermost zarr store: ``0`` alone would be a poor name.
+    """Count the last parts of a path from the outermost zarr store: `0` alone would be a poor name.
 
     A plate's rows are groups that some writers leave out, so one level may say nothing of a store.
     """
@@ -97,23 +116,24 @@ def _parts_from_store(path: Path) -> int:
     return max((count for count, place in enumerate(above, start=2) if is_zarr_node(place)), default=1)
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
+def _images_below(folder: Path, root: Path | None, seen: set[Path]) -> Iterator[Path]:
+    """Yield the images in a folder and below it; `root` is where the search began, if links can lead there."""
     try:
-        entries = sorted(folder.iterdir(), key=lambda path: _natural(path.name))
+        entries = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
     except unreachable():
         yield folder  # open_planes meets the same error and can tell the user
         return
-    written = _WRITTEN if _is_results(folder) else ()
+    left_out = (*_NO_SMEARS, *(_WRITTEN if _is_results(folder) else ()))
     for entry in entries:
-        if entry.name.startswith(".") or entry.name in written:
+        if entry.name.startswith(".") or entry.name in left_out:
             continue
         if not _is_folder(entry):
             if entry.suffix.lower() in _SUFFIXES:
                 yield entry
         elif _is_zarr(entry):
             yield entry
-        elif not _leads_back(entry):
-            yield from _images_below(entry)
+        elif root is None or not _is_seen(entry, root, seen):
+            yield from _images_below(entry, root, seen)
 
 
 def _is_results(folder: Path) -> bool:
@@ -143,12 +163,22 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _leads_back(folder: Path) -> bool:
-    """Return whether the folder is a link to one that it lies in."""
-    return not is_remote(folder) and folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+def _is_seen(folder: Path, root: Path, seen: set[Path]) -> bool:
+    """Return whether a folder was searched, or will be under its own name: links can lead there, or round and round."""
+    real = folder.resolve()
+    if folder.is_symlink() and (real.is_relative_to(root) or folder.parent.resolve().is_relative_to(real)):
+        return True
+    known = real in seen
+    seen.add(real)
+    return known
 
 
-def _natural(name: str) -> tuple[list[str | int], str]:
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Return by what images are sorted: 2 before 10, and whatever the case.
+
+    >>> sorted(["cell10", "Cell3", "cell2"], key=natural_key)
+    ['cell2', 'Cell3', 'cell10']
+    """
     pieces = re.split(r"(\d+)", name.casefold())
     return [int(piece) if piece.isdecimal() else piece for piece in pieces], name
 

@@ -82,6 +82,7 @@ def levels(attributes: Mapping[str, Any], version: str, path: Path) -> list[Leve
     if "multiscales" not in attributes:
         raise InputError(
             f"{path}: a zarr group without an OME-Zarr image; give the path of an array or an image inside it"
+            + (f": {path}/0, for instance" if "bioformats2raw.layout" in attributes else "")
         )
     model: type[Multiscale04 | Multiscale05] = Multiscale05 if version == "0.5" else Multiscale04
     multiscale = validated(model, attributes["multiscales"][0], path, "multiscales.0")
@@ -133,9 +134,9 @@ def rgb_channels(attributes: Mapping[str, Any]) -> tuple[int, ...] | None:
     >>> rgb_channels({"omero": {"channels": channels}})
     (2, 1, 0)
     """
-    channels = attributes.get("omero", {}).get("channels", [])
+    channels = (attributes.get("omero") or {}).get("channels") or []
     for key in ("color", "label"):
-        texts = [str(channel.get(key, "")) for channel in channels]
+        texts = [str(channel.get(key, "")) if isinstance(channel, Mapping) else "" for channel in channels]
         places = [[i for i, text in enumerate(texts) if {text.upper(), text.lower()} & names] for names in _COLOURS]
         if all(len(place) == 1 for place in places):
             return tuple(place[0] for place in places)

@@ -60,7 +60,7 @@ def _channel_count(image: PillowFile.ImageFile) -> int:
 def _pillow(path: Path) -> PillowFile.ImageFile:
     """Open a file with the class for its format.
 
-    ``PIL.Image.open`` would warn at 89 megapixels and refuse twice that, which whole smears reach; its limit
+    `PIL.Image.open` would warn at 89 megapixels and refuse twice that, which whole smears reach; its limit
     is global to the process, so we don't touch it.
     """
     from PIL.BmpImagePlugin import BmpImageFile
@@ -86,21 +86,23 @@ def _read(path: Path, channels: list[int] | None) -> RgbPlane:
 
 def _decoded(path: Path) -> tuple[NDArray[np.generic], bool]:
     """Return the pixels, and whether they are grey even where they come as RGB."""
-    if _is_colour_png(path):
+    if _is_deep_or_colour_png(path):
         # Of 16 bits Pillow would keep the upper 8, which leaves 12-bit camera images almost black; for 8 it takes
         # half as long again.
         from imagecodecs import png_decode
 
-        return np.asarray(png_decode(path.read_bytes())), False
+        values = np.asarray(png_decode(path.read_bytes()))
+        is_grey = values.shape[2] == 2
+        return values[..., [0, 0, 0, 1]] if is_grey else values, is_grey
     with _pillow(path) as image:
         return _values(image), image.mode[0] in "L1I"
 
 
-def _is_colour_png(path: Path) -> bool:
-    """Return whether a file is a PNG of RGB or RGBA pixels, without a palette."""
+def _is_deep_or_colour_png(path: Path) -> bool:
+    """Return whether a file is a PNG of RGB or RGBA pixels, without a palette, or of 16-bit grey with alpha."""
     with path.open("rb") as stream:
         start = stream.read(26)
-    return start.startswith(_PNG) and start[25] in (2, 6)
+    return start.startswith(_PNG) and (start[25] in (2, 6) or tuple(start[24:26]) == (16, 4))
 
 
 def _values(image: PillowFile.ImageFile) -> NDArray[np.generic]:

@@ -1,6 +1,7 @@
 """Whatever an image file holds -> 8-bit RGB."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -74,6 +75,8 @@ def as_rgb(array: ArrayLike, name: str = "array", known: Extremes | None = None)
     >>> plane.notes[0]
     '16-bit values in 0-4095 scaled to 8 bits'
     """
+    if isinstance(array, str | Path):
+        raise InputError(f"{name}: got the path {array}; expected its pixels: read it first, with skimage.io.imread")
     values = np.asarray(array)
     known = known or extremes(values, name)
     if values.ndim == 2:

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["is_zarr_node", "looks_like_zarr", "open_zarr"]
 
+_CHANNELS = frozenset({"c", "ch", "channel", "channels", "rgb", "rgba", "band"})
+"""What writers call the axis of colours."""
+
+FEW = 16
+"""An axis of so many at most is no side of a plane."""
+
 _METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -182,15 +188,17 @@ def _raise(error: InputError) -> NoReturn:
 
 def _axes_of_array(array: zarr.Array[Any], path: Path) -> tuple[str, ...]:
     """Name the axes of a plain array: by its own names if it has them, else by its shape."""
-    names = getattr(array.metadata, "dimension_names", None) or ()
-    if {"y", "x"} <= set(names) and len(set(names) - {None}) == array.ndim:
-        return tuple(str(name) for name in names)
+    # Version 2 has no names of its own; xarray keeps them in this attribute.
+    given = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
+    names = tuple("c" if str(name).lower() in _CHANNELS else str(name).lower() for name in given if name)
+    if {"y", "x"} <= set(names) and len(set(names)) == array.ndim:
+        return names
     shape = array.shape
     if not 2 <= len(shape) <= 5:
         raise InputError(f"{path}: a zarr array of shape {shape}; expected 2 to 5 axes such as (n, H, W, 3)")
     if len(shape) == 2:
         return ("y", "x")
-    if shape[-1] in (1, 3, 4):
+    if shape[-1] in (1, 3, 4) or shape[-1] <= FEW < shape[-2]:
         return (*"p" * (len(shape) - 3), "y", "x", "c")
     if len(shape) == 5:
         return ("t", "c", "z", "y", "x")  # the order that OME-Zarr asks for
