@@ -12,7 +12,7 @@ import pytest
 import tifffile
 import zarr
 from imagecodecs import png_encode
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from napari_all_detect.errors import InputError, ParameterError
@@ -401,8 +401,18 @@ def test_palette_and_inverted_tiff(tmp_path):
     palette[:, 1] = (255 * 257, 0, 100 * 257)
     tifffile.imwrite(tmp_path / "p.tif", np.array([[0, 1]], np.uint8), photometric="palette", colormap=palette)
     assert pixels(tmp_path / "p.tif").tolist() == [[[0, 0, 0], [255, 0, 100]]]
+    tifffile.imwrite(tmp_path / "8.tif", np.array([[0, 1]], np.uint8), photometric="palette", colormap=palette // 257)
+    assert pixels(tmp_path / "8.tif").tolist() == [[[0, 0, 0], [255, 0, 100]]]
     tifffile.imwrite(tmp_path / "w.tif", np.array([[0, 55]], np.uint8), photometric="miniswhite")
     assert pixels(tmp_path / "w.tif")[..., 0].tolist() == [[255, 200]]
+
+
+def test_inverted_tiff_from_a_12_bit_camera(tmp_path):
+    values = (255 - RGB[..., 0].astype(np.uint16)) * 16
+    tifffile.imwrite(tmp_path / "w.tif", values, photometric="miniswhite")
+    plane = only_plane(tmp_path / "w.tif").read()
+    assert_array_equal(plane.rgb[..., 0], 255 - np.rint(values / 4095 * 255))
+    assert plane.notes == ("16-bit values in 0-4095 scaled to 8 bits", GREY)
 
 
 def test_fourth_sample_that_is_no_alpha_is_left_out(tmp_path):
@@ -410,6 +420,20 @@ def test_fourth_sample_that_is_no_alpha_is_left_out(tmp_path):
     values = np.dstack([RGB, np.zeros((20, 30), np.uint8)])
     tifffile.imwrite(path, values, photometric="rgb", extrasamples=["unspecified"])
     assert_array_equal(pixels(path), RGB)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [(np.uint8, 1), (np.uint16, 257), (np.uint16, 16), (np.float32, 1), (np.float32, 1 / 255)]
+)
+def test_colours_that_were_multiplied_by_alpha(tmp_path, dtype, scale):
+    alpha = np.repeat(np.arange(0, 256, 51), 5)[:, None]
+    values = np.dstack([RGB[:, :1] * alpha[:20, :, None] // 255, alpha[:20]]) * scale
+    values = np.concatenate([values, np.full((1, 1, 4), 255 * scale)]).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extrasamples=["assocalpha"])
+    plane = only_plane(tmp_path / "a.tif").read()
+    over_white = (values[..., :3] + (values[-1, -1, -1] - values[..., 3:])) / values[-1, -1, -1] * 255
+    assert_allclose(plane.rgb, over_white, atol=1.5)
+    assert plane.notes[-1] == "transparent pixels laid over white"
 
 
 def test_one_pixel_tiff(tmp_path):
@@ -484,11 +508,34 @@ def test_channel_pages_become_rgb(tmp_path, options):
     assert_array_equal(planes[3].read().rgb, STACK[3])
 
 
+SHOWN_IN = [np.eye(3, dtype=np.uint8)[:, [i]] * np.arange(256, dtype=np.uint8) for i in range(3)]
+BLUE, GREEN, RED = 0x0000FFFF, 0x00FF00FF, 0xFF0000FF - 2**32
+
+
+@pytest.mark.parametrize(
+    ("options", "metadata"),
+    [
+        ({"ome": True}, {"Channel": {"Color": [BLUE, GREEN, RED]}}),
+        ({"ome": True}, {"Channel": {"Name": ["Blue", "Green", "Red"]}}),
+        ({"imagej": True}, {"LUTs": SHOWN_IN[::-1], "mode": "composite"}),
+    ],
+    ids=["colours", "names", "imagej"],
+)
+def test_channels_of_tiff_by_colours_and_names(tmp_path, options, metadata):
+    blue_first = RGB[..., ::-1].transpose(2, 0, 1).copy()
+    path = tmp_path / "channels.tif"
+    tifffile.imwrite(path, blue_first, photometric="minisblack", metadata={"axes": "CYX", **metadata}, **options)
+    assert_array_equal(pixels(path), RGB)
+    (plane,) = open_planes(ImageFile(path, "a"), ReadParams(channels=(0, 1, 2)))
+    assert_array_equal(plane.read().rgb, RGB[..., ::-1])
+
+
 def test_rgb_pages_filed_as_channels_are_planes(tmp_path):
     path = tmp_path / "odd.tif"
-    tifffile.imwrite(path, STACK[:2], photometric="rgb", imagej=True, metadata={"axes": "CYXS"})
+    metadata = {"axes": "CYXS", "LUTs": SHOWN_IN[::-1]}
+    tifffile.imwrite(path, STACK[:3], photometric="rgb", imagej=True, metadata=metadata)
     planes = planes_in(path)
-    assert [plane.plane for plane in planes] == ["ch0", "ch1"]
+    assert [plane.plane for plane in planes] == ["ch0", "ch1", "ch2"]
     assert_array_equal(planes[1].read().rgb, STACK[1])
 
 
@@ -496,10 +543,71 @@ def test_ome_tiff_with_two_images(tmp_path):
     path = tmp_path / "two.ome.tif"
     with tifffile.TiffWriter(path, ome=True) as writer:
         writer.write(STACK[0], photometric="rgb", metadata={"axes": "YXS", "PhysicalSizeX": 0.1, "PhysicalSizeY": 0.1})
-        writer.write(STACK[1:3], photometric="rgb", metadata={"axes": "ZYXS"})
+        writer.write(STACK[1:3], photometric="rgb", metadata={"axes": "ZYXS", "Name": "Macro"})
     planes = planes_in(path)
     assert [(p.plane, p.pixel_size_um) for p in planes] == [("s0", 0.1), ("s1_z0", None), ("s1_z1", None)]
     assert_array_equal(planes[2].read().rgb, STACK[2])
+
+
+def write_ome_set(folder, images, axis="T", sizes_um=None, names=("", ""), **options):
+    """Write one page into each file, and into each that all are one image, along an axis, or images of their own."""
+    height, width, samples = np.atleast_3d(images[0]).shape
+    lengths = {"C": samples, "Z": 1, "T": 1}
+
+    def ome_image(pages, name="", size_um=1, **length):
+        sizes = " ".join(f'Size{axis}="{n}"' for axis, n in {"X": width, "Y": height, **lengths, **length}.items())
+        channel = f'<Channel SamplesPerPixel="{samples}"/>' * length.get("C", 1)
+        scale = f'PhysicalSizeX="{size_um}" PhysicalSizeY="{size_um}"'
+        data = "".join(
+            f'<TiffData First{axis}="{i}" IFD="0"><UUID FileName="{page}.ome.tif">urn:uuid:{page}</UUID></TiffData>'
+            for i, page in enumerate(pages)
+        )
+        order = 'DimensionOrder="XYCZT" Type="uint8"'
+        return f'<Image Name="{name}"><Pixels {order} {sizes} {scale}>{channel}{data}</Pixels></Image>'
+
+    if sizes_um:
+        listed = "".join(ome_image([i], *facts) for i, facts in enumerate(zip(names, sizes_um, strict=True)))
+    else:
+        listed = ome_image(range(len(images)), **{axis: len(images)})
+    for i, image in enumerate(images):
+        xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{i}">{listed}</OME>'
+        kind = "rgb" if samples == 3 else "minisblack"
+        tifffile.imwrite(folder / f"{i}.ome.tif", image, photometric=kind, description=xml, metadata=None, **options)
+
+
+def test_planes_of_a_set_of_ome_tiffs_count_with_their_files(tmp_path):
+    write_ome_set(tmp_path, STACK[:3])
+    for i in range(3):
+        assert_array_equal(pixels(tmp_path / f"{i}.ome.tif"), STACK[i])
+    (tmp_path / "0.ome.tif").unlink()
+    assert_array_equal(pixels(tmp_path / "2.ome.tif"), STACK[2])
+
+
+@pytest.mark.parametrize("reading", [ReadParams(), ReadParams(tile_size_px=256)], ids=["whole", "tiles"])
+def test_channels_in_several_ome_tiffs_count_with_the_first(tmp_path, reading):
+    write_ome_set(tmp_path, RGB.transpose(2, 0, 1), axis="C", tile=(16, 16), compression="zlib")
+    first, second, _ = find_images([tmp_path])
+    (plane,) = open_planes(first, reading)
+    assert_array_equal(plane.open().rgb, RGB)
+    with pytest.raises(InputError, match=r"1\.ome\.tif: .*counts with the first of them"):
+        open_planes(second, reading)
+
+
+def test_a_page_that_lacks_in_an_ome_tiff_is_told_of(tmp_path):
+    write_ome_set(tmp_path, STACK[:1])
+    path = tmp_path / "0.ome.tif"
+    path.write_bytes(path.read_bytes().replace(b'SizeT="1"', b'SizeT="2"'))
+    there, lacking = planes_in(path)
+    assert_array_equal(there.read().rgb, STACK[0])
+    with pytest.raises(InputError, match="the file that should hold this plane is missing"):
+        lacking.read()
+
+
+def test_an_ome_tiff_that_has_two_identifiers(tmp_path):
+    write_ome_set(tmp_path, STACK[:1])
+    path = tmp_path / "0.ome.tif"
+    path.write_bytes(path.read_bytes().replace(b'UUID="urn:uuid:0"', b'UUID="urn:uuid:1"'))
+    assert_array_equal(pixels(path), STACK[0])
 
 
 def test_two_channel_tiff_is_refused_at_once(tmp_path):
@@ -824,6 +932,15 @@ def test_pixel_size_of_ome_tiff(tmp_path, x, y, unit, expected):
     metadata = {key: value for key, value in metadata.items() if value is not None}
     tifffile.imwrite(tmp_path / "a.ome.tif", RGB, photometric="rgb", ome=True, metadata=metadata)
     assert only_plane(tmp_path / "a.ome.tif").pixel_size_um == (expected and pytest.approx(expected))
+
+
+@pytest.mark.parametrize(("names", "expected"), [(("a", "b"), 0.07), (("", ""), None), (("b", "b"), None)])
+def test_pixel_size_of_the_image_that_is_in_the_ome_tiff(tmp_path, names, expected):
+    write_ome_set(tmp_path, STACK[:2], sizes_um=(0.5, 0.07), names=names)
+    for i, size_um in enumerate((0.5, 0.07)):
+        assert only_plane(tmp_path / f"{i}.ome.tif").pixel_size_um == size_um
+    (tmp_path / "0.ome.tif").unlink()
+    assert only_plane(tmp_path / "1.ome.tif").pixel_size_um == expected
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

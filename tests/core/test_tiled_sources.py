@@ -55,6 +55,8 @@ KINDS: dict[str, tuple[str, Writer]] = {
     "channels": ("a.ome.tif", tiff_of(RGB.transpose(2, 0, 1), photometric="minisblack", metadata={"axes": "CYX"})),
     "grey-16": ("a.tif", tiff_of(GREY_16, photometric="minisblack", tile=(64, 64))),
     "white-is-zero": ("a.tif", tiff_of(RGB[..., 0], photometric="miniswhite", tile=(64, 64))),
+    "white-is-zero-16": ("a.tif", tiff_of(GREY_16, photometric="miniswhite", tile=(64, 64))),
+    "multiplied-by-alpha": ("a.tif", tiff_of(RGBA, photometric="rgb", extrasamples=("assocalpha",), tile=(64, 64))),
     "alpha": ("a.tif", tiff_of(RGBA, photometric="rgb", extrasamples=("unassalpha",), tile=(64, 64))),
     "imagej": ("a.tif", tiff_of(np.stack([RGB, RGB[::-1]]), photometric="rgb", imagej=True)),
     "pages": ("a.tif", tiff_of(np.stack([RGB, RGB[::-1]]), photometric="rgb", tile=(64, 64), compression="zlib")),
@@ -151,7 +153,7 @@ class FlakyDisk:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Wait for nothing; return the waits."""
     waits: list[float] = []
-    monkeypatch.setattr(retrying.with_retries, "__defaults__", (None, waits.append))
+    monkeypatch.setattr(retrying.time, "sleep", waits.append)
     return waits
 
 
@@ -250,7 +252,18 @@ def write_series(path: Path) -> None:
         tif.write(reduced(4), subfiletype=1, **facts)
 
 
-@pytest.mark.parametrize("write", [write_sub_ifds, write_series])
+def write_aperio(path: Path) -> None:
+    facts: dict[str, Any] = {"photometric": "rgb", "metadata": None}
+    with tifffile.TiffWriter(path) as tif:
+        tif.write(RGB, tile=(64, 64), description=f"Aperio Image Library v11|AppMag = 40|MPP = {SIZE_UM}", **facts)
+        tif.write(reduced(3), **facts)  # the thumbnail
+        tif.write(reduced(2), tile=(64, 64), **facts)
+        tif.write(reduced(4), tile=(64, 64), **facts)
+        tif.write(RGB[:64, :200], subfiletype=1, **facts)  # the label
+        tif.write(RGB[:90, :300], subfiletype=9, **facts)  # the whole slide
+
+
+@pytest.mark.parametrize("write", [write_sub_ifds, write_series, write_aperio])
 def test_levels_of_a_pyramid(write: Writer, tmp_path: Path) -> None:
     path = tmp_path / "slide.tif"
     write(path)
@@ -266,7 +279,7 @@ def test_levels_of_a_pyramid(write: Writer, tmp_path: Path) -> None:
         planes_of(path, level=3)
 
 
-@pytest.mark.parametrize("write", [write_sub_ifds, write_series])
+@pytest.mark.parametrize("write", [write_sub_ifds, write_series, write_aperio])
 @pytest.mark.parametrize(("wanted_um", "height"), [(None, 310), (0.05, 310), (0.19, 310), (0.25, 155), (1.0, 78)])
 def test_the_level_is_found_by_pixel_size(write: Writer, wanted_um: float | None, height: int, tmp_path: Path) -> None:
     write(tmp_path / "slide.tif")

@@ -51,7 +51,7 @@ class ImageFile:
     path : Path
         Where it lies, as the user gave it.
     image : str
-        Its name in the tables: unique among the inputs, with ``/`` between folders on every system.
+        Its name in the tables: unique among the inputs, with `/` between folders on every system.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class OmePlace:
     level : str
         Path of the resolution level's array.
     place : dict of str to int
-        On the axes other than c, y and x: ``{"t": 0, "z": 3}``.
+        On the axes other than c, y and x: `{"t": 0, "z": 3}`.
     """
 
     level: str
@@ -85,22 +85,22 @@ class Plane:
     image : str
         Name of the image in the tables.
     plane : str
-        Which plane of the image: ``"0"`` where there is one only, ``"p3"`` for page 3 of a TIFF (from 0),
-        ``"t0_z3"`` for a place on named axes.
+        Which plane of the image: `"0"` where there is one only, `"p3"` for page 3 of a TIFF (from 0),
+        `"t0_z3"` for a place on named axes.
     path : Path
         The file or zarr store.
     pixel_size_um : float or None
         Edge of a pixel in micrometres, in 0.02 to 5; None where the file doesn't say it believably.
     reader : callable
-        Opens the file and returns the pixels; call :meth:`read` instead.
+        Opens the file and returns the pixels; call `read` instead.
     well, field : str
-        Where the image lies on a plate, such as ``"A1"`` and ``"0"``; empty if it lies on none.
+        Where the image lies on a plate, such as `"A1"` and `"0"`; empty if it lies on none.
     downsample : float
         Pixels of the image's finest resolution level that one of this plane is wide.
     ome : OmePlace or None
         Where the plane lies in an OME-Zarr image; None if it lies in none.
     opener : callable or None
-        Opens the file for reading by tiles; None if the plane is taken as a whole. Call :meth:`open` instead.
+        Opens the file for reading by tiles; None if the plane is taken as a whole. Call `open` instead.
 
     Examples
     --------
@@ -138,14 +138,14 @@ class Plane:
         Raises
         ------
         InputError
-            As :meth:`read`, and so may the reading of tiles.
+            As `read`, and so may the reading of tiles.
         """
         return self.reader() if self.opener is None else self.opener()
 
 
 @contextmanager
 def readable(path: Path, what: str) -> Iterator[None]:
-    """Turn what the libraries raise on a bad file into one :class:`InputError` that names the file."""
+    """Turn what the libraries raise on a bad file into one `InputError` that names the file."""
     try:
         yield
     except FileNotFoundError as error:

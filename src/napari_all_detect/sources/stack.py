@@ -1,4 +1,4 @@
-"""The planes of an array with named axes: ``y``, ``x``, ``c`` (channels), and others to loop over."""
+"""The planes of an array with named axes: `y`, `x`, `c` (channels), and others to loop over."""
 
 from collections.abc import Iterator, Sequence
 from itertools import product

@@ -7,28 +7,28 @@ import struct
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
-from napari_all_detect.sources import tiff_parts
-from napari_all_detect.sources.ome_zarr import Level, choose_level
+from napari_all_detect.sources import ome_tiff, tiff_parts
+from napari_all_detect.sources.ome_zarr import Level, choose_level, rgb_channels
 from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
 from napari_all_detect.sources.places import is_remote
 from napari_all_detect.sources.plane import ImageFile, Plane, readable
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb
 from napari_all_detect.sources.stack import Index, channels_last, choose_channels, indices, within
+from napari_all_detect.sources.tiff_colours import is_negative, kind_of_colours, shown
 from napari_all_detect.sources.tiled import TiledPlane, Window, open_tiled
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage, TiffPageSeries
+    from tifffile import TiffFile, TiffPageSeries
 
 __all__ = ["TIFF_SIGNATURES", "open_tiff"]
 
@@ -38,16 +38,23 @@ TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG = 7
 # The axes of these have names; in other files a page is a page.
 _NAMED_KINDS = ("ome", "imagej")
+# Whole slides, and what tifffile calls the pictures in them that show the slide from afar.
+_SLIDE_KINDS = ("svs", "ndpi", "avs", "philips", "qpi", "bif")
+_FROM_AFAR = ("Thumbnail", "Label", "Macro", "Map")
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a plane lies in a file: which series, which of its levels, where in that, and the channels to take."""
+    """Where a plane lies in a file: which series, which of its levels, where in that, and the channels to take.
+
+    Of a negative, 0 is white.
+    """
 
     series: int
     level: int
     index: Index
     channels: list[int] | None
+    negative: bool
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,8 @@ class _Entry:
 def open_tiff(file: ImageFile, reading: ReadParams, wanted_um: float | None = None) -> list[Plane]:
     """List the planes of a TIFF file, of one level of each if it is a pyramid; only its headers are read.
 
-    Reduced copies (the levels of a pyramid, thumbnails marked as such) and masks are no planes of their own.
+    No planes of their own are reduced copies (the levels of a pyramid, thumbnails marked as such), masks, pictures of a
+    whole slide or its label, and what begins in another file of a set.
     """
     with readable(file.path, "a TIFF"), _opened(file.path) as tif:
         _check_complete(tif, file.path)
@@ -83,7 +91,10 @@ def open_tiff(file: ImageFile, reading: ReadParams, wanted_um: float | None = No
         for entry in found
     ]
     if not planes:
-        raise InputError(f"{file.path}: a TIFF without a full-size page; expected at least one")
+        raise InputError(
+            f"{file.path}: a TIFF without a full-size plane; expected at least one (one whose channels lie in several "
+            "files counts with the first of them)"
+        )
     return planes
 
 
@@ -116,26 +127,64 @@ def _check_complete(tif: TiffFile, path: Path) -> None:
 
 def _list(tif: TiffFile, path: Path, reading: ReadParams, wanted_um: float | None) -> Iterator[_Entry]:
     page_number = 0
+    of_set = tif.series[0].kind == "ome" and ome_tiff.is_of_set(tif)
     for number, whole in enumerate(tif.series):
-        if whole.keyframe.is_reduced or whole.keyframe.is_mask:
+        if not _is_smear(whole):
             continue
         pyramid = tiff_parts.pyramid(tif, number)
         level = choose_level(_levels(pyramid, _pixel_size_um(tif, whole, number)), reading.level, wanted_um, path)
         series = pyramid[int(level.path)]
         axes = _axes(series, path)
         allowed = (1, 3, 4) if "S" in series.axes else (1, 3)
-        channels = choose_channels(axes, series.shape, allowed, reading.channels, str(path))
+        told = reading.channels or _told_channels(tif, series, number)
+        channels = choose_channels(axes, series.shape, allowed, told, str(path))
         for name, index in indices(axes, series.shape):
+            if of_set and not _is_own(tif, whole, index):
+                continue
             if whole.kind not in _NAMED_KINDS and not whole.is_truncated:
                 page = whole.pages[_page_numbers(whole, index).flat[0]]
                 page_number = page.index if page is not None else page_number
                 name = f"p{page_number}"
             elif len(tif.series) > 1:
                 name = f"s{number}" if name == "0" else f"s{number}_{name}"
-            place = _Place(number, int(level.path), index, channels)
+            place = _Place(number, int(level.path), index, channels, is_negative(series.keyframe))
             yield _Entry(
                 page_number, name, level.pixel_size_um, tiff_parts.plane_shape(series), place, level.downsample
             )
+
+
+def _is_smear(series: TiffPageSeries) -> bool:
+    """Return whether a series is neither a copy nor a mask of another, nor a picture of a whole slide or its label."""
+    from_afar = series.kind in _SLIDE_KINDS and series.name in _FROM_AFAR
+    return not (series.keyframe.is_reduced or series.keyframe.is_mask or from_afar)
+
+
+def _is_own(tif: TiffFile, series: TiffPageSeries, index: Index) -> bool:
+    """Return whether a plane begins in this file: each file of a set lists the planes of all."""
+    if series.is_truncated:
+        return True
+    pages = [series.pages[number] for number in _page_numbers(series, index).flat]
+    first = next((page for page in pages if page is not None), None)
+    return first is not None and bool(first.parent.filehandle.path == tif.filehandle.path)
+
+
+def _told_channels(tif: TiffFile, series: TiffPageSeries, number: int) -> tuple[int, ...] | None:
+    """Return which of the pages that are channels are red, green and blue, if the file says so."""
+    if "S" in series.axes:
+        return None
+    channels = list[dict[str, str]]()
+    if series.kind == "ome" and (pixels := ome_tiff.pixels_of(tif, number)) is not None:
+        channels = ome_tiff.channels(pixels)
+    elif series.kind == "imagej":
+        channels = _imagej_channels(tif)
+    count = dict(zip(series.axes, series.shape, strict=True)).get("C")
+    return rgb_channels({"omero": {"channels": channels}}) if len(channels) == count else None
+
+
+def _imagej_channels(tif: TiffFile) -> list[dict[str, str]]:
+    """Return the colours in which the channels are shown at their brightest."""
+    tables = (tif.imagej_metadata or {}).get("LUTs")
+    return [{"color": bytes(table[:, -1]).hex()} for table in tables] if isinstance(tables, list) else []
 
 
 def _levels(pyramid: list[TiffPageSeries], finest_um: float | None) -> list[Level]:
@@ -146,11 +195,11 @@ def _levels(pyramid: list[TiffPageSeries], finest_um: float | None) -> list[Leve
 
 
 def _axes(series: TiffPageSeries, path: Path) -> tuple[str, ...]:
-    """Name the axes for the ``stack`` module, or raise if the pages can't be shown as RGB."""
+    """Name the axes for the `stack` module, or raise if the pages can't be shown as RGB."""
     keyframe = series.keyframe
     if not set("YX") <= set(keyframe.axes) <= set("YXS"):
         raise InputError(f"{path}: a TIFF with axes {series.axes}; expected pages of grey or RGB pixels")
-    kind = _colours(keyframe)
+    kind = kind_of_colours(keyframe)
     # tifffile turns YCbCr into RGB only where the JPEG codec does it.
     if kind not in ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE") and not (
         kind == "YCBCR" and keyframe.compression == _JPEG
@@ -160,12 +209,6 @@ def _axes(series: TiffPageSeries, path: Path) -> tuple[str, ...]:
     if "S" in series.axes:
         names["C"] = "ch"  # RGB pages filed as channels, each an image of its own
     return tuple(names.get(axis, axis.lower()) for axis in series.axes)
-
-
-def _colours(keyframe: TiffPage) -> str:
-    from tifffile import PHOTOMETRIC
-
-    return PHOTOMETRIC(keyframe.photometric).name
 
 
 def _page_numbers(series: TiffPageSeries, index: Index) -> NDArray[np.intp]:
@@ -189,7 +232,8 @@ def _open(path: Path, entry: _Entry, tile_px: int) -> TiledPlane:
             with readable(path, "a TIFF"):
                 return _values(tif, path, entry.place, window)
 
-        plane = open_tiled(read, entry.shape, tile_px, str(path))
+        tiled = open_tiled(read, entry.shape, tile_px, str(path))
+        plane = replace(tiled, reader=lambda window: 255 - tiled[window]) if entry.place.negative else tiled
         weakref.finalize(plane, stack.pop_all().close)
     return plane
 
@@ -197,11 +241,12 @@ def _open(path: Path, entry: _Entry, tile_px: int) -> TiledPlane:
 def _read(path: Path, place: _Place) -> RgbPlane:
     with readable(path, "a TIFF"), _opened(path) as tif:
         values = _values(tif, path, place)
-    return as_rgb(values, str(path))
+    plane = as_rgb(values, str(path))
+    return replace(plane, rgb=255 - plane.rgb) if place.negative else plane
 
 
 def _values(tif: TiffFile, path: Path, place: _Place, window: Window | None = None) -> NDArray[np.generic]:
-    """Return the pixels of a plane, or of a window of it, as they are meant to be seen."""
+    """Return the pixels of a plane, or of a window of it, as `as_rgb` takes them; a negative stays one."""
     series = tiff_parts.pyramid(tif, place.series)[place.level]
     axes = _axes(series, path)
     if series.is_truncated:  # one header for a whole contiguous stack, as ImageJ writes beyond 4 GB
@@ -211,26 +256,14 @@ def _values(tif: TiffFile, path: Path, place: _Place, window: Window | None = No
         numbers = _page_numbers(series, place.index)
         pages = [tiff_parts.read_page(series.pages[number], window) for number in numbers.flat]
         cut = np.stack(pages).reshape(numbers.shape + pages[0].shape)
-    values = _shown(channels_last(cut, axes), series.keyframe)
+    values = shown(channels_last(cut, axes), series.keyframe)
     return values if place.channels is None else values[..., place.channels]
 
 
-def _shown(values: NDArray[np.generic], keyframe: TiffPage) -> NDArray[np.generic]:
-    """Apply what the header says about the meaning of the values."""
-    if _colours(keyframe) == "MINISWHITE":
-        return np.asarray(np.invert(values))
-    if _colours(keyframe) == "PALETTE":
-        return np.moveaxis(np.asarray(keyframe.colormap)[:, values] // 257, 0, -1).astype(np.uint8)
-    if values.ndim == 3 and values.shape[2] == 4 and keyframe.extrasamples[:1] == (0,):
-        return values[..., :3]  # the fourth sample is declared not to be transparency
-    return values
-
-
 def _pixel_size_um(tif: TiffFile, series: TiffPageSeries, number: int) -> float | None:
-    if series.kind == "ome":
-        size = _ome_size_um(tif.ome_metadata or "", number)
-        if size is not None:
-            return size
+    size = _stated_um(tif, series, number)
+    if size is not None:
+        return size
     tags = series.keyframe.tags
     unit_um = {2: 25400.0, 3: 1e4}.get(int(tags.valueof("ResolutionUnit", 2)), math.nan)
     if series.kind == "imagej":
@@ -241,17 +274,18 @@ def _pixel_size_um(tif: TiffFile, series: TiffPageSeries, number: int) -> float 
     return believed_um(unit_um * x_units / x_count, unit_um * y_units / y_count)
 
 
-def _ome_size_um(xml: str, number: int) -> float | None:
-    pixels = ElementTree.fromstring(xml).findall(".//{*}Pixels")
-    if number >= len(pixels):
-        return None
-    attributes = pixels[number].attrib
-    try:
-        x_um, y_um = (
-            float(attributes.get(f"PhysicalSize{axis}", "nan"))
-            * um_per_unit(attributes.get(f"PhysicalSize{axis}Unit", "µm"))
-            for axis in "XY"
-        )
-    except ValueError:  # not a number: the pixels can be read all the same
-        return None
-    return believed_um(x_um, y_um)
+def _stated_um(tif: TiffFile, series: TiffPageSeries, number: int) -> float | None:
+    """Return the pixel size that metadata of OME and Aperio state."""
+    if series.kind == "ome":
+        pixels = ome_tiff.pixels_of(tif, number)
+        return None if pixels is None else ome_tiff.size_um(pixels)
+    if series.kind == "svs":
+        return _aperio_um(series.keyframe.description)
+    return None
+
+
+def _aperio_um(description: str) -> float | None:
+    from tifffile.tifffile import svs_description_metadata
+
+    size = svs_description_metadata(description).get("MPP")
+    return believed_um(size, size) if isinstance(size, (int, float)) else None

@@ -59,8 +59,11 @@ def read_page(page: TiffPage | TiffFrame | None, window: Window | None) -> NDArr
     """
     if page is None:
         raise ValueError("the file that should hold this plane is missing")
+    handle = page.parent.filehandle
+    if handle.closed:  # that of another file of a set
+        handle.open()
     ends = (start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True))
-    if max(ends, default=0) > page.parent.filehandle.size:
+    if max(ends, default=0) > handle.size:
         raise ValueError("the data of this page are cut short")
     if window is None:
         return np.asarray(page.asarray())

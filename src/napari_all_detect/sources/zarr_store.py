@@ -189,7 +189,7 @@ def _raise(error: InputError) -> NoReturn:
 def _axes_of_array(array: zarr.Array[Any], path: Path) -> tuple[str, ...]:
     """Name the axes of a plain array: by its own names if it has them, else by its shape."""
     # Version 2 has no names of its own; xarray keeps them in this attribute.
-    given = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
+    given: Any = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
     names = tuple("c" if str(name).lower() in _CHANNELS else str(name).lower() for name in given if name)
     if {"y", "x"} <= set(names) and len(set(names)) == array.ndim:
         return names

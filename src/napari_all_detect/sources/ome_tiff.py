@@ -1,0 +1,68 @@
+"""What the metadata of an OME-TIFF say: pixel sizes, colours of channels, and whether it is one file of a set."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
+
+__all__ = ["channels", "is_of_set", "pixels_of", "size_um"]
+
+
+def pixels_of(tif: TiffFile, number: int) -> ElementTree.Element | None:
+    """Return what is said of the pixels of a series, None if it can't be told which of the images it is.
+
+    tifffile leaves out an image none of whose pages are there; then only a name tells the others apart.
+    """
+    images = _root(tif.ome_metadata or "").findall("{*}Image")
+    if len(images) != len(tif.series):
+        images, number = [one for one in images if one.get("Name", "") == tif.series[number].name], 0
+        if len(images) != 1:
+            return None
+    return images[number].find("{*}Pixels")
+
+
+def size_um(pixels: ElementTree.Element) -> float | None:
+    """Return the pixel size in micrometres, None if it is not said believably."""
+    attributes = pixels.attrib
+    try:
+        x_um, y_um = (
+            float(attributes.get(f"PhysicalSize{axis}", "nan"))
+            * um_per_unit(attributes.get(f"PhysicalSize{axis}Unit", "µm"))
+            for axis in "XY"
+        )
+    except ValueError:  # not a number: the pixels can be read all the same
+        return None
+    return believed_um(x_um, y_um)
+
+
+def channels(pixels: ElementTree.Element) -> list[dict[str, str]]:
+    """Return the colour and the name of each channel, as OME-Zarr has them."""
+    return [
+        {"color": _colour(channel.get("Color", "")), "label": channel.get("Name", "")}
+        for channel in pixels.iterfind("{*}Channel")
+    ]
+
+
+def is_of_set(tif: TiffFile) -> bool:
+    """Return whether the pages that the metadata name lie in several files."""
+    return len({uuid.text for uuid in _root(tif.ome_metadata or "").iterfind(".//{*}UUID")}) > 1
+
+
+@lru_cache(maxsize=1)
+def _root(xml: str) -> ElementTree.Element:
+    return ElementTree.fromstring(xml)
+
+
+def _colour(rgba: str) -> str:
+    """Write red, green and blue of a signed number in hexadecimal.
+
+    >>> _colour("-16776961")
+    'FF0000'
+    """
+    return f"{int(rgba) & 0xFFFFFFFF:08X}"[:6] if rgba.removeprefix("-").isdecimal() else ""
