@@ -99,6 +99,8 @@ class StopAfter(BatchProgress):
 
     def start(self, planes: int) -> None:
         self.planned = planes
+        if self.left == 0:
+            raise KeyboardInterrupt
 
     def plane(self) -> None:
         self.left -= 1
@@ -112,17 +114,24 @@ def interrupted(images: Path, out: Path, params: ScoreParams, output: OutputPara
     return out
 
 
+@pytest.mark.parametrize("after", [0, 2])
 def test_an_interrupted_run_goes_on_where_it_stopped(
-    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], scored: list[str], content: Content
+    images: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    whole: dict[str, bytes],
+    scored: list[str],
+    after: int,
+    content: Content,
 ) -> None:
-    out = interrupted(images, tmp_path / "out", params)
-    assert (out / "images.csv").read_text().count("\n") == 3
+    out = interrupted(images, tmp_path / "out", params, after=after)
+    assert (out / "images.csv").read_text().count("\n") == 1 + after
     progress = StopAfter(100)
     scored.clear()
     summary = score_batch([images], out, params, RESUME, progress)
     assert content(out) == whole
-    assert (summary.planes, summary.exit_status, progress.planned) == (N, 0, N - 2)
-    assert sorted(scored) == ["2.png 0", "3.png 0", "4.tif p0", "4.tif p1"]
+    assert (summary.planes, summary.exit_status, progress.planned) == (N, 0, N - after)
+    assert sorted(scored) == ["0.png 0", "1.png 0", "2.png 0", "3.png 0", "4.tif p0", "4.tif p1"][after:]
     scored.clear()
     # What is complete is not scored again, nor lost.
     record = json.loads((out / "run.json").read_text())
@@ -137,7 +146,12 @@ def test_resuming_a_complete_run_changes_nothing(
     assert content(tmp_path / "whole") == whole
     assert scored == []
     assert (summary.planes, summary.exit_status) == (N, 0)
-    assert summary.cells == summary.called_all + summary.called_hem == whole["cells.csv"].count(b"\n") - 1
+    calls = pd.read_csv(tmp_path / "whole/cells.csv")["call"].value_counts().to_dict()
+    assert calls == {"ALL": summary.called_all, "Hem": summary.called_hem}
+    assert summary.cells == sum(calls.values()) == whole["cells.csv"].count(b"\n") - 1
+    with pytest.raises(OutputError, match=r"holds a complete run without missing.png, which can't be opened \("):
+        score_batch([images, tmp_path / "missing.png"], tmp_path / "whole", params, RESUME)
+    assert content(tmp_path / "whole") == whole
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(
@@ -242,6 +256,15 @@ def test_an_image_that_changed_is_refused_if_it_was_scored(
     expected = whole["cells.csv"].decode().splitlines()
     for name in ("0.png", "1.png", "2.png", "4.tif"):
         assert [row for row in rows if row.startswith(name)] == [row for row in expected if row.startswith(name)]
+
+
+def test_an_image_that_changed_without_growing_is_refused(images: Path, tmp_path: Path, params: ScoreParams) -> None:
+    image = images / "4.tif"
+    out, size = interrupted(image, tmp_path / "out", params, after=1), image.stat().st_size
+    tifffile.imwrite(image, 255 - tifffile.imread(image), photometric="rgb")
+    assert image.stat().st_size == size
+    with pytest.raises(OutputError, match=r"changed since: 4\.tif"):
+        score_batch([image], out, params, RESUME)
 
 
 def test_a_store_that_changed_is_refused(tmp_path: Path, params: ScoreParams, smear: Callable[..., Pixels]) -> None:
@@ -820,6 +843,24 @@ class TestFromRun:
         record = tmp_path / "first/run.json"
         assert main(["score", "--from-run", str(record), "--out", str(tmp_path / "second")]) == 1
         assert "duo has the digest" in capsys.readouterr().err.splitlines()[-1]
+
+    def test_another_segmenter_is_refused(
+        self, images: Path, duo_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "first/run.json"
+        assert main(["score", str(images / "0.png"), "--out", str(path.parent), "--bundle", str(duo_bundle)]) == 0
+        record = json.loads(path.read_text())
+        record["segmentation"]["digest"] = "12ab"
+        path.write_text(json.dumps(record))
+        assert main(["score", "--from-run", str(path), "--out", str(tmp_path / "second")]) == 1
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert f"{record['segmentation']['bundle']} has the digest" in said
+        assert "in the repeated run 12ab; install the one of then" in said
+        # Found in another way, or elsewhere, as asked: no reason to refuse.
+        given = ["score", "--from-run", str(path), "--segmentation", "classical", "--out"]
+        assert main([*given, str(tmp_path / "third")]) == 0
+        given[3:5] = ["--labels", str(tmp_path / "third/labels")]
+        assert main([*given, str(tmp_path / "fourth")]) == 0
 
     def test_what_is_no_record(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "run.json").write_text("{}")

@@ -9,8 +9,6 @@ from napari_all_detect.atomic import write_atomically
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.csv import csv_text
 from napari_all_detect.results import (
-    RESULTS,
-    TABLES,
     Failure,
     ResultTables,
     check_folder,
@@ -20,6 +18,10 @@ from napari_all_detect.results import (
     write_run,
 )
 from napari_all_detect.table import IMAGE_COLUMNS, cell_columns, empty_cells, image_row, typed
+
+TABLES = ("cells.csv", "cells.parquet", "cells.h5ad", "images.csv", "samples.csv", "subjects.csv", "failures.csv")
+FILES = (*TABLES, "run.json", "report.html")
+FOLDERS = ("labels", "geojson", "ome-zarr", "units")
 
 
 def plane(image: str, n: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -31,7 +33,7 @@ def plane(image: str, n: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return cells, image_row(cells, {"image": image, "plane": "0", "rescale": 1.0})
 
 
-@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("name", [*FILES, *FOLDERS])
 def test_a_folder_with_any_results_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
     for overwrite in (check_folder, prepare_folder):
@@ -55,7 +57,8 @@ def test_a_folder_with_other_files_is_taken(tmp_path: Path) -> None:
 
 
 def test_overwriting_removes_results_and_leaves_all_else(tmp_path: Path) -> None:
-    ours = [*TABLES, "labels/a_labels.tif", "labels/day1/b_labels.tif", "geojson/a.geojson", "ome-zarr/d/a.zarr/0/c"]
+    in_folders = ["labels/a_labels.tif", "labels/day1/b_labels.tif", "geojson/a.geojson", "ome-zarr/d/a.zarr/0/c"]
+    ours = [*FILES, *in_folders, "units/0000/000.json"]
     foreign = [
         "notes.txt",
         "cells.xlsx",
@@ -105,6 +108,7 @@ def test_tables_start_as_headers(tmp_path: Path) -> None:
 def test_tables_grow_with_each_plane(tmp_path: Path) -> None:
     tables = ResultTables(tmp_path, ["vgg16"])
     parts = [plane("a.png", 2), plane("empty.png", 0), plane("b.png", 3)]
+    parts[0][0]["flags"] = ["out_of_domain", ""]
     parts[2][0]["flags"] = ["", "blurred;out_of_domain", "out_of_domain"]
     for done, (cells, summary) in enumerate(parts, start=1):
         tables.add_plane(cells, summary)
@@ -112,7 +116,7 @@ def test_tables_grow_with_each_plane(tmp_path: Path) -> None:
         for k, name in enumerate(("cells.csv", "images.csv")):
             header, *rows = [csv_text(parts[0][k][:0]), *(csv_text(part[k], header=False) for part in parts[:done])]
             assert (tmp_path / name).read_text() == header + "".join(rows)
-    assert tables.counts == {"cells": 5, "all": 5, "hem": 0, "uncertain": 0, "out_of_domain": 2}
+    assert tables.counts == {"cells": 5, "all": 5, "hem": 0, "uncertain": 0, "out_of_domain": 3}
 
 
 def test_failures_are_written_at_once(tmp_path: Path) -> None:

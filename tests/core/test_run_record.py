@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from napari_all_detect.batch.record import absolute
+from napari_all_detect.batch.record import absolute_arguments, differences
 from napari_all_detect.cli import main
 from napari_all_detect.errors import OutputError
 from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
@@ -52,10 +52,29 @@ def test_names_stay_and_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.M
     for name in ("lite", "learned", "mine"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
-    inputs, params, output = absolute(["a.png", "s3://b/c.zarr"], ScoreParams(), OutputParams(labels="mine"))
+    inputs, params, output = absolute_arguments(["a.png", "s3://b/c.zarr"], ScoreParams(), OutputParams(labels="mine"))
     assert inputs == [str(tmp_path / "a.png"), "s3://b/c.zarr"]
     assert (params.bundle, params.segmentation.method, output.labels) == ("lite", "learned", str(tmp_path / "mine"))
     given = ScoreParams(bundle="mine", segmentation=SegmentationParams(method="./mine"))
-    _, params, _ = absolute([], given, OutputParams())
+    _, params, _ = absolute_arguments([], given, OutputParams())
     assert params.bundle == params.segmentation.method == str(tmp_path / "mine")
-    assert absolute([], ScoreParams(bundle="nowhere"), OutputParams())[1].bundle == "nowhere"
+    assert absolute_arguments([], ScoreParams(bundle="nowhere"), OutputParams())[1].bundle == "nowhere"
+
+
+@pytest.mark.parametrize(
+    ("part", "was", "is_", "said"),
+    [
+        ("parameters", {"threshold": 0.5}, {"threshold": 0.6}, "parameters.threshold was 0.5, now 0.6"),
+        ("samples_sha256", "12ab", None, "samples_sha256 was '12ab', now None"),
+        ("bundle", {"digest": "12ab"}, {"digest": "34cd"}, "bundle.digest was '12ab', now '34cd'"),
+        ("segmentation", {"digest": "12ab"}, {"digest": "34cd"}, "segmentation.digest was '12ab', now '34cd'"),
+        ("segmentation", None, {"method": "learned"}, "segmentation was None, now {'method': 'learned'}"),
+        ("engine", "openvino 2026.1", "keras 3.15", "engine was 'openvino 2026.1', now 'keras 3.15'"),
+        ("device", "cpu", "gpu", "device was 'cpu', now 'gpu'"),
+        ("precision", {"members": {"vgg16": "fp32"}}, {}, "precision.members was {'vgg16': 'fp32'}, now None"),
+        ("versions", {"numpy": "2.3"}, {"numpy": "2.4"}, "versions.numpy was '2.3', now '2.4'"),
+    ],
+)
+def test_what_keeps_a_run_from_going_on(part: str, was: Any, is_: Any, said: str) -> None:
+    assert differences({part: was, "images": []}, {part: is_, "images": []}) == [said]
+    assert differences({part: was, "images": []}, {part: was, "images": []}) == []

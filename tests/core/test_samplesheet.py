@@ -174,9 +174,10 @@ def test_a_url_is_below_the_line_of_its_folder(tmp_path: Path) -> None:
 
 
 def test_the_interval_is_over_images_and_planes_of_one_image_are_none_of_their_own(tmp_path: Path) -> None:
+    """And over the cells that are called, not the uncertain ones."""
     names = [("a.png", "0"), ("b.png", "0"), ("c.tif", "p0"), ("c.tif", "p1")]
     rows = [
-        images().iloc[[0]].assign(image=i, plane=p, all=k, hem=10 - k)
+        images().iloc[[0]].assign(image=i, plane=p, all=k, hem=10 - k, uncertain=10)
         for (i, p), k in zip(names, (5, 7, 4, 4), strict=True)
     ]
     text = "image,sample\na.png,S\nb.png,S\nc.tif,S\n"
@@ -188,6 +189,11 @@ def test_the_interval_is_over_images_and_planes_of_one_image_are_none_of_their_o
 def test_one_image_has_no_interval(tmp_path: Path) -> None:
     table = sums("image,sample\na.png,s1\n", tmp_path)
     assert table[["fraction_all_low", "fraction_all_high"]].isna().all(axis=None)
+
+
+def test_an_image_without_a_called_cell_says_nothing() -> None:
+    assert fraction_interval([5, 0], [10, 0]) is None
+    assert fraction_interval([5, 7, 8, 0], [10, 10, 20, 0]) == fraction_interval([5, 7, 8], [10, 10, 20])
 
 
 @pytest.mark.parametrize("fraction", [0.15, 0.3, 0.5])

@@ -69,10 +69,14 @@ def check_repeated(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     Images that are missing or changed are no reason: `missing_images` and `changed_part` tell them.
     """
     for part in ("bundle", "segmentation"):
-        was, is_ = ((record.get(part) or {}).get("digest") for record in (before, now))
-        if was != is_:
-            name = (now.get(part) or {}).get("name", part)
-            raise BundleError(f"{name} has the digest {is_}, in the repeated run {was}; install the one of then")
+        was, is_ = (record.get(part) or {} for record in (before, now))
+        # Another way of finding cells, or labels instead, was asked for.
+        is_another = was.get("method") != is_.get("method")
+        if not is_another and was.get("digest") != is_.get("digest"):
+            name = is_.get("name") or is_["bundle"]
+            raise BundleError(
+                f"{name} has the digest {is_['digest']}, in the repeated run {was['digest']}; install the one of then"
+            )
     same_sheet = before["parameters"].get("samples") == now["parameters"].get("samples")
     if same_sheet and before.get("samples_sha256") != now["samples_sha256"]:
         raise OutputError(
