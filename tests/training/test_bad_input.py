@@ -148,7 +148,7 @@ def cells_and_split() -> tuple[Cells, Any]:
     return cells, np.where(np.arange(24) < 16, "train", "validation")
 
 
-@pytest.mark.parametrize("name", ["save_half_precision", "write_history", "np.save"])
+@pytest.mark.parametrize("name", ["save_half_precision", "_write_history", "np.save"])
 def test_a_disk_that_fills_up_when_a_member_is_done_loses_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

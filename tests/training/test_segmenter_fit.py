@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import logging
@@ -18,12 +19,12 @@ from PIL import Image
 
 from all_detect_training.cli import main
 from all_detect_training.metrics import auc
-from all_detect_training.segmenter import cli, fit
+from all_detect_training.segmenter import cli, fit, pack
 from all_detect_training.segmenter.fit import SegmenterParams, fit_segmenter
 from all_detect_training.segmenter.pack import check_out, pack_segmenter
 from all_detect_training.segmenter.scenes import Scenes, compose, core_depth
 from all_detect_training.segmenter.stains import as_seen
-from all_detect_training.weights import round_to_half
+from all_detect_training.weights import round_to_half, save_half_precision
 from napari_all_detect import SegmentationParams, draw_smear, segment_cells
 from napari_all_detect.bundle import load_bundle, load_segmenter
 from napari_all_detect.engines import open_mapper
@@ -491,6 +492,57 @@ def test_a_folder_with_something_in_it_is_refused_before_training(
     assert train("--masks", trained.masks) == 1
     assert "out exists already; name a new or an empty folder" in one_line(capsys)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_network_whose_bundle_cannot_be_written_is_kept_elsewhere(
+    trained: Trained,
+    tmp_path: Path,
+    train: Callable[..., int],
+    quick_training: list[SegmenterParams],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    failing: int,
+) -> None:
+    """On a disk that fills up before the bundle is measured, or after."""
+    weights: list[Path] = []
+
+    def filling(network: Any, path: Path) -> None:
+        save_half_precision(network, path)
+        weights.append(path)
+        if len(weights) == failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(pack, "save_half_precision", filling)
+    monkeypatch.setattr(cli, "SegmenterParams", Small)
+    words = ["--masks", trained.masks, "--boxes", trained.boxes, "--hold-out", 2]
+    assert train(*words) == 1
+    said = one_line(capsys)
+    (kept,) = (tmp_path / "temporary").iterdir()
+    assert f"out: the bundle can't be written (No space left on device); it is in {kept} instead" in said
+    assert set(load_segmenter(kept).manifest.metrics) == {"drawn", "fields"}
+    assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.setattr(pack, "save_half_precision", save_half_precision)
+    assert train(*words) == 0
+
+
+def test_a_bundle_that_can_be_written_nowhere_is_one_line(
+    trained: Trained,
+    tmp_path: Path,
+    train: Callable[..., int],
+    quick_training: list[SegmenterParams],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(pack, "save_half_precision", full)
+    assert train("--masks", trained.masks) == 1
+    assert "nor can it be kept among the temporary files" in one_line(capsys)
 
 
 def write_empty_masks(folder: Path) -> Path:

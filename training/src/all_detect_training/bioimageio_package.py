@@ -21,10 +21,11 @@ from napari_all_detect.bundle import Bundle
 from napari_all_detect.crops import center_crop
 from napari_all_detect.engines import open_engine
 from napari_all_detect.engines.keras import load_member
-from napari_all_detect.ensemble import combine, member_weights
+from napari_all_detect.ensemble import combine
 from napari_all_detect.errors import BundleError, MissingDependencyError, OutputError
 from napari_all_detect.networks import preprocess
 from napari_all_detect.params import ScoreParams
+from napari_all_detect.pipeline import Scorer
 from napari_all_detect.samples import draw_smear
 from napari_all_detect.trust import calibrate
 from napari_all_detect.trust.calls import LEAST_PROBABILITY
@@ -135,9 +136,10 @@ def _quiet_core() -> Iterator[tuple[Any, Any]]:
 
 def _write_parts(bundle: Bundle, folder: Path) -> None:
     """Write the network, the test tensors, the documentation, the license and a cover."""
-    manifest = bundle.manifest
-    case = _case(bundle)
-    _network(bundle).save(folder / "ensemble.keras")
+    manifest, params = bundle.manifest, ScoreParams(device="cpu")
+    scorer = Scorer(params, bundle, open_engine(bundle, params))
+    case = _case(scorer)
+    _network(scorer).save(folder / "ensemble.keras")
     np.save(folder / "cells.npy", case.crops.astype(np.float32))
     np.save(folder / "probabilities.npy", case.probabilities)
     scope = SCOPE.format(
@@ -156,42 +158,30 @@ def _write_parts(bundle: Bundle, folder: Path) -> None:
     Image.fromarray(cover).resize((400, 200), Image.Resampling.LANCZOS).save(folder / "cover.png")
 
 
-def _case(bundle: Bundle) -> _Case:
+def _case(scorer: Scorer) -> _Case:
     """Draw cells at the bundle's scale, and score them as the bundle does."""
-    manifest = bundle.manifest
-    diameter_px = max(manifest.crop.cell_diameter_px, 8.0)
+    crop = scorer.bundle.manifest.crop
+    diameter_px = max(crop.cell_diameter_px, 8.0)
     side = round(12 * diameter_px)
     smear = draw_smear((side, side), n_cells=TEST_CELLS, cell_diameter_px=diameter_px, seed=0, touching=0, border=0)
-    crops = center_crop(smear.rgb, smear.labels, manifest.crop.size)
-    combined = combine(open_engine(bundle, ScoreParams(device="cpu")).predict(crops), _weights(bundle))
-    p_hem, p_all = (calibrate(p, _temperature(bundle)) for p in combined.T)
+    crops = center_crop(smear.rgb, smear.labels, crop.size)
+    combined = combine(scorer.engine.predict(crops), scorer.weights)
+    p_hem, p_all = (calibrate(p, scorer.temperature) for p in combined.T)
     return _Case(crops, np.stack([p_hem, p_all], axis=1))
 
 
-def _weights(bundle: Bundle) -> NDArray[np.float64]:
-    weights = member_weights([m.validation for m in bundle.manifest.members], bundle.manifest.ensemble.weighting)
-    if not weights.any():
-        raise BundleError(f"bundle {bundle.label}: no member's {bundle.manifest.ensemble.weighting} is above 0")
-    return weights
-
-
-def _temperature(bundle: Bundle) -> float:
-    ensemble = bundle.manifest.ensemble
-    return ensemble.temperatures.get(ensemble.weighting, 1.0)
-
-
-def _network(bundle: Bundle) -> Any:
+def _network(scorer: Scorer) -> Any:
     """Join members, their vote (Eq. 2) and its calibration: crops of 0 to 255 in, probabilities of (Hem, ALL) out."""
     import keras
 
-    size, weights = bundle.manifest.crop.size, _weights(bundle)
+    bundle, size = scorer.bundle, scorer.bundle.manifest.crop.size
     crops = keras.Input((size, size, 3), dtype="float32", name="cells")
     votes = [
         float(weight) * keras.ops.softmax(_logits(bundle, member, crops) / member.temperature)
-        for member, weight in zip(bundle.manifest.members, weights / weights.sum(), strict=True)
+        for member, weight in zip(bundle.manifest.members, scorer.weights / scorer.weights.sum(), strict=True)
     ]
     combined = keras.ops.clip(sum(votes[1:], votes[0]), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    odds = (keras.ops.log(combined) - keras.ops.log(1 - combined)) / _temperature(bundle)
+    odds = (keras.ops.log(combined) - keras.ops.log(1 - combined)) / scorer.temperature
     return keras.Model(crops, keras.ops.sigmoid(odds), name="ensemble")
 
 

@@ -16,7 +16,7 @@ from all_detect_training.cnmc import FOLDS
 from all_detect_training.held_out import held_out_figures
 from all_detect_training.metrics import member_figures
 from all_detect_training.naming import check_name
-from all_detect_training.out_folder import SCRATCH, refuse_filled
+from all_detect_training.out_folder import SCRATCH, move_bundle, refuse_filled, write_facts
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.resampling import DIGITS
 from all_detect_training.rounding import bf16_facts
@@ -125,9 +125,7 @@ def export_run(run: Run, out: Path, about: About, targets: TrustTargets | None =
             if bf16:
                 manifest = _with_bf16(manifest, *bf16_facts(draft, run))
                 _write(draft, manifest, about)
-            # The facts come last: without them it is no bundle yet.
-            for path in sorted(draft.iterdir(), key=lambda path: path.name == MANIFEST):
-                path.rename(out / path.name)
+            move_bundle(draft, out)
     except OSError as error:
         raise OutputError(
             f"{out}: the bundle can't be written ({error.strerror or error}); name another folder"
@@ -156,9 +154,7 @@ def _filled_or_as_it_was(out: Path) -> Iterator[None]:
 
 
 def _write(out: Path, manifest: Manifest, about: About) -> None:
-    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-    (out / "bundle.json").write_text(text, encoding="utf-8", newline="\n")
-    (out / "MODEL_CARD.md").write_text(model_card(manifest, about.data_notes), encoding="utf-8", newline="\n")
+    write_facts(out, manifest, model_card(manifest, about.data_notes))
 
 
 def _with_bf16(manifest: Manifest, facts: dict[str, Any] | None, on_test: dict[str, Any] | None) -> Manifest:

@@ -43,11 +43,11 @@ from napari_all_detect.pipeline import PlaneInput, Scorer, open_scorer
 from napari_all_detect.pipeline.cutting import CutCells, cut_cells
 from napari_all_detect.pipeline.scoring import score_cells
 from napari_all_detect.sources import RgbPlane
+from napari_all_detect.table import CALLS
 
 __all__ = ["evaluate", "evaluation_figures", "subjects_known", "write_evaluation"]
 
 log = logging.getLogger(__name__)
-CALLS = ("ALL", "Hem", "uncertain")
 
 
 def evaluate(images: Sequence[LabelledImage], kind: Kind, params: ScoreParams, mask_corner_px: int = 0) -> pd.DataFrame:

@@ -71,7 +71,7 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
         p_all = predict_p_all(network, cells.crops, spec)
         with _writable(run):
             save_half_precision(network, run / "members" / f"{spec.architecture}.weights.h5")
-            write_history(log_file, history)
+            _write_history(log_file, history)
             # Last, and whole or not at all: it says that the member is complete.
             with written_atomically(predictions) as file:
                 np.save(file, p_all)
@@ -122,11 +122,30 @@ def fit_member(
     checkpoint: Path | None = None,
     log_file: Path | None = None,
 ) -> tuple[Any, list[dict[str, float]]]:
-    """Train one member and return it with the weights of its best epoch by validation AUC, and its history.
+    """Train one member.
 
-    Where there is a checkpoint, training goes on after its last epoch, with the same figures as if it had never
-    stopped; after each epoch there is a new one, and the log file, a CSV, has a row more. With another batch size
-    than the checkpoint's the rate goes on at the same place of its cycle.
+    Parameters
+    ----------
+    cells : Cells
+        With the stain normalised, if it is to be.
+    split : (N,) str
+        The side of each cell: those of `train` and `validation` take part.
+    spec : MemberSpec
+    params : FitParams
+    weights : str, Path or None
+        What the trunk starts from, by `starting.trunk_weights`.
+    checkpoint : Path, optional
+        Written anew after each epoch. Where it is there, training goes on after its last epoch, with the same figures
+        as if it had never stopped; with another batch size the rate goes on at the same place of its cycle.
+    log_file : Path, optional
+        A CSV that has a row more after each epoch.
+
+    Returns
+    -------
+    network : keras.Model
+        With the weights of the best epoch by validation AUC, in half precision.
+    history : list of dict
+        For each epoch its number, loss, batch size and figures on the validation cells.
 
     Raises
     ------
@@ -162,7 +181,7 @@ def fit_member(
             save_checkpoint(checkpoint, network, rng, progress)
         if log_file is not None:
             with _writable(log_file.parent):
-                write_history(log_file, progress.history)
+                _write_history(log_file, progress.history)
         done = len(progress.history)
         left = timedelta(seconds=round((time.monotonic() - began) / (done - first) * (epochs - done)))
         log.info("%s: %s, %s left", spec.architecture, {k: round(v, 4) for k, v in row.items()}, left)
@@ -198,7 +217,7 @@ def _has_stopped(history: list[dict[str, float]], patience: int | None) -> bool:
     return len(history) - 1 - best >= patience
 
 
-def write_history(path: Path, history: list[dict[str, float]]) -> None:
+def _write_history(path: Path, history: list[dict[str, float]]) -> None:
     """Write a row per epoch."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, history[0])

@@ -1,11 +1,14 @@
 """The folder that a command writes its results into, and what is written there whole or not at all."""
 
+import json
 from pathlib import Path
 
 from napari_all_detect.atomic import write_atomically
+from napari_all_detect.bundle import Manifest, SegmenterManifest
+from napari_all_detect.bundle.verified import MANIFEST, MODEL_CARD
 from napari_all_detect.errors import OutputError
 
-__all__ = ["SCRATCH", "refuse_filled", "write_whole"]
+__all__ = ["SCRATCH", "move_bundle", "refuse_filled", "write_facts", "write_whole"]
 
 
 SCRATCH = ".scratch-"
@@ -21,3 +24,16 @@ def refuse_filled(out: Path) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Write a text so that it is there whole or not at all; a file's name in it may be no Unicode."""
     write_atomically(path, text.encode(errors="backslashreplace"))
+
+
+def write_facts(folder: Path, manifest: Manifest | SegmenterManifest, card: str) -> None:
+    """Write a bundle's `bundle.json` and model card, the same bytes on every system."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
+    (folder / MODEL_CARD).write_text(card, encoding="utf-8", newline="\n")
+
+
+def move_bundle(draft: Path, out: Path) -> None:
+    """Move a bundle's files; the facts come last: without them it is no bundle yet."""
+    for path in sorted(draft.iterdir(), key=lambda path: path.name == MANIFEST):
+        path.rename(out / path.name)

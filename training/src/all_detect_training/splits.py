@@ -1,6 +1,5 @@
 """Which images train, which validate, which test."""
 
-import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha1
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError
+from napari_all_detect.sources.folders import natural_key
 
 __all__ = [
     "PAPER_IMAGES",
@@ -64,7 +64,7 @@ def split_contiguous(images: NDArray[np.str_], train_share: float, validation_sh
     split = np.full(len(images), "validation", dtype="U10")
     folders = np.array([image.split("/", 1)[0] for image in images])
     for folder in np.unique(folders):
-        names = sorted(np.unique(images[folders == folder]).tolist(), key=_natural)
+        names = sorted(np.unique(images[folders == folder]).tolist(), key=natural_key)
         first, second = (round(len(names) * share) for share in (train_share, train_share + validation_share))
         if not 0 < first < second < len(names):
             raise InputError(f"{folder}: {len(names)} images are too few to train, validate and test on")
@@ -192,9 +192,3 @@ def _refuse_both(key: Sequence[str], value: Sequence[object], names: Sequence[st
     if found:
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         raise InputError(f"{what}: {', '.join(found[:5])}{more}; {advice}")
-
-
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """Sort 2 before 10, and whatever the case, as images are listed."""
-    pieces = re.split(r"(\d+)", name.casefold())
-    return [int(piece) if piece.isdecimal() else piece for piece in pieces], name

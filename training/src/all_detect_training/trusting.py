@@ -24,6 +24,7 @@ from all_detect_training.voting import ensemble_p_all
 from napari_all_detect.bundle.manifest import Conformal, Domain, Ensemble, Validation
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import WEIGHTINGS
+from napari_all_detect.table import CALLS
 from napari_all_detect.trust import (
     Bounds,
     calibrate,
@@ -221,7 +222,7 @@ def _call_counts(is_all: NDArray[np.bool_], p_all: NDArray[np.float32], ensemble
         called = calls(p_all, ensemble.threshold, at)
         row: dict[str, Any] = {"error_rate_all": of_all, "error_rate_hem": of_hem}
         for name, there in (("ALL", is_all), ("Hem", ~is_all)):
-            row[name] = {call: int((called[there] == call).sum()) for call in ("ALL", "Hem", "uncertain")}
+            row[name] = {call: int((called[there] == call).sum()) for call in CALLS}
         rows.append(row)
     return {"own": rows[0], "by_rate": rows[1:]}
 

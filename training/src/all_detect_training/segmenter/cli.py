@@ -4,20 +4,22 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from all_detect_training.commands.arguments import at_least, seed
 from all_detect_training.naming import check_name
+from all_detect_training.out_folder import SCRATCH, move_bundle
 from all_detect_training.segmenter.fit import SegmenterParams, fit_segmenter
 from all_detect_training.segmenter.masks import DrawnImage, hold_out, read_boxed, read_masked
 from all_detect_training.segmenter.measure import box_figures, mask_figures
 from all_detect_training.segmenter.pack import check_out, pack_segmenter
 from all_detect_training.segmenter.scenes import compose
 from all_detect_training.segmenter.sure import read_smears, with_sure_cells
-from napari_all_detect.errors import InputError
+from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.params import SegmentationParams
 
 __all__ = ["add_measure", "add_segmenter"]
@@ -113,13 +115,38 @@ def _train(args: argparse.Namespace) -> None:
         for name, images in (masked | boxed | smears).items()
     }
     facts: dict[str, Any] = {"name": args.name, "version": args.version, "params": params, "data": data}
-    with tempfile.TemporaryDirectory() as folder:
-        # Measured as it will run: from a bundle.
-        draft = Path(folder) / args.name
-        pack_segmenter(network, draft, metrics={}, **facts)
-        metrics = _figures(held_masked, held_boxed, SegmentationParams(method=str(draft)))
-    pack_segmenter(network, args.out, metrics=metrics, **facts)
+    pack = partial(pack_segmenter, network, **facts)
+    measure = partial(_figures, held_masked, held_boxed)
+    try:
+        metrics = _write(args.out, pack, measure)
+    except OutputError as error:
+        raise OutputError(f"{error}; {_kept_elsewhere(args.name, pack, measure)}") from error
     sys.stdout.write(f"{args.out}: {args.name} {args.version}\n{json.dumps(metrics, indent=2)}\n")
+
+
+def _write(out: Path, pack: Callable[..., Any], measure: Callable[[SegmentationParams], dict[str, Any]]) -> Any:
+    """Write the bundle, whole or not at all, with its figures: measured as it will run, from a bundle."""
+    check_out(out)
+    try:
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=out) as folder:
+            draft, whole = Path(folder) / "draft", Path(folder) / "whole"
+            pack(draft, metrics={})
+            metrics = measure(SegmentationParams(method=str(draft)))
+            pack(whole, metrics=metrics)
+            move_bundle(whole, out)
+    except OSError as error:
+        raise OutputError(f"{out}: the bundle can't be written ({error.strerror or error})") from error
+    return metrics
+
+
+def _kept_elsewhere(name: str, pack: Callable[..., Any], measure: Callable[[SegmentationParams], Any]) -> str:
+    """Write the bundle among the temporary files, as its training took hours; say where it is."""
+    try:
+        kept = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+        _write(kept, pack, measure)
+    except (OSError, OutputError) as error:
+        return f"nor can it be kept among the temporary files ({error}); make room, and train again"
+    return f"it is in {kept} instead: move it to where there is room"
 
 
 def _measure(args: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from napari_all_detect.unet import build_unet
 
 __all__ = ["SegmenterParams", "fit_segmenter"]
 
-log = logging.getLogger("all_detect_training")
+log = logging.getLogger(__name__)
 LOG_EVERY = 200
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from all_detect_training.naming import check_name
-from all_detect_training.out_folder import refuse_filled
+from all_detect_training.out_folder import refuse_filled, write_facts
 from all_detect_training.plans import versions
 from all_detect_training.segmenter.fit import SegmenterParams
 from all_detect_training.weights import save_half_precision
@@ -62,15 +62,15 @@ def pack_segmenter(
         If `out` holds something already.
     BundleError
         If the name is none that a bundle can have.
+    OSError
+        If a file can't be written.
     """
     check_name(name, version)
     check_out(out)
     save_half_precision(network, out / WEIGHTS)
     content = _content(name, version, params, file_digest(out / WEIGHTS), data, metrics)
     manifest = validated(SegmenterManifest, json.dumps(content).encode(), str(out))
-    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-    (out / "bundle.json").write_text(text, encoding="utf-8", newline="\n")
-    (out / "MODEL_CARD.md").write_text(_card(manifest), encoding="utf-8", newline="\n")
+    write_facts(out, manifest, _card(manifest))
     return manifest
 
 
