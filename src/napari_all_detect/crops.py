@@ -17,7 +17,7 @@ from scipy import ndimage as ndi
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import Rescale
 
-__all__ = ["center_crop", "crop_scale", "resampling_px"]
+__all__ = ["center_crop", "crop_scale", "first_pixel", "resampling_px"]
 
 LIKE_SIZE = (2 / 3, 3 / 2)
 """Cells whose diameter differs from the bundle's by no more are left at their size, which tells blasts from
@@ -89,6 +89,15 @@ def center_crop(
                 seen = _shifted(rows.seen, -y0), _shifted(columns.seen, -x0)
                 _fill_resampled(crop, rgb[seen], cell, (rows, columns))
     return crops
+
+
+def first_pixel(start: int, stop: int, size: int, scale: float = 1.0) -> int:
+    """Return at which pixel of the rescaled plane a crop begins on one axis: centred on a cell from `start` to `stop`.
+
+    >>> first_pixel(100, 140, size=60), first_pixel(100, 140, size=60, scale=0.5)
+    (90, 30)
+    """
+    return int((start * scale + stop * scale - size) // 2)
 
 
 def _shifted(part: slice, by: int) -> slice:
@@ -171,7 +180,7 @@ class _Span(NamedTuple):
 def _span(part: slice, size: int, length: int, scale: float) -> _Span | None:
     """Return how an axis of a cell is resampled, in a plane of some length; None if no pixel is left of it."""
     n = max(1, round(length * scale))
-    first = int((part.start * scale + part.stop * scale - size) // 2)
+    first = first_pixel(part.start, part.stop, size, scale)
     new = np.arange(max(first, 0), min(first + size, n))
     old = (2 * new + 1) * length // (2 * n)  # in which its centre lies
     of_cell = (part.start <= old) & (old < part.stop)
@@ -202,7 +211,7 @@ def _window(
     """Return where the cell's part of the crop lies in the plane, and where in the crop."""
     window, place = [], []
     for (start, stop), length in zip(box, shape, strict=True):
-        first = (start + stop - size) // 2
+        first = first_pixel(start, stop, size)
         inside = slice(max(first, 0, start), max(min(first + size, length, stop), 0))
         window.append(inside)
         place.append(slice(inside.start - first, inside.stop - first))

@@ -1,11 +1,7 @@
 """The cells of a plane too large for the memory: label images on disk, of which parts are read."""
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,8 +10,9 @@ from scipy import ndimage as ndi
 
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import LARGEST_LABEL
+from napari_all_detect.scratch import Scratch
 
-__all__ = ["Group", "LabelImage", "LabelStore", "LabelView", "Scratch", "boxes_of", "check_range", "groups"]
+__all__ = ["Group", "LabelImage", "LabelStore", "LabelView", "boxes_of", "check_range", "groups", "place_of"]
 
 CHUNK_PX = 512
 MOST_CELLS = 4096
@@ -40,40 +37,19 @@ class LabelImage(Protocol):
     def __getitem__(self, window: Window) -> NDArray[Any]: ...
 
 
-class Scratch:
-    """A temporary folder, which goes when nothing refers to it any more.
+def place_of(labels: NDArray[np.integer], box: tuple[slice, ...], number: int) -> tuple[int, int, int]:
+    """Return by what cells are ordered, wherever they are found: top and left of a label's box, then its first pixel.
 
-    Attributes
-    ----------
-    path : Path
+    That pixel, the leftmost of the top row, is no other label's: by it all tiles agree on whose a cell is.
+
+    Examples
+    --------
+    >>> labels = np.array([[0, 0, 0], [0, 0, 5], [0, 5, 5]])
+    >>> place_of(labels, (slice(1, 3), slice(1, 3)), 5)
+    (1, 1, 2)
     """
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="all-detect-"))
-        _in_use.add(self.path)
-        weakref.finalize(self, _delete, self.path)
-
-    def stay_with(self, mapped: object) -> None:
-        """Let it stay until this is gone, too: what is still mapped from a file keeps Windows from deleting that."""
-        weakref.finalize(mapped, _let_go, self)
-
-    @staticmethod
-    def clear() -> None:
-        """Delete all that are there: before a process ends in haste."""
-        for path in list(_in_use):
-            _delete(path)
-
-
-_in_use: set[Path] = set()
-
-
-def _let_go(scratch: Scratch) -> None:
-    """Do nothing: the last that refers to it is gone with this."""
-
-
-def _delete(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)
-    _in_use.discard(path)
+    y, x = (side.start for side in box)
+    return y, x, x + int((labels[box][0] == number).argmax())
 
 
 class LabelStore:
@@ -113,9 +89,8 @@ class LabelStore:
         (top, left_px) = (part.start for part in window)
         first = len(self._places)
         for number, box in enumerate(ndi.find_objects(np.where(own > 0, own - first, 0)), start=first + 1):
-            y, x = top + box[0].start, left_px + box[1].start
-            x_first = x + int((own[box][0] == number).argmax())
-            self._places.append((y, x, x_first, top + box[0].stop, left_px + box[1].stop))
+            y, x, x_first = place_of(own, box, number)
+            self._places.append((top + y, left_px + x, left_px + x_first, top + box[0].stop, left_px + box[1].stop))
 
     def views(self) -> "tuple[LabelView, LabelView | None, NDArray[np.int64]]":
         """Return the labels, numbered from top to bottom, the nuclei, and the (N, 4) boxes y0, x0, y1, x1."""

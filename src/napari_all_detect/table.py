@@ -13,7 +13,10 @@ from skimage.measure import label
 from napari_all_detect.hull import hull_areas
 from napari_all_detect.moments import moments
 
-__all__ = ["IMAGE_COLUMNS", "Column", "cell_columns", "empty_cells", "geometry", "image_row", "typed"]
+__all__ = ["CALLS", "IMAGE_COLUMNS", "Column", "cell_columns", "empty_cells", "geometry", "image_row", "typed"]
+
+CALLS = ("ALL", "Hem", "uncertain")
+"""The values of column `call`."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ def image_row(cells: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
     facts : mapping
         `image, plane, pixel_size_um, rescale, notes, well, field`.
     """
-    counts = {name: int((cells["call"] == name).sum()) for name in ("ALL", "Hem", "uncertain")}
+    counts = {name: int((cells["call"] == name).sum()) for name in CALLS}
     called = counts["ALL"] + counts["Hem"]
     values = {
         **facts,

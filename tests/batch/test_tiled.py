@@ -14,7 +14,7 @@ import zarr
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from napari_all_detect import labelled
+from napari_all_detect import scratch
 from napari_all_detect.batch import BatchProgress, score_batch
 from napari_all_detect.cli import main
 from napari_all_detect.params import OutputParams, ReadParams, ScoreParams, SegmentationParams
@@ -170,8 +170,8 @@ def test_crops_are_not_mapped_any_more_when_their_file_is_deleted(
         mapped.append(str(path) in Path("/proc/self/maps").read_text())
         delete(path)
 
-    delete = labelled._delete
-    monkeypatch.setattr(labelled, "_delete", noted)
+    delete = scratch._delete
+    monkeypatch.setattr(scratch, "_delete", noted)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     labels = np.zeros(RGB.shape[:2], np.int32)
     labels[100:130, 200:230] = 1

@@ -17,9 +17,10 @@ from skimage.draw import disk
 
 from napari_all_detect.errors import InputError
 from napari_all_detect.export.labels import labels_tiff
-from napari_all_detect.labelled import LabelImage, LabelStore, Scratch, boxes_of
+from napari_all_detect.labelled import LabelImage, LabelStore, boxes_of
 from napari_all_detect.params import SegmentationParams
 from napari_all_detect.samples import draw_smear
+from napari_all_detect.scratch import Scratch
 from napari_all_detect.segmentation import find_in_view, learned, methods, segment_cells, tiles, view
 from napari_all_detect.segmentation.learned import segment_learned
 from napari_all_detect.segmentation.view import Found, Survey, Unsettled, View

@@ -17,6 +17,7 @@ from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.shared_process import _process
 from napari_all_detect.errors import OutputError
 from napari_all_detect.samples import draw_smear
+from napari_all_detect.trust import Bounds
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +236,7 @@ def test_cells_out_of_the_domain_are_told_beside_the_calls(scored):
 def test_calls_by_an_error_rate_say_so_until_the_threshold_is_moved(scored):
     _, widget, layer, results = scored
     assert not widget.called_by.isVisibleTo(widget.tabs)
-    attach(layer, CellResults(results.rows, replace(results.run, called_by=(0.4, 0.7))))
+    attach(layer, CellResults(results.rows, replace(results.run, called_by=Bounds(0.4, 0.7))))
     assert widget.called_by.text() == "By the error rate: Hem below 0.400, ALL above 0.700, uncertain between them."
     widget.tabs.setCurrentIndex(1)
     assert widget.called_by.isVisible()

@@ -24,6 +24,7 @@ from napari_all_detect.errors import InputError
 from napari_all_detect.export.ome_zarr import LabelledPlane, add_labels
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import find_images, open_planes
+from napari_all_detect.trust import Bounds
 
 
 @pytest.fixture(scope="module")
@@ -168,11 +169,11 @@ def test_an_error_rate_that_was_asked_for_holds_after_opening_again():
         "device": "cpu",
     }
     asked = run_by_record(run)
-    assert asked.bounds == asked.called_by == (0.25, 0.75)
+    assert asked.bounds == asked.called_by == Bounds(0.25, 0.75)
     # The bundle's own rate called the cells, too, but ends where the threshold is moved.
     run["parameters"]["error_rate"] = None
     own = run_by_record(run)
-    assert (own.bounds, own.called_by) == (None, (0.25, 0.75))
+    assert (own.bounds, own.called_by) == (None, Bounds(0.25, 0.75))
     run["bundle"]["bounds"] = None
     assert run_by_record(run).called_by is None
 

@@ -10,6 +10,7 @@ from napari.layers._layer_actions import _duplicate_layer
 
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import attach, results_of, show_cell
+from napari_all_detect.trust import Bounds
 
 VOTES = [[0.9, 0.8, 0.7], [0.1, 0.2, 0.6], [0.4, 0.5, 0.6]]
 
@@ -67,7 +68,7 @@ def test_uncertain_calls_come_back_on_request(results):
 
 def test_an_error_rate_that_was_asked_for_holds_at_another_threshold(results):
     found = results(VOTES)
-    found.run = replace(found.run, bounds=(0.2, 0.6))
+    found.run = replace(found.run, bounds=Bounds(0.2, 0.6))
     found.threshold = 0.55
     assert found.table["call"].tolist() == ["ALL", "uncertain", "uncertain"]
 

@@ -10,7 +10,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
-from napari_all_detect.export.colours import probability_colours
+from napari_all_detect.export.colours import CALL_COLOURS, probability_colours
 
 __all__ = [
     "COLOURINGS",
@@ -30,7 +30,7 @@ N_LEVELS = 250
 UNSCORED_LEVEL, BACKGROUND_LEVEL, SELECTED_LEVEL, FIRST_LEVEL = range(4)
 
 # Of Okabe and Ito, told apart with any colour vision, as are those of the probabilities.
-EVEN, SPREAD = (127, 127, 127), (204, 121, 167)
+SPREAD = (204, 121, 167)
 UNSCORED = (0.55, 0.55, 0.55, 0.45)
 SELECTED = (0.941, 0.894, 0.259, 1.0)
 LARGEST_SPREAD = 0.5
@@ -109,7 +109,7 @@ def ramp(colouring: str) -> NDArray[np.float32]:
     """Return the colours of the colour bar; (N_LEVELS, 4)."""
     share = np.linspace(0, 1, N_LEVELS)
     if colouring == "spread":
-        channels = [np.interp(share, (0, 1), ends) for ends in zip(EVEN, SPREAD, strict=True)]
+        channels = [np.interp(share, (0, 1), ends) for ends in zip(CALL_COLOURS["uncertain"], SPREAD, strict=True)]
         rgb = np.rint(np.stack(channels, axis=1)).astype(np.uint8)
     else:
         rgb = probability_colours(1 - share if colouring == "P(Hem)" else share)

@@ -20,7 +20,7 @@ from napari_all_detect._napari.process import CANCELLED, ProcessEndedError, Scor
 from napari_all_detect._napari.progress import IDLE, CellCount, RunState
 from napari_all_detect._napari.results import CellResults, joined
 from napari_all_detect._napari.same_cells import keep_verdicts
-from napari_all_detect._napari.task import FOUND_IN_KEY, Job, Outcome, Task, no_cell, warn_of_others
+from napari_all_detect._napari.task import FOUND_IN_KEY, Job, Outcome, Task, tell_no_cell, warn_of_others
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.pipeline import PlaneInput
 
@@ -228,7 +228,7 @@ class Controller:
                 nuclei[index] = found.nuclei > 0
         n = sum(int(found.labels.max(initial=0)) for _, found in outcome.parts)
         if n == 0:
-            return no_cell(job.task)
+            return tell_no_cell(job.task)
         looked_for = all(found.nuclei is not None for _, found in outcome.parts)
         self.segmented.emit(self._add_labels(job, labels, nuclei if looked_for else None))
         return f"{n} cells found"
@@ -237,7 +237,7 @@ class Controller:
         labels, rows = joined(outcome.parts, job.shape)
         found = sum(part.found for _, part in outcome.parts)
         if found == 0 or outcome.opened is None:
-            return no_cell(job.task)
+            return tell_no_cell(job.task)
         results = CellResults(rows, outcome.opened)
         given = job.task.labels
         before = None if given is None else results_of(given)

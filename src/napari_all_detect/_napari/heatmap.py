@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect._napari.results import CellResults
+from napari_all_detect.crops import first_pixel
+from napari_all_detect.export.colours import CALL_COLOURS
 
 __all__ = ["HEAT_COLOURS", "STRENGTH", "PlacedCrop", "overlaid", "placed_crop", "placed_heat"]
 
 STRENGTH = 0.6
-# Vermilion, as everything that speaks for ALL.
-HEAT_COLOUR = np.array([213, 94, 0], np.float32)
+HEAT_COLOUR = np.array(CALL_COLOURS["ALL"], np.float32)
 HEAT_COLOURS = np.array([[*HEAT_COLOUR / 255, 0], [*HEAT_COLOUR / 255, 1]])
 """RGBA from no heat, which lets the image through, to the most."""
 
@@ -40,10 +41,10 @@ def placed_crop(results: CellResults, row: int) -> PlacedCrop:
     summary = results.rows.summary
     plane = summary[(summary["image"] == cell["image"]) & (summary["plane"] == cell["plane"])].iloc[0]
     scale, size = float(plane["rescale"]), results.run.crop_size
-    first = [(cell[f"bbox_{axis}0"] * scale + cell[f"bbox_{axis}1"] * scale - size) // 2 for axis in ("y", "x")]
+    first = [first_pixel(cell[f"bbox_{axis}0"], cell[f"bbox_{axis}1"], size, scale) for axis in ("y", "x")]
     # Pixel k of the rescaled plane covers k / scale to (k + 1) / scale; its centre lies half a pixel less in the layer.
     y_px, x_px = ((start + 0.5) / scale - 0.5 for start in first)
-    return PlacedCrop(float(y_px), float(x_px), 1 / scale)
+    return PlacedCrop(y_px, x_px, 1 / scale)
 
 
 def placed_heat(layer: Any, results: CellResults, row: int) -> dict[str, Any]:

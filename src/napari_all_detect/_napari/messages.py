@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.pipeline import ScoredImage
+from napari_all_detect.trust import Bounds
 
 __all__ = ["Call", "Cancel", "Found", "Opened", "Predicted", "Reply", "ScoredPart", "unforeseen"]
 
@@ -51,11 +52,11 @@ class Opened:
         W_k of Eq. 2.
     threshold : float
     engine, device : str
-    bounds : (float, float) or None
-        `least_all` and `most_hem`, if an error rate was asked for: another threshold leaves them as they are.
-    called_by : (float, float) or None
-        The same two, by which scoring called the cells, the bundle's own if none were asked for; None if the threshold
-        alone called them.
+    bounds : Bounds or None
+        If an error rate was asked for: another threshold leaves them as they are.
+    called_by : Bounds or None
+        By which scoring called the cells, the bundle's own if none were asked for; None if the threshold alone called
+        them.
     """
 
     source: str
@@ -66,8 +67,8 @@ class Opened:
     threshold: float
     engine: str
     device: str
-    bounds: tuple[float, float] | None = None
-    called_by: tuple[float, float] | None = None
+    bounds: Bounds | None = None
+    called_by: Bounds | None = None
 
 
 @dataclass(frozen=True, eq=False)

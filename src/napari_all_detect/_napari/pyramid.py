@@ -103,9 +103,9 @@ def is_coloured_image(file: ImageFile) -> bool:
     """Return whether a store is an image in colour, by its metadata."""
     import zarr
 
-    array: Any = zarr.open(zarr_place(file.path), mode="r")
-    if isinstance(array, zarr.Array):
-        return array.ndim > 2 and (array.shape[-1] in (3, 4) or array.shape[-3] == 3)
+    node: Any = zarr.open(zarr_place(file.path), mode="r")
+    if isinstance(node, zarr.Array):
+        return node.ndim > 2 and (node.shape[-1] in (3, 4) or node.shape[-3] == 3)
     return bool(_pyramid(file, None)[0])
 
 

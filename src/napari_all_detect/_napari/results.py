@@ -116,8 +116,7 @@ class CellResults:
         if threshold == self._threshold:
             return
         self._threshold = threshold
-        bounds = None if self.run.bounds is None else trust.Bounds(*self.run.bounds)
-        scores = self.rows.table
+        scores, bounds = self.rows.table, self.run.bounds
         votes = scores[[f"p_all_{name}" for name in self.run.members]].to_numpy(np.float32)
         calls = trust.calls(scores["p_all"].to_numpy(), threshold, bounds)
         # What fast calls settled at their threshold, another one may leave open.
@@ -136,7 +135,7 @@ class CellResults:
         self.changed.emit()
 
     @property
-    def called_by(self) -> tuple[float, float] | None:
+    def called_by(self) -> trust.Bounds | None:
         """From which p_all a cell can be ALL, and up to which Hem; None if the threshold alone decides."""
         return self.run.called_by if self._table is self.rows.table else self.run.bounds
 

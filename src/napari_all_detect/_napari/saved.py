@@ -17,6 +17,7 @@ from napari_all_detect.crops import crop_scale
 from napari_all_detect.ensemble import member_weights
 from napari_all_detect.errors import AllDetectError, InputError
 from napari_all_detect.export.csv import unquoted
+from napari_all_detect.trust import Bounds
 
 __all__ = ["members_of", "read_cells_csv", "restored", "run_by_bundle", "run_by_record", "typed_again"]
 
@@ -74,7 +75,7 @@ def run_by_record(run: Mapping[str, Any]) -> Opened:
     bundle, parameters = run["bundle"], run["parameters"]
     weights = bundle["member_weights"]
     source = str(parameters["bundle"])
-    bounds = (bundle["bounds"]["least_all"], bundle["bounds"]["most_hem"]) if bundle["bounds"] else None
+    bounds = Bounds(**bundle["bounds"]) if bundle["bounds"] else None
     return Opened(
         source=source,
         bundle=f"{bundle['name']}-{bundle['version']}",

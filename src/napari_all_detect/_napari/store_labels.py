@@ -14,6 +14,7 @@ from napari_all_detect import table
 from napari_all_detect._napari.messages import Opened
 from napari_all_detect._napari.saved import members_of, run_by_bundle, typed_again
 from napari_all_detect.export.ome_zarr import NAME
+from napari_all_detect.trust import Bounds
 
 __all__ = ["BOUNDS", "RUN_KEY", "label_images", "read_label_image", "saved_scores"]
 
@@ -72,7 +73,7 @@ def saved_scores(
     saved: Any = zarr.open_group(path, mode="r").attrs.asdict().get(RUN_KEY)
     run = run_by_bundle(cells)
     if saved is not None and run.bundle == saved["bundle"]:
-        bounds: Any = {name: tuple(saved[name]) for name in BOUNDS if name in saved}
+        bounds: Any = {name: Bounds(*saved[name]) for name in BOUNDS if name in saved}
         run = replace(run, weights=tuple(saved["weights"]), threshold=saved["threshold"], **bounds)
     there, n_leading = dict(enumerate(find_objects(labels), start=1)), labels.ndim - 2
     boxes = [box for number in numbers.tolist() if (box := there.get(number)) is not None]

@@ -1,6 +1,5 @@
 """A scored layer in figures. No Qt."""
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from napari_all_detect import trust
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect.interval import wilson
+from napari_all_detect.table import CALLS
 
 __all__ = ["N_BINS", "Summary", "summarise"]
 
@@ -62,12 +62,12 @@ class Summary:
 def summarise(results: CellResults) -> Summary:
     """Sum up the cells of a layer at the present threshold."""
     table = results.table
-    calls = {call: int((table["call"] == call).sum()) for call in ("ALL", "Hem", "uncertain")}
+    calls = {call: int((table["call"] == call).sum()) for call in CALLS}
     called = calls["ALL"] + calls["Hem"]
     fraction, interval = float("nan"), (float("nan"), float("nan"))
     if called:
         fraction = calls["ALL"] / called
         interval = wilson(fraction, called, Z_95)
     histogram, _ = np.histogram(table["p_all"].to_numpy(np.float64), bins=N_BINS, range=(0, 1))
-    flags = Counter(flag for flags in table["flags"] for flag in flags.split(";") if flag)
+    flags = trust.count_flags(table["flags"])
     return Summary(len(table), calls, fraction, interval, histogram, dict(flags.most_common()))

@@ -12,7 +12,7 @@ from napari_all_detect._napari.planes import LayerPlane
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.params import ScoreParams
 
-__all__ = ["FOUND_IN_KEY", "Job", "Outcome", "Task", "no_cell", "warn_of_others"]
+__all__ = ["FOUND_IN_KEY", "Job", "Outcome", "Task", "tell_no_cell", "warn_of_others"]
 
 FOUND_IN_KEY = "all_detect_found_in"
 """In a labels layer's metadata: the image layer that the cells were found in, its identity and name."""
@@ -88,7 +88,8 @@ def warn_of_others(task: Task) -> None:
         )
 
 
-def no_cell(task: Task) -> str:
+def tell_no_cell(task: Task) -> str:
+    """Say that no white cell was found, and what helps; return what the form says then."""
     show_info(
         f"No white cell in {task.image.name!r}. If you see some: give the cell diameter (Advanced), or draw them in a "
         "labels layer and choose it under Cells"

@@ -53,7 +53,6 @@ class Networks:
     def open(self, params: ScoreParams, finds_cells: bool) -> Opened:
         """Load what scoring with these parameters needs; at once if it is loaded already."""
         scorer = kept_scorer(params)
-        bounds = None if scorer.bounds is None else (scorer.bounds.least_all, scorer.bounds.most_hem)
         if finds_cells:
             open_method(params.segmentation.method, params.device, params.engine)
         return Opened(
@@ -65,8 +64,8 @@ class Networks:
             threshold=scorer.threshold,
             engine=scorer.engine.name,
             device=scorer.engine.device,
-            bounds=None if params.error_rate is None else bounds,
-            called_by=bounds,
+            bounds=None if params.error_rate is None else scorer.bounds,
+            called_by=scorer.bounds,
         )
 
     def score(self, params: ScoreParams, given: PlaneInput) -> ScoredPart:
@@ -179,7 +178,7 @@ def _answer(networks: Networks, call: Call) -> Reply:
 
 
 def main() -> None:
-    """Serve, undisturbed by a Ctrl-C in the terminal."""
+    """Serve, from here on undisturbed by a Ctrl-C in the terminal, which ends a process that still imports."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     serve(*own_pipes())
 

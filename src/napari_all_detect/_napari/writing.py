@@ -1,6 +1,7 @@
 """Writers: what napari saves of scored labels, from its File menu. No Qt."""
 
 from collections.abc import Iterable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -126,5 +127,5 @@ def _note_run(path: Path, results: CellResults) -> None:
     run = results.run
     facts: Any = {"bundle": run.bundle, "weights": list(run.weights), "threshold": results.threshold}
     bounds = dict(zip(BOUNDS, (run.bounds, results.called_by), strict=True))
-    facts |= {name: list(pair) for name, pair in bounds.items() if pair is not None}
+    facts |= {name: list(astuple(pair)) for name, pair in bounds.items() if pair is not None}
     group.attrs.put(group.attrs.asdict() | {RUN_KEY: facts})

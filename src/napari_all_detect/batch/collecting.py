@@ -135,6 +135,22 @@ def write_at_the_end(
 
     A table or container that can't be written becomes a failure, and is tried again with `--resume`. The report comes
     last, so that it shows these, too.
+
+    Parameters
+    ----------
+    tables : ResultTables
+        In whose folder all is written.
+    store : UnitStore
+        Holds the results of the units that were done.
+    units : sequence of Unit
+    formats : sequence of str
+        Those that were asked for.
+    sheet : DataFrame or None
+        The sample sheet; None writes no table of samples.
+    run : mapping
+        The record of the run.
+    fail : callable
+        Is told each failure.
     """
     folder, samples = tables.folder, None
     if "parquet" in formats:

@@ -18,12 +18,11 @@ from napari_all_detect.errors import InputError
 from napari_all_detect.export.report import ROWS_SHOWN, CellPicture, Histogram, Plate, Report
 from napari_all_detect.results import FAILURE_COLUMNS, Failure, ResultTables
 from napari_all_detect.sources import RgbPlane, TiledPlane
-from napari_all_detect.table import typed
-from napari_all_detect.trust import Bounds, domain_note
+from napari_all_detect.table import CALLS, typed
+from napari_all_detect.trust import Bounds, count_flags, domain_note
 
 __all__ = ["gather_report"]
 
-CALLS = ("ALL", "Hem", "uncertain")
 SHOWN = 12
 """Cells of each gallery."""
 
@@ -62,7 +61,21 @@ def gather_report(
     run: Mapping[str, Any],
     samples: pd.DataFrame | None,
 ) -> Report:
-    """Go through all results once; read again the planes of the cells that are shown."""
+    """Go through all results once; read again the planes of the cells that are shown.
+
+    Parameters
+    ----------
+    results : iterable of (Unit, UnitResult)
+        Of the units that were done.
+    units : sequence of Unit
+        All of them: each at the place of its number.
+    tables : ResultTables
+        Have the sums and the failures.
+    run : mapping
+        The record of the run.
+    samples : DataFrame or None
+        Rows of `samples.csv`, if there was a sample sheet.
+    """
     counted: Counts = {
         column: {call: np.zeros(len(edges) - 1, np.int64) for call in CALLS}
         for column, (*_, edges) in HISTOGRAMS.items()
@@ -75,7 +88,7 @@ def gather_report(
             images.append(result.summary)
         _count(counted, result.cells)
         has_domain = has_domain or bool(result.cells["in_domain"].notna().any())
-        flags.update(flag for text in result.cells["flags"] for flag in text.split(";") if flag)
+        flags += count_flags(result.cells["flags"])
         p_all = result.cells["p_all"].to_numpy(np.float64)
         for title, rank in GALLERIES.items():
             _choose(chosen[title], unit, result.cells, rank(p_all, run["bundle"]["threshold"]))

@@ -147,7 +147,18 @@ def _reason(error: Exception) -> str:
 def score_cut(
     scorer: Scorer, job: Job, unit: Unit, found: CutUnit, progress: Callable[[int], None] | None = None
 ) -> UnitResult | Failure:
-    """Take one plane down the second half."""
+    """Take one plane down the second half of the road; return where it stopped, if it did.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    job : Job
+    unit : Unit
+    found : CutUnit
+        What `cut_unit` made of the unit.
+    progress : callable, optional
+        Is told how many more cells are scored.
+    """
 
     def score(begin: Begin) -> UnitResult:
         begin("score")

@@ -70,7 +70,7 @@ def run() -> None:
     if not flushed():
         status = BROKEN_PIPE
     if status == INTERRUPTED:
-        from napari_all_detect.labelled import Scratch
+        from napari_all_detect.scratch import Scratch
 
         Scratch.clear()
         os._exit(status)  # not when the threads are done with their planes: nothing that they do is written any more

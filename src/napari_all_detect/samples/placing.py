@@ -99,6 +99,20 @@ def place_cells(
     """Place a cell per kind: the first `n_border` on the border, the last `n_touching` in contact.
 
     A cell for which no free place is found in `TRIES` tries is left out.
+
+    Parameters
+    ----------
+    rng : Generator
+    shape : (int, int)
+        Height and width of the smear.
+    kinds : sequence of {"blast", "lymphocyte", "granulocyte"}
+    n_border, n_touching : int
+    cell_diameter_px : float
+        Of a typical cell; each kind has its own, and each cell differs.
+
+    Returns
+    -------
+    field : Field
     """
     grown = Field(np.zeros(shape, np.int32), np.zeros(shape, np.int32))
     for index, kind in enumerate(kinds):

@@ -9,6 +9,7 @@ from scipy import ndimage as ndi
 from skimage.filters import gaussian
 from skimage.segmentation import expand_labels
 
+from napari_all_detect.labelled import place_of
 from napari_all_detect.segmentation.grid import stretch
 from napari_all_detect.segmentation.necks import cut_at_necks, join_lobes
 
@@ -168,14 +169,8 @@ def in_one_piece(labels: Labels) -> Labels:
         largest[box][mask] = number
     boxes = [(box, number) for number, box in enumerate(ndi.find_objects(largest), start=1) if box is not None]
     whole = np.zeros_like(labels)
-    ordered = sorted(boxes, key=lambda item: _place(largest, *item))
+    ordered = sorted(boxes, key=lambda item: place_of(largest, *item))
     for new, (box, number) in enumerate(ordered, start=1):
         filled = ndi.binary_fill_holes(largest[box] == number)
         whole[box][filled & ((largest[box] == 0) | (largest[box] == number))] = new
     return whole
-
-
-def _place(labels: Labels, box: Window, number: int) -> tuple[int, int, int]:
-    """Return by what a label is ordered: top and left of its box, and its first pixel, which no other label has."""
-    first = int((labels[box][0] == number).argmax())
-    return box[0].start, box[1].start, first

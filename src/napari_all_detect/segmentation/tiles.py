@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from napari_all_detect.labelled import place_of
 from napari_all_detect.segmentation import surveyed
 from napari_all_detect.segmentation.view import Found, Pixels, View, Window
 
@@ -142,7 +143,6 @@ def _owned(cells: NDArray[np.int32], tile: Window, window: Window) -> NDArray[np
     keep = np.zeros(int(cells.max(initial=0)) + 1, bool)
     for number, box in enumerate(ndi.find_objects(cells), start=1):
         if box is not None:
-            y = top + box[0].start
-            x = left + box[1].start + int((cells[box][0] == number).argmax())
-            keep[number] = rows.start <= y < rows.stop and columns.start <= x < columns.stop
+            y, _, x = place_of(cells, box, number)
+            keep[number] = rows.start <= top + y < rows.stop and columns.start <= left + x < columns.stop
     return np.asarray(np.where(keep, np.cumsum(keep), 0)[cells], np.int32)

@@ -1,5 +1,6 @@
 """Flags on cells that are not what the members were taught."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from napari_all_detect.trust.pixels import darkest_channel, inside
 
-__all__ = ["FLAGS", "domain_note", "flag_cells", "join_flags", "n_out_of_domain"]
+__all__ = ["FLAGS", "count_flags", "domain_note", "flag_cells", "join_flags", "n_out_of_domain"]
 
 FLAGS = (
     "touches_border",
@@ -103,13 +104,22 @@ def join_flags(flags: dict[str, NDArray[np.bool_]], n: int) -> list[str]:
     return [";".join(name for name in present if flags[name][i]) for i in range(n)]
 
 
+def count_flags(flags: Iterable[str]) -> Counter[str]:
+    """Count the cells that have each flag, of what `join_flags` returns.
+
+    >>> sorted(count_flags(["", "blurred;out_of_domain", "blurred"]).items())
+    [('blurred', 2), ('out_of_domain', 1)]
+    """
+    return Counter(flag for joined in flags for flag in joined.split(";") if flag)
+
+
 def n_out_of_domain(flags: Iterable[str]) -> int:
     """Count the cells that are flagged `out_of_domain`.
 
     >>> n_out_of_domain(["", "blurred;out_of_domain"])
     1
     """
-    return sum("out_of_domain" in one.split(";") for one in flags)
+    return count_flags(flags)["out_of_domain"]
 
 
 def domain_note(n_out: int, n_cells: int) -> str:

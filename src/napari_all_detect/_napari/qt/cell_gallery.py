@@ -34,6 +34,7 @@ from napari_all_detect._napari.row_order import ANY, RowFilter
 from napari_all_detect._napari.shared_process import borrow, give_back
 from napari_all_detect._napari.viewers import unwrapped
 from napari_all_detect.explain import GradCam
+from napari_all_detect.table import CALLS
 
 __all__ = ["CellGallery"]
 
@@ -65,7 +66,7 @@ class CellGallery(Docked):
         self.order.addItems(ORDERS)
         self.order.setToolTip("Which cells come first")
         self.calls = QComboBox()
-        self.calls.addItems([ANY, "ALL", "Hem", "uncertain"])
+        self.calls.addItems([ANY, *CALLS])
         self.calls.setToolTip("Show cells of this call")
         self.pictures = QListWidget()
         self.pictures.setViewMode(QListView.ViewMode.IconMode)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from napari.utils.notifications import show_error, show_info
 from numpy.typing import NDArray
-from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, Qt
+from qtpy.QtCore import QItemSelection, QItemSelectionModel, Qt
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -36,74 +36,18 @@ from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.bridge import Bridge
 from napari_all_detect._napari.qt.layout import as_room_allows, button, row
-from napari_all_detect._napari.row_order import ANY, RowFilter, ordered_rows
+from napari_all_detect._napari.qt.table_model import CellTableModel
+from napari_all_detect._napari.row_order import ANY, RowFilter
+from napari_all_detect.table import CALLS
 from napari_all_detect.trust import FLAGS
 
 __all__ = ["CellTable"]
 
 FEW_COLUMNS = ("label", "call", "verdict", "p_all", "spread", "votes_all", "flags")
-CALLS = (ANY, "ALL", "Hem", "uncertain")
 LEAST_ZOOM = 2.0
 COLUMN_PX, ROW_PX = 66, 20
 LEAST_PX = 170
 """Header, scroll bar and five rows."""
-
-
-class CellTableModel(QAbstractTableModel):
-    """Rows in an order; sorting and filtering make another order, and never move the rows themselves."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = pd.DataFrame()
-        self.order: NDArray[np.int64] = np.zeros(0, np.int64)
-        self.columns: list[str] = []
-        self.filter = RowFilter()
-        self.sorted_by: tuple[str, bool] | None = None
-
-    def show_table(self, table: pd.DataFrame, columns: list[str]) -> None:
-        """Show another table, or the same with other values."""
-        self.beginResetModel()
-        self.table, self.columns = table, columns
-        if self.sorted_by is not None and self.sorted_by[0] not in table:
-            self.sorted_by = None
-        column, descending = self.sorted_by or (None, False)
-        self.order = ordered_rows(table, self.filter, column, descending) if len(table) else self.order[:0]
-        self.endResetModel()
-
-    def show_verdicts(self, verdicts: NDArray[np.object_]) -> None:
-        """Show other verdicts, in rows that stay where they are."""
-        self.table["verdict"] = verdicts
-        if len(self.order) and "verdict" in self.columns:
-            column = self.columns.index("verdict")
-            self.dataChanged.emit(self.index(0, column), self.index(len(self.order) - 1, column))
-
-    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
-        """Return how many rows pass the filter."""
-        return len(self.order)
-
-    def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
-        """Return how many columns are shown."""
-        return len(self.columns)
-
-    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return a cell's text."""
-        if role not in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
-            return None
-        value = self.table[self.columns[index.column()]].iat[int(self.order[index.row()])]
-        if pd.isna(value):
-            return ""
-        return f"{value:.3f}" if isinstance(value, float | np.floating) else str(value)
-
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:  # noqa: N802
-        """Return a column's name."""
-        if role != Qt.ItemDataRole.DisplayRole or orientation != Qt.Orientation.Horizontal:
-            return None
-        return self.columns[section]
-
-    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        """Sort by a column."""
-        self.sorted_by = (self.columns[column], order == Qt.SortOrder.DescendingOrder) if column >= 0 else None
-        self.show_table(self.table, self.columns)
 
 
 class CellTable(QWidget):
@@ -133,7 +77,7 @@ class CellTable(QWidget):
         self.view.setSortingEnabled(True)
         # With the view's own, the header asks for every cell of a column whether it is selected.
         self.view.horizontalHeader().setSelectionModel(QItemSelectionModel(self.model, self.view))
-        self.calls = _choice(CALLS, "Show cells of this call", self._filter)
+        self.calls = _choice((ANY, *CALLS), "Show cells of this call", self._filter)
         self.flags = _choice((ANY, "none", "flagged", *FLAGS), "Show cells with these flags", self._filter)
         self.least_p = _probability(0.0, "Show cells with at least this probability of ALL", self._filter)
         self.most_p = _probability(1.0, "Show cells with at most this probability of ALL", self._filter)

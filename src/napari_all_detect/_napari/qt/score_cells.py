@@ -271,7 +271,7 @@ def _rule(results: CellResults) -> str:
     """Say what calls the cells, where it is not the threshold alone."""
     said = []
     if results.called_by is not None:
-        said.append(f"By the error rate: {trust.Bounds(*results.called_by).in_words()}.")
+        said.append(f"By the error rate: {results.called_by.in_words()}.")
     if results.n_left_open:
         said.append(f"Cells that fast calls leave open at this threshold, now uncertain: {results.n_left_open}.")
     return " ".join(said)
