@@ -103,6 +103,7 @@ def test_an_image_that_cannot_be_written_to_gets_one_beside(
     names = sorted(path.name for path in (tmp_path / "out/ome-zarr").iterdir())
     assert names == ["stack_z0.zarr", "stack_z1.zarr", "stack_z2.zarr"]
     container = ngio.open_ome_zarr_container(tmp_path / "out/ome-zarr/stack_z1.zarr")
+    assert container.get_image().pixel_size.yx == (0.25, 0.25)
     own = tifffile.imread(tmp_path / "out/labels/stack_z1_labels.tif")
     np.testing.assert_array_equal(container.get_label("all_detect").get_as_numpy(), own)
 

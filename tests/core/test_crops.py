@@ -1,3 +1,4 @@
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -120,6 +121,20 @@ def test_scale_scales_the_cell_and_keeps_it_centred(scale: float, expected: int)
         filled = np.flatnonzero(crop.any(axis=(1 - axis, 2)))
         assert len(filled) == expected
         assert abs(filled.mean() - 24.5) <= 0.5
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.55, 0.7, 1.6])
+@pytest.mark.parametrize("size", [24, 25])
+def test_plane_and_labels_are_resampled_before_a_cell_is_cut_out(scale: float, size: int) -> None:
+    image, labels = never_black((33, 41)), box_label((33, 41), 7, 11, 26, 30)
+    shape = round(41 * scale), round(33 * scale)
+    small = np.asarray(Image.fromarray(image).resize(shape, Image.Resampling.BILINEAR))
+    cell = np.asarray(Image.fromarray(labels).resize(shape, Image.Resampling.NEAREST)) == 1
+    y, x = (size + floor((ends * scale - size) / 2) for ends in (7 + 26, 11 + 30))
+    padded = np.pad(np.where(cell[..., None], small, 0), ((size, size), (size, size), (0, 0)))
+    (crop,), expected = center_crop(image, labels, size, scale), padded[y : y + size, x : x + size]
+    assert_array_equal(crop.any(axis=-1), expected.any(axis=-1))
+    assert_allclose(crop.astype(int), expected, atol=1)  # of the plane, only the cell's part is resampled
 
 
 def test_a_label_that_rescaling_swallows_still_has_its_row() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,7 +19,7 @@ from napari_all_detect.batch.agreement import agreement_of
 from napari_all_detect.batch.record import differences
 from napari_all_detect.batch.tuning import tune_bundle
 from napari_all_detect.bundle import Bundle, load_bundle
-from napari_all_detect.bundle.manifest import Bf16, parse_manifest
+from napari_all_detect.bundle.manifest import Bf16, ClassBounds, Conformal, parse_manifest
 from napari_all_detect.engines import choice, choose, open_engine
 from napari_all_detect.engines.openvino_cache import networks_of
 from napari_all_detect.engines.openvino_runtime import computes_in_bf16, processor
@@ -32,7 +33,9 @@ from napari_all_detect.engines.precision import (
 )
 from napari_all_detect.errors import BundleError, InputError, ParameterError
 from napari_all_detect.params import ScoreParams
-from napari_all_detect.pipeline import open_scorer
+from napari_all_detect.pipeline import PlaneInput, cut_cells, open_scorer
+from napari_all_detect.sources import as_rgb
+from napari_all_detect.stain import normalise_stain
 
 Crops = NDArray[np.uint8]
 ON_CPU = ScoreParams(device="cpu")
@@ -77,6 +80,12 @@ def test_the_fastest_that_agrees_is_taken() -> None:
     assert fastest_that_agrees(replace(TUNED, measured=TUNED.measured[:3])).precision == "fp32"
 
 
+def votes(p_all: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Make the votes of two members of one opinion."""
+    p = np.clip(p_all, 0, 1)
+    return np.stack([np.stack([1 - p, p], axis=1)] * 2, axis=1)
+
+
 def test_luck_near_a_threshold_does_not_pass_for_agreement(duo: Bundle) -> None:
     scorer = open_scorer(replace(ON_CPU, bundle=str(duo.folder)))
     full = np.linspace(0, 1, 2001, dtype=np.float32)
@@ -85,13 +94,9 @@ def test_luck_near_a_threshold_does_not_pass_for_agreement(duo: Bundle) -> None:
     # By luck the same calls: those that changed are put back.
     lucky = np.where((large >= scorer.threshold) == (full >= scorer.threshold), large, full)
 
-    def votes(p_all: NDArray[np.float32]) -> NDArray[np.float32]:
-        p = np.clip(p_all, 0, 1)
-        return np.stack([np.stack([1 - p, p], axis=1)] * len(scorer.members), axis=1)
-
-    mixture = ("bf16",) * len(scorer.members)
     found = [
-        agreement_of(scorer, {"fp32": votes(full), "bf16": votes(p)}, mixture) for p in (full, small, large, lucky)
+        agreement_of(scorer, {"fp32": votes(full), "bf16": votes(p)}, ("bf16", "bf16"))
+        for p in (full, small, large, lucky)
     ]
     expected = [one.expected for one in found]
     assert found[2].same_calls < found[3].same_calls == 1
@@ -100,6 +105,20 @@ def test_luck_near_a_threshold_does_not_pass_for_agreement(duo: Bundle) -> None:
     assert expected[1] > 0.999
     assert expected[2] == pytest.approx(((large >= 0.5) == (full >= 0.5)).mean(), abs=0.01)
     assert expected[3] < 0.995
+
+
+def test_calls_that_agree_are_calibrated_and_may_be_uncertain(duo: Bundle) -> None:
+    bounds = {"kappa": ClassBounds(least_all=(0.3,), most_hem=(0.7,))}
+    conformal = Conformal(error_rate_all=0.05, error_rate_hem=0.05, n_all=9, n_hem=9, rates=(0.05,), bounds=bounds)
+    changes = {"temperatures": {"kappa": 0.5}, "conformal": conformal}
+    ensemble = duo.manifest.ensemble.model_copy(update=changes)
+    bundle = replace(duo, manifest=duo.manifest.model_copy(update={"ensemble": ensemble}))
+    scorer = replace(open_scorer(replace(ON_CPU, bundle=str(duo.folder))), bundle=bundle)
+    full, other = np.array([[0.45, 0.45, 0.9], [0.55, 0.45, 0.8]], np.float32)
+    found = agreement_of(scorer, {"fp32": votes(full), "bf16": votes(other)}, ("bf16", "bf16"))
+    assert (found.same_calls, found.expected) == (1, 1)
+    # At half the temperature odds are squared.
+    assert found.largest_change == pytest.approx((55**2 - 45**2) / (55**2 + 45**2), abs=1e-6)
 
 
 def test_what_was_measured_is_read_back(duo: Bundle) -> None:
@@ -249,6 +268,24 @@ def test_a_run_goes_on_only_with_the_networks_it_began_with() -> None:
     assert differences(record("asked for", "c0ffee"), record("the fastest", "c0ffee")) == []
     (told,) = differences(record("asked for", "c0ffee"), record("asked for", "decaf"))
     assert told == "precision.calibration was 'c0ffee', now 'decaf'"
+
+
+def test_networks_are_tuned_on_cells_as_they_see_them(
+    duo: Bundle, tmp_path: Path, smear: Callable[..., Crops], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of images in a random order, at each one's own scale, their stain normalised."""
+    of_half_um = {"resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
+    for seed in range(4):
+        tifffile.imwrite(tmp_path / f"{seed}.tif", smear(seed), photometric="rgb", **of_half_um)
+    crop = duo.manifest.crop.model_copy(update={"stain_normalisation": "reinhard"})
+    bundle = replace(duo, manifest=duo.manifest.model_copy(update={"crop": crop}))
+    scorer = replace(open_scorer(replace(ON_CPU, bundle=str(duo.folder))), bundle=bundle)
+    given = [PlaneInput(as_rgb(smear(seed)), pixel_size_um=0.5) for seed in range(4)]
+    seen = [normalise_stain(cut_cells(one, scorer.params, crop).crops, "reinhard") for one in given]
+    monkeypatch.setattr(batch_tuning, "CELLS", 1)
+    first, again = (batch_tuning._cells(scorer, [tmp_path], lambda _: None) for _ in range(2))
+    assert [np.array_equal(first, crops) for crops in seen].index(True) > 0
+    assert_array_equal(again, first)
 
 
 def test_too_few_cells_are_refused(duo: Bundle, images: Path) -> None:

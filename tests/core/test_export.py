@@ -148,6 +148,26 @@ class TestGeojson:
         assert shapely.geometry.shape(two["geometry"]).bounds == (3, 3, 4, 4)
         assert shapely.geometry.shape(three["geometry"]).bounds == (0, 12, 1, 13)
 
+    def test_a_ring_within_a_ring(self) -> None:
+        labels = np.ones((9, 9), np.int32)
+        labels[1:8, 1:8] = 0
+        labels[2:7, 2:7] = 1
+        labels[4, 4] = 0
+        (cell,) = json.loads(geojson_text(pd.DataFrame({"label": [1], "call": ["ALL"]}), labels))["features"]
+        shape = shapely.geometry.shape(cell["geometry"])
+        assert shape.is_valid
+        assert [len(part.interiors) for part in shape.geoms] == [1, 1]
+        assert shape.contains(shapely.Point(2.5, 2.5))
+        assert not shape.intersects(shapely.Point(4.5, 4.5))
+
+    def test_outlines_of_a_coarser_level(self) -> None:
+        labels, nuclei = np.zeros((2, 16, 16), np.int32)
+        labels[2:10, 2:12] = nuclei[4:8, 4:8] = 1
+        text = geojson_text(pd.DataFrame({"label": [1], "call": ["ALL"]}), labels, nuclei, downsample=2.0)
+        (cell,) = json.loads(text)["features"]
+        assert shapely.geometry.shape(cell["geometry"]).bounds == (4, 4, 24, 20)
+        assert shapely.geometry.shape(cell["nucleusGeometry"]).bounds == (8, 8, 16, 16)
+
     @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:The 'future.infer_string' option")
     @pytest.mark.parametrize("texts_of_pandas_3", [False, True])
     def test_numbers_have_the_digits_of_their_type_and_what_is_missing_is_left_out(
@@ -280,7 +300,8 @@ class TestOmeZarr:
         assert [row.label_value for row in properties] == cells["label"].tolist()
         dumped = [row.model_dump() for row in properties]
         assert [np.float32(row["p_all"]) for row in dumped] == cells["p_all"].tolist()
-        assert [row["call"] for row in dumped] == cells["call"].tolist()
+        for name in ("call", "flags"):
+            assert [row[name] for row in dumped] == cells[name].tolist()
 
     def test_our_own_reader_gets_the_plane_back(
         self, rgb: Pixels, labels: Labels, cells: pd.DataFrame, tmp_path: Path
@@ -291,11 +312,35 @@ class TestOmeZarr:
             np.testing.assert_array_equal(plane.read().rgb, rgb)
             assert plane.pixel_size_um == size
 
+    @pytest.mark.parametrize(("pixel_size_um", "unit"), [(0.25, "micrometer"), (None, None)])
+    def test_channels_and_axes_are_described(
+        self,
+        rgb: Pixels,
+        labels: Labels,
+        cells: pd.DataFrame,
+        tmp_path: Path,
+        pixel_size_um: float | None,
+        unit: str | None,
+    ) -> None:
+        write_ome_zarr(rgb, labels, cells, tmp_path / "a.zarr", pixel_size_um)
+        image, label = (
+            json.loads((tmp_path / "a.zarr" / group / "zarr.json").read_text())["attributes"]["ome"]
+            for group in ("", f"labels/{NAME}")
+        )
+        for attributes in (image, label):
+            axes = attributes["multiscales"][0]["axes"]
+            assert [axis.get("unit") for axis in axes if axis["name"] in "yx"] == [unit, unit]
+        channels = image["omero"]["channels"]
+        assert [channel["color"] for channel in channels] == ["FF0000", "00FF00", "0000FF"]
+        for channel in channels:
+            assert channel["window"] == {"start": 0, "end": 255, "min": 0, "max": 255}
+
     @pytest.mark.parametrize("version", ["0.4", "0.5"])
     def test_labels_of_a_stack_are_one_numbering(
         self, labels: Labels, cells: pd.DataFrame, tmp_path: Path, version: str
     ) -> None:
         ngio = pytest.importorskip("ngio")
+        labels, cells = 3 * labels, cells.assign(label=3 * cells["label"])  # numbers that are given may have gaps
         store, n = tmp_path / "stack.zarr", int(labels.max())
         pixels = np.zeros((2, 3, 2, *labels.shape), np.uint8)
         ngio.create_ome_zarr_from_array(
@@ -313,7 +358,7 @@ class TestOmeZarr:
             expected = np.where(labels > 0, labels + before, 0) if before is not None else 0 * labels
             np.testing.assert_array_equal(written[place["t"], place["z"]], expected)
         back = container.get_feature_table(NAME).dataframe
-        assert back.index.tolist() == list(range(1, 3 * n + 1))
+        assert back.index.tolist() == list(range(3, 3 * n + 1, 3))
         assert back["label_in_plane"].tolist() == cells["label"].tolist() * 3
         assert container.list_labels() == [NAME]
 

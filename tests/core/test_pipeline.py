@@ -21,6 +21,8 @@ from napari_all_detect.pipeline import scorer as scorers
 from napari_all_detect.pipeline.scorer import kept_scorer
 from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.sources import as_rgb
+from napari_all_detect.sources.tiled import of_plane
+from napari_all_detect.tiling import TiledCells, find_tiled
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
@@ -126,6 +128,16 @@ def test_labels_given_are_used_as_they_are(score: Score, rgb: Pixels, dtype: Any
         np.testing.assert_array_equal(crop[8:32, 6:34], cell)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int32])
+def test_a_nucleus_is_its_cell_s_whatever_its_number(scorer: Scorer, rgb: Pixels, dtype: Any) -> None:
+    labels, nuclei = drawn_labels(rgb, [7, 3]), np.zeros(rgb.shape[:2], dtype)
+    nuclei[20:30, 30:40] = nuclei[60:80, 80:85] = 1  # the second reaches beyond its cell
+    scored = score_plane(scorer, PlaneInput(as_rgb(rgb), labels=labels, nuclei=nuclei))
+    assert scored.table[["label", "nucleus_area_px"]].to_numpy().tolist() == [[3, 70], [7, 100]]
+    assert scored.nuclei is not None
+    np.testing.assert_array_equal(scored.nuclei, np.where(nuclei > 0, labels, 0))
+
+
 def test_the_numbers_of_labels_do_not_change_scores(score: Score, rgb: Pixels) -> None:
     low, high = (score(rgb, drawn_labels(rgb, numbers)).table for numbers in ([1, 2, 3], [5, 70, 4_000_000]))
     pd.testing.assert_frame_equal(low.drop(columns="label"), high.drop(columns="label"))
@@ -204,6 +216,17 @@ def test_what_was_done_to_the_pixels_is_noted(score: Score, rgb: Pixels) -> None
     np.testing.assert_array_equal(grey.labels, segment_cells(np.dstack([rgb[..., 1]] * 3)))
 
 
+def test_what_tiles_make_different_is_noted_too(scorer: Scorer, rgb: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_clumps(*given: Any) -> TiledCells:
+        return replace(find_tiled(*given), notes=("clumps were cut",))
+
+    monkeypatch.setattr("napari_all_detect.pipeline.cutting.find_tiled", cut_clumps)
+    scored = score_plane(scorer, PlaneInput(of_plane(as_rgb(rgb[..., 1]), 96)))
+    note = scored.summary["notes"][0]
+    assert "grey image" in note
+    assert note.endswith(";clumps were cut")
+
+
 @pytest.mark.parametrize("image", [np.zeros((4, 4, 2)), np.zeros((0, 4, 3)), np.zeros(5), np.full((4, 4), np.nan)])
 def test_what_is_no_image_is_refused(tiny_bundle: Path, image: NDArray[Any]) -> None:
     with pytest.raises(InputError):
@@ -226,6 +249,18 @@ def test_a_pixel_size_chosen_wins_over_the_files(scorer: Scorer, rgb: Pixels) ->
     chosen = replace(scorer, params=replace(scorer.params, pixel_size_um=2.0, rescale="none"))
     table = score_plane(chosen, PlaneInput(as_rgb(rgb), pixel_size_um=0.5)).table
     np.testing.assert_allclose(table["x_um"], table["x_px"] * 2.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("of_file", "chosen"), [(0.2, None), (0.5, 0.2)])
+def test_a_pixel_size_says_how_wide_cells_are(
+    scorer: Scorer, rgb: Pixels, of_file: float, chosen: float | None
+) -> None:
+    changed = replace(scorer, params=replace(scorer.params, pixel_size_um=chosen))
+    expected = segment_cells(rgb, pixel_size_um=0.2)
+    assert (expected != segment_cells(rgb)).any()
+    for pixels in (as_rgb(rgb), of_plane(as_rgb(rgb), 96)):
+        scored = score_plane(changed, PlaneInput(pixels, pixel_size_um=of_file))
+        np.testing.assert_array_equal(np.asarray(scored.labels), expected)
 
 
 @pytest.mark.parametrize("weighting", [None, "kappa", "accuracy", "auc", "f1", "equal"])
@@ -349,17 +384,23 @@ def test_only_what_is_shown_is_enlarged(score: Score, options: dict[str, Any]) -
     assert shown == (40**2 if options["rescale"] == 100.0 else 27**2)
 
 
-def test_flags(score: Score, rgb: Pixels) -> None:
+def test_flags(score: Score, rgb: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     rgb = rgb // 2
     labels = np.zeros(rgb.shape[:2], int)
     labels[0:30, 40:70] = 1  # at the upper border
     labels[60:90, 60:90] = 2
     labels[95:103, 100:108] = 3  # 9 px wide
     labels[100:130, 110:160] = 4  # 50 px wide in crops of 40
-    flags = score(rgb, labels).table["flags"].tolist()
-    assert flags == ["touches_border", "", "fragment;scale_mismatch", "larger_than_crop"]
+    labels[114:144, 20:50] = 5  # at the lower border
+    of_one = ["touches_border", "", "fragment;scale_mismatch", "larger_than_crop", "touches_border"]
+    assert score(rgb, labels).table["flags"].tolist() == of_one
+    half = score(rgb, labels, rescale=0.5).table["flags"].tolist()
+    assert half == ["touches_border;fragment", "fragment", "fragment;scale_mismatch", "", "touches_border;fragment"]
     rgb[62:70, 62:80] = 255
     assert score(rgb, labels).table["flags"][1] == "overexposed"
+    at_once = csv_text(score(rgb, labels).table)
+    monkeypatch.setattr("napari_all_detect.pipeline.scoring.CELLS_AT_ONCE", 2)
+    assert csv_text(score(rgb, labels).table) == at_once
 
 
 def test_twice_the_same_bytes(score: Score, rgb: Pixels) -> None:
@@ -437,6 +478,7 @@ def test_kept_networks_compute_in_what_is_chosen_for_the_parameters_at_hand(
     own, equal, again = (kept_scorer(ScoreParams(bundle=str(duo_bundle), weighting=w)) for w in (None, "equal", None))
     assert (own.engine, equal.engine) == (["bf16"], ["fp32"])
     assert own.engine is again.engine
+    assert kept_scorer(ScoreParams(bundle=str(duo_bundle), device="cpu")).engine is not own.engine
     scorers._kept.cache_clear()
 
 

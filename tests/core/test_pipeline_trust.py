@@ -48,12 +48,12 @@ def trusting(duo_bundle: Path, rgb: Pixels, tmp_path_factory: pytest.TempPathFac
     facts["ensemble"] |= {
         "temperatures": {"kappa": 0.5, "equal": 3.0},
         "conformal": {
-            "error_rate_all": 0.05,
+            "error_rate_all": 0.01,
             "error_rate_hem": 0.05,
             "n_all": 40,
             "n_hem": 40,
             "rates": RATES,
-            "bounds": {"kappa": {"least_all": [0.0, float(low), 0.9], "most_hem": [1.0, float(high), 0.1]}},
+            "bounds": {"kappa": {"least_all": [float(low), 0.8, 0.9], "most_hem": [0.95, float(high), 0.1]}},
         },
     }
     facts["domain"] = {
@@ -89,7 +89,7 @@ def test_what_both_classes_can_be_is_uncertain(trusting: Path, rgb: Pixels) -> N
     ensemble = load_bundle(trusting).manifest.ensemble
     assert ensemble.conformal is not None
     bounds = ensemble.conformal.bounds["kappa"]
-    low, high = bounds.least_all[1], bounds.most_hem[1]
+    low, high = bounds.least_all[0], bounds.most_hem[1]
     table = scored(trusting, rgb)
     expected = ["uncertain" if low <= p <= high else "ALL" if p > high else "Hem" for p in table["p_all"]]
     assert table["call"].tolist() == expected
@@ -101,26 +101,27 @@ def test_what_both_classes_can_be_is_uncertain(trusting: Path, rgb: Pixels) -> N
 
 
 @pytest.mark.parametrize(
-    ("options", "bounds"),
+    ("options", "rates"),
     [
-        ({}, "own"),
-        ({"error_rate": 0.05}, "own"),
-        ({"error_rate": 0.01}, (0.0, 1.0)),
-        ({"error_rate": 0.005}, (0.0, 1.0)),
-        ({"error_rate": 0.3}, (0.9, 0.1)),
+        ({}, (0.01, 0.05)),
+        ({"error_rate": 0.05}, (0.05, 0.05)),
+        ({"error_rate": 0.01}, (0.01, 0.01)),
+        ({"error_rate": 0.005}, (0.0, 0.0)),
+        ({"error_rate": 0.3}, (0.2, 0.2)),
         ({"error_rate": "none"}, None),
         ({"threshold": 0.5}, None),
-        ({"threshold": 0.5, "error_rate": 0.2}, (0.9, 0.1)),
+        ({"threshold": 0.5, "error_rate": 0.2}, (0.2, 0.2)),
     ],
 )
-def test_which_bounds_are_taken(trusting: Path, options: dict[str, Any], bounds: Any) -> None:
+def test_which_bounds_are_taken(trusting: Path, options: dict[str, Any], rates: tuple[float, float] | None) -> None:
     scorer = open_scorer(ScoreParams(bundle=str(trusting)))
     found = Scorer(replace(scorer.params, **options), scorer.bundle, scorer.engine).bounds
     conformal = scorer.bundle.manifest.ensemble.conformal
     assert conformal is not None
     own = conformal.bounds["kappa"]
-    expected = (own.least_all[1], own.most_hem[1]) if bounds == "own" else bounds
-    assert (found and (found.least_all, found.most_hem)) == expected
+    least_all = dict(zip((0.0, *RATES), (0.0, *own.least_all), strict=True))
+    most_hem = dict(zip((0.0, *RATES), (1.0, *own.most_hem), strict=True))
+    assert (found and (found.least_all, found.most_hem)) == (rates and (least_all[rates[0]], most_hem[rates[1]]))
 
 
 def test_an_error_rate_needs_a_calibrated_bundle(duo_bundle: Path, trusting: Path) -> None:

@@ -18,6 +18,14 @@ from napari_all_detect.pipeline import score_image
 from napari_all_detect.samples import draw_smear
 from napari_all_detect.stain import LAB_DEVIATION, LAB_MEAN, METHODS, normalise_stain
 
+DOMAIN = {
+    "mean": [150.0, 100.0, 170.0, 25.0, 25.0, 25.0],
+    "covariance": (np.eye(6) * 400.0).tolist(),
+    "threshold": 1.0,
+    "false_alarm_rate": 0.02,
+    "least_sharpness": 0.1,
+    "n": 100,
+}
 CAST = {"warm lamp": (1.12, 1.0, 0.82), "cool lamp": (0.9, 1.0, 1.1), "dark": (0.75, 0.75, 0.75)}
 
 
@@ -108,16 +116,20 @@ def test_no_cells_give_no_cells(method: str) -> None:
 def test_a_bundle_that_was_trained_so_scores_and_explains_so(duo_bundle: Path, tmp_path: Path) -> None:
     rgb = draw_smear((144, 176), n_cells=6, seed=1).rgb
     facts = json.loads((duo_bundle / "bundle.json").read_text())
-    folder = Path(shutil.copytree(duo_bundle, tmp_path / "normalised"))
-    facts["crop"]["stain_normalisation"] = "reinhard"
-    (folder / "bundle.json").write_text(json.dumps(facts))
-    plain, normalised = (score_image(rgb, bundle=str(path)) for path in (duo_bundle, folder))
-    bundle = load_bundle(folder)
+    facts["domain"] = DOMAIN
+    for method in (None, "reinhard"):
+        folder = Path(shutil.copytree(duo_bundle, tmp_path / str(method)))
+        facts["crop"]["stain_normalisation"] = method
+        (folder / "bundle.json").write_text(json.dumps(facts))
+    plain, normalised = (score_image(rgb, bundle=str(tmp_path / name)) for name in ("None", "reinhard"))
+    bundle = load_bundle(tmp_path / "reinhard")
     expected = open_engine(bundle, ScoreParams()).predict(normalise_stain(plain.crops, "reinhard"))
     np.testing.assert_allclose(normalised.member_probabilities, expected, atol=1e-6)
     assert np.abs(normalised.member_probabilities - plain.member_probabilities).max() > 0.01
     # Domain and flags see the cells as they are, and so does the user.
     np.testing.assert_array_equal(normalised.crops, plain.crops)
+    for column in ("domain_distance", "flags"):
+        np.testing.assert_array_equal(normalised.table[column], plain.table[column])
     shown = grad_cam(bundle, plain.crops, [1, 1]).members
     other = grad_cam(load_bundle(duo_bundle), normalise_stain(plain.crops, "reinhard"), [1, 1]).members
     np.testing.assert_allclose(shown, other, atol=1e-4)

@@ -216,8 +216,20 @@ def test_two_touching_discs_are_merged() -> None:
     assert [name for name, values in found.items() if values[0]] == ["merged"]
 
 
-@pytest.mark.parametrize(("share", "level", "over"), [(0.09, 255, False), (0.12, 250, True), (0.12, 249, False)])
-def test_a_cell_that_lost_its_colour_is_overexposed(share: float, level: int, over: bool) -> None:
+@pytest.mark.parametrize(
+    ("share", "level", "over"),
+    [
+        (0.09, 255, False),
+        (0.12, 250, True),
+        (0.12, 249, False),
+        (0.5, (249, 255, 255), False),
+        (0.5, (255, 249, 255), False),
+        (0.5, (255, 255, 249), False),
+    ],
+)
+def test_a_cell_that_lost_its_colour_is_overexposed(
+    share: float, level: int | tuple[int, int, int], over: bool
+) -> None:
     crop = disc()
     inside = np.argwhere(crop.any(axis=-1))
     for y, x in inside[: round(share * len(inside))]:
