@@ -93,7 +93,7 @@ IMAGE_COLUMNS = (
     Column("median_diameter_px", "float32", "px", "Median diameter; empty without cells"),
     Column("pixel_size_um", "float32", "um", "Edge of a pixel; empty if unknown"),
     Column("rescale", "float32", "", "Factor by which the plane was rescaled before cropping"),
-    Column("notes", "str", "", "What was done to the pixel values, joined by ;"),
+    Column("notes", "str", "", "What was done to the pixel values, and whether their size is doubtful; joined by ;"),
     *PLATE,
 )
 

@@ -213,6 +213,9 @@ def test_what_was_done_to_the_pixels_is_noted(score: Score, rgb: Pixels) -> None
     assert "grey image" in grey.summary["notes"][0]
     assert "scaled to 8 bits" in score(rgb.astype(np.uint16) * 257).summary["notes"][0]
     assert score(rgb).summary["notes"][0] == ""
+    assert score(rgb, pixel_size_um=0.4).summary["notes"][0] == ""
+    assert "um wide by a pixel size of 4 um: is that right?" in score(rgb, pixel_size_um=4.0).summary["notes"][0]
+    assert "um wide by a pixel size of 0.05 um" in score(rgb, pixel_size_um=0.05).summary["notes"][0]
     np.testing.assert_array_equal(grey.labels, segment_cells(np.dstack([rgb[..., 1]] * 3)))
 
 

@@ -18,6 +18,9 @@ from napari_all_detect.tiling import TiledCells, WholeCells, find_tiled, given_t
 
 __all__ = ["CutCells", "PlaneInput", "cut_cells", "find_cells"]
 
+LIKELY_UM = (5.0, 30.0)
+"""White cells on a smear are 7 to 20 um wide."""
+
 
 @dataclass(frozen=True)
 class PlaneInput:
@@ -66,7 +69,7 @@ class CutCells:
         Image, plane, well and field, as in the tables.
     pixel_size_um : float or None
     notes : str
-        What was done to the pixels when they were read.
+        What was done to the pixels when they were read, and what is doubtful.
     """
 
     labels: LabelImage
@@ -98,10 +101,20 @@ def cut_cells(given: PlaneInput, params: ScoreParams, crop: Crop) -> CutCells:
         bundle_diameter_px=crop.cell_diameter_px,
     )
     names = {"image": given.image, "plane": given.plane, "well": given.well, "field": given.field}
-    notes = ";".join((*given.pixels.notes, *cells.notes))
+    notes = ";".join((*given.pixels.notes, *cells.notes, *_doubts(geometry["diameter_px"], pixel_size_um)))
     return CutCells(
         cells.labels, cells.nuclei, cells.cut(crop.size, scale), geometry, scale, names, pixel_size_um, notes
     )
+
+
+def _doubts(diameter_px: NDArray[np.floating], pixel_size_um: float | None) -> tuple[str, ...]:
+    """Say if cells are far smaller or larger than white cells are: then the pixel size is another image's, or a guess."""
+    if pixel_size_um is None or not len(diameter_px):
+        return ()
+    typical_um = float(np.median(diameter_px)) * pixel_size_um
+    if LIKELY_UM[0] <= typical_um <= LIKELY_UM[1]:
+        return ()
+    return (f"cells are {typical_um:.3g} um wide by a pixel size of {pixel_size_um:.3g} um: is that right?",)
 
 
 def _cells(given: PlaneInput, params: ScoreParams, pixel_size_um: float | None) -> WholeCells | TiledCells:
