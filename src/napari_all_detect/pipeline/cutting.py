@@ -108,7 +108,7 @@ def cut_cells(given: PlaneInput, params: ScoreParams, crop: Crop) -> CutCells:
 
 
 def _doubts(diameter_px: NDArray[np.floating], pixel_size_um: float | None) -> tuple[str, ...]:
-    """Say if cells are far smaller or larger than white cells are: then the pixel size is another image's, or a guess."""
+    """Say if cells are far narrower or wider than white cells: then the pixel size is a guess, or another image's."""
     if pixel_size_um is None or not len(diameter_px):
         return ()
     typical_um = float(np.median(diameter_px)) * pixel_size_um
