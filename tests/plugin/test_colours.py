@@ -67,4 +67,6 @@ def test_only_the_selected_label_can_be_shown():
     colormap.use_selection, colormap.selection = True, 2
     mapped = colormap.map(np.array([0, 1, 2]))
     assert mapped[:, 3].tolist() == [0, 0, 1]
+    _, drawn = colormap._values_mapping_to_minimum_values_set()
+    np.testing.assert_array_equal([drawn[0], drawn[1]], mapped[1:])
     assert colormap._data_to_texture(np.array([0, 1, 2], np.int32)).tolist() == [0, 0, 1]

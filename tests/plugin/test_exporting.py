@@ -125,6 +125,12 @@ def test_a_point_in_a_name_is_no_suffix():
     assert with_suffix(Path("slide 1.2.CSV"), h5ad) == Path("slide 1.2.CSV")
 
 
+def test_capitals_in_a_suffix_say_the_same(results, labels, tmp_path):
+    for name in ("cells.csv", "CELLS.CSV"):
+        export(exported(results(VOTES), labels), tmp_path / name)
+    assert (tmp_path / "CELLS.CSV").read_bytes() == (tmp_path / "cells.csv").read_bytes()
+
+
 def test_a_store_that_was_broken_off_leaves_nothing(results, labels, tmp_path, monkeypatch):
     """Half of one would open as an image without cells, and block the next try."""
     given, path = exported(results(VOTES), labels), tmp_path / "cells.zarr"

@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from napari_all_detect import ScoreParams, draw_smear
@@ -31,7 +34,10 @@ def test_a_crop_lies_where_its_pixels_were(results, rescale, at):
     crop = center_crop(np.dstack([ramp, ramp[..., :1]]), labels, 8, rescale)[0]
     box = {"bbox_y0": at[0], "bbox_y1": at[0] + 8, "bbox_x0": at[1], "bbox_x1": at[1] + 8}
     found = results([[0.9, 0.9, 0.9]], **box)
-    found.rows.summary["rescale"] = np.float32(rescale)
+    # The other planes were rescaled in their own way.
+    row = found.rows.summary
+    rows = [row.assign(plane="1", rescale=np.float32(3)), row.assign(rescale=np.float32(rescale))]
+    found.rows = replace(found.rows, summary=pd.concat(rows))
     placed = placed_crop(found, 0)
     inside = crop.any(axis=-1)
     for k, m in zip(*np.nonzero(inside), strict=True):

@@ -103,11 +103,14 @@ def test_labels_of_a_grey_stack_are_shown_on_every_channel(viewer):
 def test_among_several_axes_of_three_the_named_one_counts_and_any_can_be_chosen():
     values = np.random.default_rng(0).integers(0, 255, (3, 3, 4, 6), dtype=np.uint8)
     assert channel_axes(Image(values, rgb=False)) == (1, 0)
-    assert channel_axes(Image(values, rgb=False, axis_labels=("c", "t", "y", "x"))) == (0, 1)
+    for name in ("c", "C", "Channel"):
+        assert channel_axes(Image(values, rgb=False, axis_labels=(name, "t", "y", "x"))) == (0, 1)
     chosen = layout_of(Image(values, rgb=False), channel_axis=0)
     np.testing.assert_array_equal(layer_planes(Image(values), chosen)[2].read().pixels.rgb[..., 1], values[1, 2])
     with pytest.raises(InputError, match=r"has no channels \(0, 1, 2\) alone on axis 0; choose another"):
         layout_of(Image(values[:2], rgb=False), channel_axis=0)
+    with pytest.raises(InputError, match=r"has no channels \(3, 1, 0\) alone on axis 0"):
+        layout_of(Image(values, rgb=False), ReadParams(channels=(3, 1, 0)), channel_axis=0)
 
 
 def test_red_green_and_blue_are_chosen_among_more_channels():
@@ -137,7 +140,7 @@ def test_channels_of_an_rgb_layer_are_those_of_the_command_line(tmp_path, channe
     with pytest.raises(InputError, match=rf"layer 'smear': no channel 5; it has 0 to {depth - 1}"):
         layout_of(Image(values, rgb=True, name="smear"), ReadParams(channels=(5, 1, 0)))
     # Of an image with fewer channels they can't be.
-    assert fitting(Image(values, rgb=True), (24, 32), Layout(channels=(7, 6, 5))) == Layout()
+    assert fitting(Image(values, rgb=True), (24, 32), Layout(channels=(depth, 1, 0))) == Layout()
 
 
 @pytest.mark.parametrize("multiscale", [False, True])
@@ -174,6 +177,17 @@ def test_a_level_of_a_pyramid_has_its_own_pixels_size_and_place():
     np.testing.assert_allclose(placed.data_to_world((0, 0)), image.data_to_world((0.5, 0.5)))
     assert fitting(image, (2, 3)) == layout
     assert fitting(image, (5, 3)) is None
+
+
+def test_channels_first_have_no_part_in_the_pixel_size_of_a_level():
+    levels = [np.moveaxis(RGB[0], -1, 0), np.moveaxis(RGB[0, ::2, ::2], -1, 0)]
+    place = {"scale": (1, 0.25, 0.25), "units": ("pixel", "um", "um")}
+    image = Image(levels, rgb=False, multiscale=True, **place)
+    layout = layout_of(image, ReadParams(level="auto"), wanted_um=0.5)
+    assert layout == Layout(level=1, channel_axis=0)
+    assert layer_planes(image, layout)[0].pixel_size_um == pytest.approx(0.5)
+    labels = Labels(np.ones((2, 3), int), **placed_like(image, layout))
+    assert pixel_size_um(labels) == pytest.approx(0.5)
 
 
 def test_nuclei_come_with_the_labels_that_they_were_found_with():

@@ -55,6 +55,10 @@ def test_what_fast_calls_left_open_at_another_threshold_is_uncertain(results):
     assert found.table["votes_all"].tolist() == [2, 3]
     found.restore_calls()
     assert found.n_left_open == 0
+    # With an error rate, it is its bounds between which a call is open.
+    found.run = replace(found.run, bounds=Bounds(0.2, 0.65))
+    found.threshold = 0.55
+    assert (found.table["call"].tolist(), found.n_left_open) == (["uncertain", "ALL"], 1)
 
 
 def test_uncertain_calls_come_back_on_request(results):
@@ -136,10 +140,14 @@ def test_the_status_bar_says_the_score(scored):
 def test_a_duplicated_layer_has_results_of_its_own(scored):
     layer, found = scored
     found.judge(0, "ALL")
+    found.colouring = "call"
     other = Labels(layer.data, metadata=deepcopy(layer.metadata))
     mine = results_of(other)
     assert mine is not found
     assert mine.verdicts.tolist() == ["ALL", "", ""]
+    assert mine.colouring == "call"
+    mine.saved_crops.add("one.png")
+    assert not found.saved_crops
     mine.threshold = 0.75
     assert found.threshold == 0.5
     assert layer.features["call"].tolist()[1:] == ["ALL", "Hem", "ALL"]

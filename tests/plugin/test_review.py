@@ -45,20 +45,25 @@ def test_agreement_counts_sure_verdicts(results):
     found.threshold = 0.4
     assert agreement(found).confusion.tolist() == [[1, 0], [0, 2]]
     assert agreement(found).kappa == pytest.approx(1)
+    # Where all is the same, chance agrees as well.
+    found.take_verdicts(["ALL", "", "", "ALL"])
+    assert agreement(found).n == 2
+    assert np.isnan(agreement(found).kappa)
 
 
 def test_crops_are_saved_by_class_and_follow_a_changed_mind(results, tmp_path):
     found = results(VOTES, image="=week 1/a b.png")
     with pytest.raises(OutputError, match="judge some first"):
         save_crops(found, tmp_path)
-    for row, verdict in enumerate(("ALL", "Hem", "unsure")):
+    for row, verdict in enumerate(("unsure", "ALL", "", "Hem")):
         found.judge(row, verdict)
     assert save_crops(found, tmp_path) == {"ALL": 1, "Hem": 1}
     (path,) = (tmp_path / "all").iterdir()
-    np.testing.assert_array_equal(np.asarray(Image.open(path)), found.rows.crops[0])
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), found.rows.crops[1])
+    np.testing.assert_array_equal(np.asarray(Image.open(next((tmp_path / "hem").iterdir()))), found.rows.crops[3])
     rows = pd.read_csv(next(tmp_path.glob("*_verdicts.csv")))
-    assert rows[["label", "call", "verdict"]].values.tolist() == [[1, "ALL", "ALL"], [2, "Hem", "Hem"]]
-    found.judge(0, "Hem")
+    assert rows[["label", "call", "verdict"]].values.tolist() == [[2, "Hem", "ALL"], [4, "ALL", "Hem"]]
+    found.judge(1, "Hem")
     assert save_crops(found, tmp_path) == {"ALL": 0, "Hem": 2}
     assert (tmp_path / "hem" / path.name).exists()
 
@@ -151,6 +156,7 @@ def test_summary_counts_and_bounds_the_fraction(results):
     expected = binomtest(2, 4).proportion_ci(0.95, method="wilson")
     assert found.interval == pytest.approx((expected.low, expected.high))
     assert found.histogram.sum() == 4
+    assert np.flatnonzero(summarise(results([[0.02] * 3, [0.5] * 3])).histogram).tolist() == [0, 10]
     assert found.flags == {"blurred": 2, "touches_border": 1}
     assert found.sentence == "4 cells: 2 ALL, 2 Hem; 50.0 % ALL (95 % interval 15.0 to 85.0 %)"
     assert found.domain_note == ""
