@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_all_detect._napari.heatmap import placed_crop
+from napari_all_detect._napari.colours import palette, share_levels, shares
+from napari_all_detect._napari.heatmap import overlaid, placed_crop
 from napari_all_detect._napari.layer_link import attach
 from napari_all_detect._napari.qt import cell_gallery
-from napari_all_detect._napari.qt.cell_gallery import ROW
+from napari_all_detect._napari.qt.cell_gallery import CROP_PX, ROW
+from napari_all_detect._napari.qt.pictures import framed, pixmap
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect.explain import GradCam
 
@@ -52,6 +54,27 @@ def test_the_gallery_turns_pages_and_goes_to_cells(make_napari_viewer, scored_ro
     assert [row for row, text in texts.items() if "⚑" in text] == [0]
 
 
+def test_pictures_are_the_cells_own_and_follow_colours_and_calls(make_napari_viewer, scored_rows):
+    results = scored_rows(squares(12))
+    _, gallery = opened(make_napari_viewer, "Cell gallery", results, (320, 320))
+
+    def shown():
+        items = [gallery.pictures.item(k) for k in range(gallery.pictures.count())]
+        return {item.data(ROW): item.icon().pixmap(CROP_PX, CROP_PX).toImage() for item in items}
+
+    for colouring in ("P(ALL)", "call"):
+        results.colouring = colouring
+        colours = palette(colouring)[share_levels(shares(results.table, colouring)), :3]
+        assert len(shown()) == len(results)
+        for row, picture in shown().items():
+            # The first cell is flagged.
+            assert picture == framed(pixmap(results.rows.crops[row], CROP_PX), tuple(colours[row]), row == 0).toImage()
+    gallery.calls.setCurrentText("ALL")
+    assert sorted(shown()) == np.flatnonzero(results.table["call"] == "ALL").tolist()
+    results.threshold = 0.85
+    assert list(shown()) == [0]
+
+
 def test_the_gallery_without_scores_or_crops_says_so(make_napari_viewer):
     _, gallery = opened(make_napari_viewer, "Cell gallery")
     assert "open Score cells" in gallery.place.text()
@@ -79,8 +102,9 @@ def answers(monkeypatch):
 
     def work(bridge, ask, done, failed, finish):
         _, _, crops, weights = ask.args
-        heat = np.linspace(0, 1, crops[0, ..., 0].size, dtype=np.float32).reshape(crops.shape[:-1])
-        asked.append(lambda: done(GradCam(np.stack([heat] * len(weights), axis=1), heat)))
+        heat = crops[..., 0] / np.float32(255)
+        members = np.stack([heat / (k + 2) for k in range(len(weights))], axis=1)
+        asked.append(lambda: done(GradCam(members, heat)))
 
     monkeypatch.setattr(cell_gallery.Bridge, "work", work)
     return asked
@@ -107,6 +131,23 @@ def test_a_heat_map_is_shown_on_its_own_layer_alone(make_napari_viewer, scored_r
     assert not np.array_equal(gallery.large.crop, first.rows.crops[1])
     first.select([2])
     assert not gallery.in_place_button.isEnabled()
+
+
+def test_heat_is_that_of_the_cell_and_of_the_network_that_are_chosen(make_napari_viewer, scored_rows, answers):
+    results = scored_rows(squares(4))
+    viewer, gallery = opened(make_napari_viewer, "Cell gallery", results)
+    results.select([2])
+    gallery.explain()
+    answers[0]()
+    crop, layer = results.rows.crops[2], viewer.layers[0]
+    for name, part in (("ensemble", 1), ("one", 2), ("three", 4)):
+        gallery.member.setCurrentText(name)
+        heat = crop[..., 0] / np.float32(255) / part
+        np.testing.assert_array_equal(gallery.large.crop, overlaid(crop, heat))
+        gallery.show_in_place()
+        np.testing.assert_array_equal(viewer.layers[-1].data, heat)
+        assert viewer.layers[-1].name == f"Grad-CAM {name}, cell 3"
+        assert viewer.layers.selection.active is layer
 
 
 TURNED = {"scale": (5, 0.5, 0.25), "translate": (1, 20, 30), "shear": (0, 0, 0.3)}
@@ -149,11 +190,27 @@ def test_a_review_by_keyboard(make_napari_viewer, scored_rows, qtbot, tmp_path):
     assert review.progress.text() == "2 of 12 cells judged"
     assert "Agreement with the calls on 2 cells" in review.agreement.text()
     assert results.selected.tolist() == [review.reviewer.current]
+    np.testing.assert_array_equal(review.picture.crop, results.rows.crops[review.reviewer.current])
     assert "P(ALL)" not in review.call.text()
     review.show_call.setChecked(True)
     assert "P(ALL)" in review.call.text()
     review.save(tmp_path)
     assert {path.parent.name for path in tmp_path.glob("*/*.png")} == {"all", "hem"}
+
+
+def test_agreement_is_a_table_of_verdicts_by_calls(make_napari_viewer, scored_rows):
+    results = scored_rows(squares(12))
+    _, review = opened(make_napari_viewer, "Review", results, (320, 320))
+    results.take_verdicts(["ALL"] * len(results))
+    n_all, text = (results.table["call"] == "ALL").sum(), review.agreement.text()
+    assert 0 < n_all < 12
+    assert f"<td>you: ALL</td><td align=right>{12 - n_all}</td><td align=right>{n_all}</td>" in text
+    assert "<td>you: Hem</td><td align=right>0</td><td align=right>0</td>" in text
+    assert "on 12 cells: kappa 0.00" in text
+    results.threshold = 0.0
+    assert "kappa not defined yet" in review.agreement.text()
+    assert (review.progress.text(), review.call.text()) == ("12 of 12 cells judged", "All cells are judged")
+    assert not any(widget.isEnabled() for widget in review.buttons.values())
 
 
 def test_a_review_shows_on_the_canvas_where_it_begins(make_napari_viewer, scored_rows):

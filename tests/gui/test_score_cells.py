@@ -7,12 +7,16 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_all_detect import ScoreParams, SegmentationParams
 from napari_all_detect._napari.layer_link import attach, results_of
+from napari_all_detect._napari.progress import RunState
 from napari_all_detect._napari.qt import cell_table
+from napari_all_detect._napari.qt import score_cells as score_cells_module
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.shared_process import _process
 from napari_all_detect.errors import OutputError
@@ -110,6 +114,12 @@ def test_table_canvas_and_selection_stay_together_when_sorted(scored, qtbot):
     # The background selects nothing anew.
     click(viewer, layer, (0, 0) if not layer.data[0, 0] else (223, 0))
     assert results.selected.tolist() == [0, 2]
+    # One that is clicked again is the last; one that is painted is not clicked.
+    click(viewer, layer, results.position(0), "Control")
+    assert results.selected.tolist() == [2, 0]
+    layer.mode = "paint"
+    click(viewer, layer, results.position(1))
+    assert results.selected.tolist() == [2, 0]
 
 
 def test_many_rows_are_selected_as_few_runs(scored, qtbot):
@@ -160,17 +170,62 @@ def test_filters_and_copy(scored):
     results.select([int((results.table["call"] == "Hem").argmax())])
     widget.table.copy()
     assert len(QApplication.clipboard().text().splitlines()) == n + 1
+    # Those that are seen are copied alone, as they stand.
+    model = widget.table.model
+    model.sort(model.columns.index("spread"))
+    rows = model.order[:3]
+    assert rows.tolist() != sorted(rows)
+    results.select(sorted(rows))
+    widget.table.copy()
+    copied = [line.split("\t")[2] for line in QApplication.clipboard().text().splitlines()]
+    assert copied == ["label", *map(str, results.table["label"][rows])]
     widget.threshold.setValue(100)
     assert widget.table.model.rowCount() == 0
 
 
-def test_an_export_gets_the_suffix_of_the_chosen_format(scored, qtbot, tmp_path, monkeypatch):
+def test_rows_are_chosen_by_flags_and_probability(scored):
+    _, widget, _, results = scored
+    table, p_all = widget.table, results.table["p_all"]
+    table.flags.setCurrentText("touches_border")
+    assert table.model.order.tolist() == [0]
+    table.flags.setCurrentText("none")
+    assert table.model.order.tolist() == list(range(1, len(results)))
+    table.least_p.setValue(0.3)
+    assert table.model.order.tolist() == [k for k in range(1, len(results)) if p_all[k] >= 0.3]
+    table.most_p.setValue(0.6)
+    assert table.model.order.tolist() == [k for k in range(1, len(results)) if 0.3 <= p_all[k] <= 0.6]
+    assert 0 < table.model.rowCount() < len(results) - 2
+
+
+def test_columns_are_few_or_all_and_name_the_planes_of_a_stack(scored):
+    _, widget, layer, results = scored
+    model = widget.table.model
+    few = list(model.columns)
+    assert few == ["label", "call", "p_all", "spread", "votes_all", "flags"]
+    assert model.index(1, few.index("p_all")).data() == f"{results.table['p_all'][1]:.3f}"
+    model.sort(0, Qt.SortOrder.DescendingOrder)
+    assert model.order.tolist() == list(range(len(results)))[::-1]
+    widget.table.all_columns.setChecked(True)
+    assert model.columns == list(results.table.columns)
+    widget.table.all_columns.setChecked(False)
+    two = replace(results.rows, summary=pd.concat([results.rows.summary] * 2))
+    attach(layer, CellResults(two, results.run))
+    assert model.columns == ["plane", *few]
+
+
+def test_an_export_gets_the_suffix_of_the_chosen_format(scored, qtbot, tmp_path, monkeypatch, notices):
     _, widget, _, results = scored
     chosen = (str(tmp_path / "slide 1.2"), "CSV (*.csv)")
     monkeypatch.setattr(cell_table.QFileDialog, "getSaveFileName", lambda *_: chosen)
     widget.table.export_button.click()
     qtbot.waitUntil(widget.table.export_button.isEnabled)
     assert len((tmp_path / "slide 1.2.csv").read_text().splitlines()) == len(results) + 1
+    # Of a file by this name the dialog has not asked.
+    (tmp_path / "slide 1.2.csv").write_text("mine")
+    widget.table.export_button.click()
+    qtbot.waitUntil(widget.table.export_button.isEnabled)
+    assert "slide 1.2.csv is there already; choose another name" in notices[-1]
+    assert (tmp_path / "slide 1.2.csv").read_text() == "mine"
 
 
 def test_an_export_does_not_keep_the_window_waiting(scored, qtbot, tmp_path, monkeypatch, notices):
@@ -220,6 +275,20 @@ def test_a_pyramid_of_labels_is_exported(score_cells, scored_rows, drawn, qtbot,
     qtbot.waitUntil(widget.table.export_button.isEnabled)
     assert "cells written" in notices[-1]
     assert len(json.loads((tmp_path / "cells.geojson").read_text())["features"]) == drawn.labels.max()
+    viewer.layers.selection.active = layer
+    click(viewer, layer, results_of(layer).position(1))
+    assert results_of(layer).selected.tolist() == [1]
+    click(viewer, layer, (-5, -5))
+    assert results_of(layer).selected.tolist() == [1]
+
+
+def test_new_scores_have_the_colours_that_were_chosen(score_cells, scored_rows, drawn):
+    viewer, widget = score_cells()
+    widget.colouring.setCurrentText("call")
+    layer = viewer.add_labels(drawn.labels)
+    attach(layer, scored_rows(drawn.labels))
+    widget.controller.scored.emit(layer)
+    assert results_of(layer).colouring == widget.colouring.currentText() == "call"
 
 
 def test_cells_out_of_the_domain_are_told_beside_the_calls(scored):
@@ -265,8 +334,10 @@ def test_colours_and_threshold_are_live(scored):
     calls = layer.colormap.map(results.rows.numbers)
     assert len(np.unique(calls, axis=0)) == 2
     assert not np.allclose(before, calls)
+    assert widget.colour_bar._colouring == "call"
     widget.threshold.setValue(0)
     assert set(results.table["call"]) == {"ALL"}
+    assert f": {len(results)} ALL, 0 Hem; 100.0 % ALL" in widget.summary.sentence.text()
     assert len(np.unique(layer.colormap.map(results.rows.numbers), axis=0)) == 1
     assert widget.threshold_text.text() == "0.00"
 
@@ -305,23 +376,50 @@ def test_a_bad_number_is_refused_with_its_range(score_cells, drawn, notices):
 
 
 def test_the_form_shows_the_parameters_defaults(score_cells, drawn):
-    from napari_all_detect import ScoreParams
-
     viewer, widget = score_cells()
     assert widget.params() == ScoreParams()
     viewer.add_image(drawn.rgb, scale=(0.25, 0.25), units=("um", "um"))
     assert "0.25" in widget.score_fields["pixel_size_um"].native.placeholderText()
+    widget.score_fields["batch_size"].value = "7"
+    widget.score_fields["weighting"].value = "auc"
+    widget.segmentation_fields["cell_diameter_px"].value = "40"
+    segmentation = SegmentationParams(cell_diameter_px=40.0)
+    assert widget.params() == ScoreParams(batch_size=7, weighting="auc", segmentation=segmentation)
+
+
+def test_the_form_begins_with_the_settings(score_cells, monkeypatch):
+    settings = SimpleNamespace(bundle="mine", engine="keras", colours="spread")
+    monkeypatch.setattr(score_cells_module, "plugin_settings", lambda: settings)
+    _, widget = score_cells()
+    assert (widget.params().bundle, widget.params().engine) == ("mine", "keras")
+    assert widget.colouring.currentText() == "spread"
+
+
+def test_the_form_shows_how_a_run_stands_and_takes_what_it_found(score_cells, drawn):
+    viewer, widget = score_cells()
+    widget.controller.state_changed.emit(RunState(True, "5 of 20 cells", 5, 20))
+    assert (widget.progress.value(), widget.progress.maximum()) == (5, 20)
+    assert widget.status.text() == "5 of 20 cells"
+    found, _ = (viewer.add_labels(drawn.labels) for _ in range(2))
+    assert widget.cells.layer is None
+    widget.controller.segmented.emit(found)
+    assert widget.cells.layer is found
 
 
 def test_planes_can_be_chosen_of_a_stack_only(score_cells, drawn):
     viewer, widget = score_cells(show=True)
     viewer.add_image(drawn.rgb)
     assert not widget.smear.planes.isVisibleTo(widget)
-    stack = viewer.add_image(np.stack([drawn.rgb, drawn.rgb, drawn.rgb]))
+    stack = viewer.add_image(np.stack([drawn.rgb, drawn.rgb, drawn.rgb]), scale=(5, 1, 1))
     widget.smear.image.choose(stack)
     assert widget.smear.planes.isVisibleTo(widget)
-    viewer.dims.set_point(0, 2)
+    viewer.dims.set_point(0, 10)
     assert widget.task().at == (2,)
+    # Beside an image that has more axes, and goes further along those that both have.
+    viewer.add_image(np.zeros((2, 9, 8, 8)), scale=(1, 5, 1, 1))
+    for place, plane in ((5, 1), (40, 2)):
+        viewer.dims.set_point(1, place)
+        assert widget.task().at == (plane,)
     widget.smear.planes.setCurrentText("All planes")
     assert widget.task().at is None
 
@@ -332,6 +430,8 @@ def test_the_image_is_the_smear_that_the_user_goes_to(score_cells, drawn):
     assert widget.smear.image.layer is second
     viewer.layers.selection.active = first
     assert widget.smear.image.layer is first
+    first.name = "another name"
+    assert widget.smear.image.currentText() == "another name"
     viewer.add_image(drawn.rgb[..., 0], name="grey")
     assert widget.smear.image.layer is first
     viewer.layers.remove(first)

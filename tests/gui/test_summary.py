@@ -1,8 +1,14 @@
+from unittest.mock import MagicMock
+
 import numpy as np
 import pytest
-from qtpy.QtGui import QImage
+from qtpy.QtCore import QRectF
+from qtpy.QtGui import QColor, QImage
 
 from napari_all_detect._napari.layer_link import attach
+from napari_all_detect._napari.qt import summary_plot
+from napari_all_detect._napari.qt.summary_picture import paint_summary
+from napari_all_detect._napari.summary import N_BINS, Summary
 
 
 @pytest.fixture
@@ -29,6 +35,30 @@ def test_the_plot_is_saved_as_picture_and_as_drawing(scored_plot, tmp_path, noti
     assert "P(ALL) of cells, n = 9" in drawing
     assert "95 % interval" in drawing
     assert (tmp_path / "summary.pdf").read_bytes().startswith(b"%PDF-")
+
+
+def test_bars_fraction_and_interval_lie_where_their_values_are():
+    painter, histogram = MagicMock(), np.zeros(N_BINS, np.int64)
+    histogram[[2, 19]] = 1, 4
+    summary = Summary(5, {"ALL": 4, "Hem": 1, "uncertain": 0}, 0.8, (0.4, 0.95), histogram, {})
+    paint_summary(painter, QRectF(0, 0, 900, 620), summary, QColor("black"))
+    axis, interval, *_ = (call.args for call in painter.drawLine.call_args_list)
+    left, right = (end.x() for end in axis)
+
+    def share(x):
+        return (x - left) / (right - left)
+
+    bars = [call.args[0] for call in painter.fillRect.call_args_list]
+    assert [share(bar.left()) for bar in bars] == pytest.approx(np.arange(N_BINS) / N_BINS)
+    assert [bar.height() / bars[19].height() for bar in bars] == pytest.approx(histogram / 4)
+    assert share(painter.drawEllipse.call_args.args[0].center().x()) == pytest.approx(0.8)
+    assert [share(interval[0]), share(interval[2])] == pytest.approx([0.4, 0.95], abs=0.01)
+
+
+def test_a_plot_gets_the_suffix_of_the_chosen_format(scored_plot, tmp_path, monkeypatch):
+    monkeypatch.setattr(summary_plot.QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "plot"), "SVG (*.svg)"))
+    scored_plot.save_button.click()
+    assert [path.name for path in tmp_path.iterdir()] == ["plot.svg"]
 
 
 def test_what_can_not_be_written_says_so(scored_plot, tmp_path, notices):

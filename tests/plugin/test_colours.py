@@ -70,3 +70,6 @@ def test_only_the_selected_label_can_be_shown():
     _, drawn = colormap._values_mapping_to_minimum_values_set()
     np.testing.assert_array_equal([drawn[0], drawn[1]], mapped[1:])
     assert colormap._data_to_texture(np.array([0, 1, 2], np.int32)).tolist() == [0, 0, 1]
+    # Few enough numbers for napari to have a colour for each.
+    small = colormap._data_to_texture(np.array([0, 1, 2], np.int16))
+    assert (small.tolist(), small.dtype) == ([0, 1, 2], np.uint16)

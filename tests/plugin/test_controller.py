@@ -1,5 +1,6 @@
 """The controller with the real scoring process and the shipped bundle, no window."""
 
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,13 @@ from napari_all_detect._napari import process as process_module
 from napari_all_detect._napari.controller import Controller
 from napari_all_detect._napari.exporting import Exported, export, smear_of
 from napari_all_detect._napari.layer_link import results_of
+from napari_all_detect._napari.messages import Found
 from napari_all_detect._napari.process import ScoringProcess
 from napari_all_detect._napari.reading import read_zarr
 from napari_all_detect._napari.review import save_crops
 from napari_all_detect._napari.task import Task
 from napari_all_detect.cli import main
+from napari_all_detect.errors import AllDetectError
 from napari_all_detect.params import ReadParams
 
 CLASSICAL = ScoreParams(segmentation=SegmentationParams(method="classical"))
@@ -116,6 +119,10 @@ def test_one_plane_of_a_stack(viewer, controller, done, drawn):
     assert layer.data.shape == (2, 224, 288)
     assert not layer.data[0].any()
     assert set(results_of(layer).table["plane"]) == {"p1"}
+    # The bundle's own error rate called the cells; nobody asked for it, so that it ends with another threshold.
+    assert results_of(layer).called_by is not None
+    results_of(layer).threshold = 0.4
+    assert results_of(layer).called_by is None
 
 
 def test_labels_with_gaps_are_coloured_where_they_are(viewer, controller, done, drawn):
@@ -125,8 +132,11 @@ def test_labels_with_gaps_are_coloured_where_they_are(viewer, controller, done, 
         gapped[drawn.labels == old] = 5 + 7 * new
     labels = viewer.add_labels(gapped)
     image = viewer.add_image(drawn.rgb)
+    totals = set()
+    controller.state_changed.connect(lambda state: totals.add(state.total))
     controller.score(Task(image, labels, TWO_BY_TWO))
     done()
+    assert totals == {0, len(numbers)}
     assert len(viewer.layers) == 2
     results = results_of(labels)
     assert results.table["label"].tolist() == (5 + 7 * np.arange(len(numbers))).tolist()
@@ -237,6 +247,87 @@ def test_cancelling_keeps_what_is_done(viewer, controller, done, drawn):
     np.testing.assert_array_equal(part.rows.crops, whole.rows.crops[: len(part)])
     assert part.rows.summary["cells"].tolist() == [len(part)]
     assert layer.data.max() == len(whole)
+
+
+def test_cancelling_in_a_later_plane_keeps_the_planes_before(viewer, controller, done, drawn):
+    image = viewer.add_image(np.stack([drawn.rgb, drawn.rgb[::-1], drawn.rgb]))
+    controller.score(Task(image, None, TWO_BY_TWO, at=(0,)))
+    done()
+    first = results_of(viewer.layers[-1])
+    controller.score(Task(image, None, TWO_BY_TWO))
+    cancelled_after(controller, done, len(first) + 2)
+    part = results_of(viewer.layers[-1])
+    pd.testing.assert_frame_equal(part.table.iloc[: len(first)], first.table)
+    assert len(first) + 2 <= len(part) < 2 * len(first)
+    assert set(part.table["plane"]) == {"p0", "p1"}
+
+
+class Answers:
+    """Stands for the process: finds a square in each plane, and can't do with black ones."""
+
+    running = True
+
+    def number(self):
+        return 1
+
+    def call(self, method, params, given, **_):
+        if not given.pixels.rgb.any():
+            raise AllDetectError("too dark")
+        return Found(np.pad(np.ones((8, 8), np.int32), ((0, 24), (0, 24))), None)
+
+    def cancel(self, number):
+        pass
+
+    stop = cancel
+
+
+@pytest.fixture
+def answered(viewer, loop):
+    controller = Controller(viewer, Answers(), loop.call_soon)
+    yield controller
+    controller.close()
+
+
+def test_a_plane_that_fails_spoils_no_other(viewer, loop, answered, notices):
+    stack = np.zeros((3, 32, 32, 3), np.uint8)
+    stack[1] = 200
+    answered.opened = "a bundle"
+    assert answered.segment(Task(viewer.add_image(stack), None, CLASSICAL))
+    loop.run_until(lambda: not answered.state.busy)
+    assert viewer.layers[-1].data.any(axis=(1, 2)).tolist() == [False, True, False]
+    assert answered.state.text == "1 cells found"
+    assert notices == ["plane p0: too dark (1 more)"]
+    assert viewer.layers[-1].contour == 2
+    # What runs the networks is still there.
+    assert answered.opened == "a bundle"
+
+
+def test_pixels_that_take_long_are_not_waited_for_when_cancelled(viewer, loop, answered):
+    dask = pytest.importorskip("dask.array")
+    go_on = threading.Event()
+
+    def slow(block):
+        go_on.wait(20)
+        return block
+
+    image = viewer.add_image(np.zeros((64, 64, 3), np.uint8))
+    image._data = dask.zeros((64, 64, 3), dtype=np.uint8).map_blocks(slow, meta=np.zeros((0, 0, 0), np.uint8))
+    answered.segment(Task(image, None, CLASSICAL))
+    answered.cancel()
+    try:
+        loop.run_until(lambda: not answered.state.busy, seconds=5)
+        assert answered.state.text == "Cancelled. Nothing was done"
+    finally:
+        go_on.set()
+
+
+def test_what_was_found_just_before_closing_is_not_added(viewer, loop, answered):
+    image = viewer.add_image(np.full((32, 32, 3), 200, np.uint8))
+    answered.segment(Task(image, None, CLASSICAL))
+    assert answered.wait(10)
+    answered.close()
+    loop.run_until(loop._calls.empty)
+    assert list(viewer.layers) == [image]
 
 
 def test_one_press_ends_what_does_not_stop_and_keeps_the_cells_done(viewer, loop, drawn, monkeypatch):

@@ -10,12 +10,13 @@ import pytest
 from napari.layers import Image, Labels
 
 from napari_all_detect._napari.axes import Layout
-from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, Smear, export, with_suffix
-from napari_all_detect._napari.layer_link import RESULTS_KEY
+from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, Smear, export, smear_of, with_suffix
+from napari_all_detect._napari.layer_link import LAYOUT_KEY, RESULTS_KEY, results_of
 from napari_all_detect._napari.reading import read_zarr
 from napari_all_detect._napari.results import CellResults, Rows
 from napari_all_detect._napari.writing import write_smear
 from napari_all_detect.errors import InputError, OutputError
+from napari_all_detect.trust import Bounds
 
 VOTES = [[0.9, 0.9, 0.9], [0.4, 0.5, 0.5], [0.1, 0.1, 0.1], [0.7, 0.7, 0.7]]
 RGB = np.random.default_rng(0).integers(0, 255, (40, 16, 3), dtype=np.uint8)
@@ -129,6 +130,59 @@ def test_capitals_in_a_suffix_say_the_same(results, labels, tmp_path):
     for name in ("cells.csv", "CELLS.CSV"):
         export(exported(results(VOTES), labels), tmp_path / name)
     assert (tmp_path / "CELLS.CSV").read_bytes() == (tmp_path / "cells.csv").read_bytes()
+
+
+def test_pixels_are_those_of_the_image_of_the_table_as_it_was_read(results, labels):
+    own, other = Image(RGB, rgb=True, name="drawn.png"), Image(255 - RGB, rgb=True, name="other.png")
+    known = Layout(channels=(2, 1, 0))
+    layer = Labels(labels, metadata={LAYOUT_KEY: known})
+    for layers in ([own, other, layer], [other, own, layer]):
+        smear = smear_of(layers, layer, results(VOTES))
+        assert (smear.image, smear.layout) == (own, known)
+    # One that was renamed since is better than none.
+    assert smear_of([other, layer], layer, results(VOTES)).image is other
+    assert smear_of([layer], layer, results(VOTES)) is None
+
+
+def saved_as_store(found, labels, path, **metadata):
+    layer = Labels(labels, metadata={RESULTS_KEY: found, **metadata})
+    write_smear(str(path), [one.as_layer_data_tuple() for one in (Image(RGB, rgb=True), layer)])
+    (levels, _, _), (data, options, _) = read_zarr(path)
+    return np.asarray(levels[0]), Labels(data, **options)
+
+
+@pytest.mark.parametrize("asked", [None, Bounds(0.3, 0.6)])
+def test_bounds_channels_and_threshold_stay_in_a_store(results, labels, tmp_path, asked):
+    found, bounds = results(VOTES), Bounds(0.3, 0.6)
+    found.run = replace(found.run, threshold=0.55, bounds=asked, called_by=bounds)
+    found.restore_calls()
+    rgb, layer = saved_as_store(found, labels, tmp_path / "a.zarr", **{LAYOUT_KEY: Layout(channels=(2, 1, 0))})
+    np.testing.assert_array_equal(rgb, RGB[..., ::-1])
+    again = results_of(layer)
+    assert (again.threshold, again.run.bounds, again.called_by) == (0.55, asked, bounds)
+
+
+def test_a_pyramid_of_labels_is_saved_and_a_store_is_not_written_over(results, labels, tmp_path):
+    pyramid = [labels, labels[::2, ::2]]
+    _, layer = saved_as_store(results(VOTES), pyramid, tmp_path / "a.zarr")
+    np.testing.assert_array_equal(layer.data, labels)
+    for write in (
+        lambda path: saved_as_store(results(VOTES), labels, path),
+        lambda path: export(exported(results(VOTES), labels), path),
+    ):
+        with pytest.raises(OutputError, match=r"a\.zarr is there already; choose another name"):
+            write(tmp_path / "a.zarr")
+    with pytest.raises(InputError, match=r"shape \(2, 2, 40, 16\); expected one plane or one stack of planes"):
+        saved_as_store(results(VOTES), np.zeros((2, 2, 40, 16), int), tmp_path / "b.zarr")
+
+
+def test_an_exported_store_has_the_pixel_size(results, labels, tmp_path):
+    found = results(VOTES)
+    found.rows = replace(found.rows, summary=found.rows.summary.assign(pixel_size_um=0.25))
+    export(exported(found, labels), tmp_path / "a.zarr")
+    for _, options, _ in read_zarr(tmp_path / "a.zarr"):
+        assert options["scale"] == (0.25, 0.25)
+        assert options["units"] == ("micrometer", "micrometer")
 
 
 def test_a_store_that_was_broken_off_leaves_nothing(results, labels, tmp_path, monkeypatch):

@@ -69,6 +69,8 @@ def test_grey_layers_are_refused_with_a_way_out(shape):
 def test_labels_of_another_image_are_refused():
     with pytest.raises(InputError, match=r"'others' have the shape \(4, 7\).*has \(4, 6\)"):
         layer_planes(Image(RGB[0], rgb=True), labels=Labels(np.zeros((4, 7), int), name="others"))
+    with pytest.raises(InputError, match=r"'turned' have the shape \(6, 4\).*has \(4, 6\)"):
+        layer_planes(Image(RGB[0], rgb=True), labels=Labels(np.zeros((6, 4), int), name="turned"))
 
 
 @pytest.mark.parametrize(

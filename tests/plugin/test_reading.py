@@ -72,6 +72,7 @@ def test_a_stack_in_time_and_depth_keeps_its_axes(tmp_path, drawn):
     write_image(tmp_path / "stack.zarr", np.moveaxis(stack, -1, 1))
     ((levels, options, _),) = read(tmp_path / "stack.zarr")
     np.testing.assert_array_equal(levels[0].compute(), stack)
+    assert options["units"] == ("pixel", "pixel", "micrometer", "micrometer")
     image = Image(levels, **options)
     names = [plane.plane for plane in layer_planes(image)]
     assert names == ["t0_z0", "t0_z1", "t1_z0", "t1_z1"]
@@ -111,6 +112,19 @@ def test_grey_stores_and_plates_are_left_to_others(tmp_path):
     ((pixels, options, _),) = read(tmp_path / "plain.zarr")
     assert options["rgb"]
     assert pixels.shape == (20, 30, 3)
+    zarr.save_array(tmp_path / "first.zarr", np.zeros((3, 20, 30), np.uint8))
+    ((pixels, _, _),) = read(tmp_path / "first.zarr")
+    assert pixels.shape == (20, 30, 3)
+
+
+def test_planes_of_which_there_are_labels_are_opened_alone(tmp_path, drawn):
+    stack = np.stack([drawn.rgb, 255 - drawn.rgb, drawn.rgb[::-1]])
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="rgb")
+    (file,) = find_images([tmp_path / "stack.tif"])
+    names = [plane.plane for plane in open_planes(file)]
+    np.testing.assert_array_equal(open_smear(file, [names[2], names[0]]).arrays[0], stack[[2, 0]])
+    with pytest.raises(InputError, match=r"stack\.tif: another image by now; score it again"):
+        open_smear(file, [names[0], "p7"])
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 1.7])

@@ -9,7 +9,9 @@ from napari.layers import Labels
 from napari.layers._layer_actions import _duplicate_layer
 
 from napari_all_detect._napari.followed import Followed
-from napari_all_detect._napari.layer_link import attach, results_of, show_cell
+from napari_all_detect._napari.layer_link import attach, outline_px, results_of, show_cell
+from napari_all_detect._napari.results import CellResults
+from napari_all_detect._napari.same_cells import keep_verdicts
 from napari_all_detect.trust import Bounds
 
 VOTES = [[0.9, 0.8, 0.7], [0.1, 0.2, 0.6], [0.4, 0.5, 0.6]]
@@ -114,6 +116,17 @@ def test_the_layer_follows(scored):
     assert shown(layer.features["call"]) == ["", "ALL", "Hem", "Hem"]
 
 
+def test_outlines_are_as_wide_as_suits_the_cells_and_the_user(scored):
+    layer, found = scored
+    one = np.zeros((400, 400), int)
+    one[:100, :100] = 7
+    assert outline_px(one) == 8
+    assert outline_px(layer.data) == outline_px(0 * one) == 2
+    layer.contour = 5
+    attach(layer, deepcopy(found))
+    assert layer.contour == 5
+
+
 def test_a_verdict_reaches_the_layer_without_a_new_table(scored):
     layer, found = scored
     table, told = layer.features, []
@@ -203,6 +216,8 @@ def test_widgets_follow_the_active_scored_layer(results):
     for layer in (first, second):
         attach(layer, results(VOTES))
     viewer.layers.selection.active = first
+    # Whoever goes to the image stays with the cells that were looked at last.
+    viewer.add_image(np.zeros((30, 12)))
     assert followed.layer is first
     results_of(second).threshold = 0.1
     results_of(first).threshold = 0.1
@@ -251,3 +266,12 @@ def test_features_follow_threshold_and_verdicts_and_are_made_once(results):
     fresh.threshold = 0.75
     fresh.judge(0, "Hem")
     pd.testing.assert_frame_equal(after, fresh.features())
+
+
+@pytest.mark.parametrize("index", [[[0, 0], [1, 0]], [[0, 0], [0, 1]]])
+def test_verdicts_are_found_again_where_an_axis_of_length_1_came(results, index):
+    scored = results(VOTES[:2])
+    before, after = (CellResults(replace(scored.rows, index=np.array(at)), scored.run) for at in ([[0], [1]], index))
+    before.judge(1, "ALL")
+    assert keep_verdicts(before, after) == 0
+    assert after.verdicts.tolist() == ["", "ALL"]

@@ -98,6 +98,8 @@ def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reus
         ("b.tif cells", "labels"),
     ]
     np.testing.assert_array_equal(layers[2][0], stack)
+    # Of images that lie on each other, the last is seen.
+    assert [options.get("visible", True) for _, options, _ in layers] == [False, False, True, True]
     found = [results_of(Labels(data, **options)) for data, options, kind in layers if kind == "labels"]
     table = pd.concat([one.table for one in found], ignore_index=True)
     assert csv_text(table) == (out / "cells.csv").read_text()
@@ -106,7 +108,16 @@ def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reus
     assert [options["name"] for _, options, _ in read(out / "run.json")] == [o["name"] for _, o, _ in layers]
     # Without the images, or with another bundle by now, what there is still opens.
     (tmp_path / "smears").rename(tmp_path / "moved")
+    # One lies beside the results by now, until another image has its name.
+    for pixels, kinds in ((drawn.rgb, ["image", "labels", "labels"]), (drawn.rgb[1:], ["labels", "labels"])):
+        Image.fromarray(pixels).save(tmp_path / "-a.png")
+        assert [kind for _, _, kind in read(out)] == kinds
     run = json.loads((out / "run.json").read_text())
+    run["parameters"]["reading"]["channels"] = [2, 1, 0]
+    (out / "run.json").write_text(json.dumps(run))
+    Image.fromarray(drawn.rgb).save(tmp_path / "-a.png")
+    np.testing.assert_array_equal(read(out)[0][0], drawn.rgb[..., ::-1])
+    (tmp_path / "-a.png").unlink()
     run["bundle"]["digest"] = "0" * 64
     (out / "run.json").write_text(json.dumps(run))
     labels_only = read(out)

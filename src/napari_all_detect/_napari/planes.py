@@ -121,14 +121,19 @@ def layer_planes(
 
 def _labels_of(labels: Any, image: Any, shape: tuple[int, ...]) -> Any:
     numbers = labels.data[0] if labels.multiscale else labels.data
-    if numbers.shape != shape and numbers.size == np.prod(shape):
-        numbers = numbers.reshape(shape)  # axes of length 1 more or fewer
+    if _sides(numbers.shape) == _sides(shape):
+        numbers = numbers.reshape(shape)
     if numbers.shape != shape:
         raise InputError(
             f"labels {labels.name!r} have the shape {tuple(numbers.shape)}, image {image.name!r} has {shape}; "
             "choose the labels of this image, or 'Find cells'"
         )
     return numbers
+
+
+def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without the leading axes of length 1, of which labels may have more or fewer."""
+    return *(n for n in shape[:-2] if n > 1), *shape[-2:]
 
 
 def _cut(pixels: Any, layout: Layout, index: tuple[int, ...]) -> Any:

@@ -35,15 +35,17 @@ def keep_verdicts(before: CellResults, after: CellResults) -> int:
     """
     if not before.verdicts.any():
         return 0
-    axes = max(before.rows.index.shape[1], after.rows.index.shape[1])
+    axes = min(before.rows.index.shape[1], after.rows.index.shape[1])
     known = dict(zip(_in_layer(before, axes), before.verdicts.tolist(), strict=True))
     after.take_verdicts([known.get(cell, "") for cell in _in_layer(after, axes)])
     return int(np.count_nonzero(before.verdicts != "") - np.count_nonzero(after.verdicts != ""))
 
 
 def _in_layer(results: CellResults, axes: int) -> list[Identity]:
-    """Return where each cell lies, on so many leading axes: one of length 1 may be there or not."""
-    index = np.pad(results.rows.index, ((0, 0), (axes - results.rows.index.shape[1], 0)))
+    """Return where each cell lies, on so many axes: those of length 1 may be there or not."""
+    index = results.rows.index
+    while index.shape[1] > axes and not index.any(axis=0).all():
+        index = np.delete(index, index.any(axis=0).argmin(), axis=1)
     return _lines(pd.DataFrame(index).assign(**{name: results.table[name] for name in PLACE}))
 
 

@@ -34,7 +34,9 @@ class CellClicks:
             return
         seen = {"view_direction": event.view_direction, "dims_displayed": event.dims_displayed}
         number = layer.get_value(event.position, **seen, world=True)
-        clicked = results.row_of(int(number[1] if layer.multiscale else number)) if number is not None else None
+        if layer.multiscale and number is not None:
+            _, number = number  # the level, and there, too, None outside of the labels
+        clicked = None if number is None else results.row_of(int(number))
         if clicked is not None:
             beside = {"Control", "Shift"} & set(event.modifiers)
             kept = [int(k) for k in results.selected if k != clicked] if beside else []

@@ -94,6 +94,7 @@ class ScoreCells(Docked):
         self.colouring = QComboBox()
         self.colouring.addItems(COLOURINGS)
         self.colouring.setCurrentText(settings.colours)
+        self._colours = self.colouring.currentText()
         self.colouring.setToolTip("What the colours of the cells mean")
         self.colour_bar = ColourBar()
         self.threshold = QSlider(Qt.Orientation.Horizontal)
@@ -238,7 +239,7 @@ class ScoreCells(Docked):
     def _show_scored(self, layer: Any) -> None:
         results = results_of(layer)
         if results is not None:
-            results.colouring = self.colouring.currentText()
+            results.colouring = self._colours
         self.viewer.layers.selection.active = layer
         self.tabs.setCurrentIndex(1)
 
@@ -248,7 +249,9 @@ class ScoreCells(Docked):
         if results is None:
             return
         self.domain.say(trust.domain_note(trust.n_out_of_domain(results.table["flags"]), len(results.table)))
+        self.colouring.blockSignals(True)
         self.colouring.setCurrentText(results.colouring)
+        self.colouring.blockSignals(False)
         self.colour_bar.show_colouring(results.colouring)
         self.threshold.blockSignals(True)
         self.threshold.setValue(round(100 * results.threshold))
@@ -259,6 +262,7 @@ class ScoreCells(Docked):
         self.called_by.setText(rule)
 
     def _colour(self, colouring: str) -> None:
+        self._colours = colouring
         if self.followed.results is not None:
             self.followed.results.colouring = colouring
 
