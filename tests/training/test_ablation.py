@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 import tracemalloc
@@ -5,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,18 +16,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
-from all_detect_training import ablating
-from all_detect_training.ablation import FIGURES, Classifier, classifiers, paper_figures, table_4
+from all_detect_training import ablating, plots
+from all_detect_training import report_page as report_page_module
+from all_detect_training.ablation import ENSEMBLES, FIGURES, Classifier, classifiers, paper_figures, table_4
 from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.cli import main
 from all_detect_training.dataset import Cells
-from all_detect_training.plots import reliability_plot
+from all_detect_training.metrics import member_figures
+from all_detect_training.plots import comparison_plot, reliability_plot, roc_plot
 from all_detect_training.published import METHODS, TABLE_4
 from all_detect_training.report import write_report
 from all_detect_training.report_page import chosen_cells, report_page
 from all_detect_training.reporting import Findings
 from all_detect_training.resampling import resamples, weighted_auc
 from all_detect_training.runs import load_run
+from napari_all_detect.bundle.manifest import Validation
 from napari_all_detect.explain import GradCam
 
 MakeRun = Callable[[Mapping[str, NDArray[np.floating]]], Path]
@@ -79,6 +84,120 @@ def test_members_and_ensembles_on_the_test_cells(run: Path) -> None:
     np.testing.assert_array_equal(found["SAP"].group, loaded.cells.image[test])
     by_subject = classifiers(replace(loaded, subject=np.char.add("s", np.arange(len(test)).astype(str))))
     assert by_subject[0].group[0].startswith("s")
+
+
+def test_votes_are_weighed_by_the_validation_cells_alone(run: Path) -> None:
+    loaded = load_run(run)
+    found = {one.name: one.p_all for one in classifiers(loaded)}
+    is_all, side, test = loaded.cells.is_all, loaded.split == "validation", loaded.split == "test"
+    for weighting, name in ENSEMBLES.items():
+        figures = [member_figures(is_all[side], p[side]) for p in loaded.p_all.T]
+        weights = np.array([1.0 if weighting == "equal" else f[weighting] for f in figures])
+        np.testing.assert_allclose(found[name], loaded.p_all[test] @ weights / weights.sum(), atol=1e-6)
+        assert weights[0] != weights[1] or weighting == "equal"
+
+
+def test_a_cell_at_the_threshold_is_called_all() -> None:
+    one = Classifier("x", 48, np.array([True, False]), np.array([0.5, 0.4]), np.array(["a", "b"]))
+    assert one.confusion.tolist() == [[1, 0], [0, 1]]
+    assert table_4([one])["accuracy"].tolist() == [1.0]
+
+
+def test_the_cells_to_look_at_are_the_surest_right_and_wrong_ones() -> None:
+    is_all = np.array([True] * 5 + [False] * 5)
+    p_all = np.array([0.6, 0.9, 0.8, 0.4, 0.1, 0.2, 0.3, 0.1, 0.7, 0.5])
+    assert chosen_cells(Classifier("x", 48, is_all, p_all, is_all.astype(str))) == [1, 2, 7, 5, 4, 3, 8, 9]
+
+
+def test_panels_are_those_of_the_test_cells_that_they_name(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load_run(run)
+    crops = np.ones((1, 8, 8, 3), np.uint8) * np.arange(len(loaded.cells), dtype=np.uint8)[:, None, None, None]
+    loaded = replace(loaded, cells=replace(loaded.cells, crops=crops))
+    asked: list[Any] = []
+
+    def heat(_: Any, crops: NDArray[np.uint8], weights: Any) -> GradCam:
+        asked.append((crops, weights))
+        return GradCam(np.zeros((len(crops), 2, 8, 8), np.float32), np.ones((len(crops), 8, 8), np.float32))
+
+    monkeypatch.setattr(ablating, "grad_cam", heat)
+    monkeypatch.setattr(ablating, "draw_heatmaps", lambda *arguments: arguments)
+    figures = {name: Validation(accuracy=0.7, auc=0.8, f1=0.6, kappa=k, n=9) for name, k in (("a", 0.4), ("b", 0.1))}
+    members = [SimpleNamespace(name=name, validation=validation) for name, validation in figures.items()]
+    of: Any = classifiers(loaded)
+    panels = ablating._panels(loaded, of, SimpleNamespace(manifest=SimpleNamespace(members=members)))  # type: ignore[arg-type]
+    which = chosen_cells(of[-1])
+    assert len(panels) == len(which) > 2
+    for (caption, drawn), k in zip(panels, which, strict=True):
+        i, p = np.flatnonzero(loaded.split == "test")[k], of[-1].p_all[k]
+        true = "ALL" if loaded.cells.is_all[i] else "Hem"
+        assert caption == f"{loaded.cells.image[i]}, true {true}, P(ALL) {p:.2f}"
+        crop, title, maps, titles = drawn
+        assert ((crop == i).all(), title, maps[:, 0, 0].tolist()) == (True, f"true {true}", [0, 0, 1])
+        one, two = loaded.p_all[i]
+        assert titles == [f"a {one:.2f}", f"b {two:.2f}", f"WEN-kappa {p:.2f}"]
+    ((seen, weights),) = asked
+    assert seen[:, 0, 0, 0].tolist() == [drawn[0][0, 0, 0] for _, drawn in panels]
+    np.testing.assert_allclose(np.divide(weights, np.sum(weights)), [0.8, 0.2])
+
+
+def test_what_a_run_was_trained_and_tested_on_is_told(run: Path) -> None:
+    loaded = load_run(run)
+    said = "preset tiny, trained 2026-01-31 on 45 cells; 18 test cells of 6 images, which are drawn"
+    assert ablating._facts(loaded).startswith(said)
+    subject = np.array([name.split("/")[0] for name in loaded.cells.image])
+    by_subject = replace(loaded, subject=subject)
+    assert "; 18 test cells of 3 subjects, which are drawn" in ablating._facts(by_subject)
+    of = classifiers(by_subject)
+    expected = subject_table(of[-1].group, of[-1].is_all, of[-1].p_all, 0.5)
+    pd.testing.assert_frame_equal(ablating._subjects(by_subject, of)[1], expected)
+
+
+def test_the_page_shows_the_curves_and_calls_of_each_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(report_page_module, "roc_plot", lambda curves, _: drawn.append(curves) or "")
+    of = [
+        replace(one, input_px=size, p_all=one.p_all**power)
+        for size, power in ((450, 2), (320, 1))
+        for one in classifiers(load_run(run))
+    ]
+    table = table_4(of)
+    page = report_page(Findings(table, of, {}, (), {}, {}, []))
+    names = ["vgg16", "mobilenet", "SAP", "WEN-kappa"]
+    for size, curves in zip((320, 450), drawn, strict=True):
+        own = {one.name: one for one in of if one.input_px == size}
+        assert list(curves) == names
+        for name, (is_all, p_all) in curves.items():
+            assert (is_all is own[name].is_all, p_all is own[name].p_all) == (True, True)
+        confusion = own["WEN-kappa"].confusion
+        start = page.index(f"<th>WEN-kappa, {size} px</th>")
+        rows = page[start : page.index("</table>", start)].split("<tr>")[1:]
+        assert rows[0].startswith(f"<td>true Hem</td><td></td><td>{confusion[0, 0]} <small>")
+        assert rows[1].startswith(f"<td>true ALL</td><td></td><td>{confusion[1, 0]} <small>")
+        for name in FIGURES:
+            best = table.loc[table[table["input_px"] == size][name].idxmax()]
+            interval = f"({best[f'{name}_low']:.3f} to {best[f'{name}_high']:.3f})"
+            assert f"<td class=best>{best[name]:.3f}<br><small>{interval}</small></td>" in page
+
+
+def test_curves_and_diagrams_are_of_the_figures_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "_svg", lambda figure: figure.axes[0])
+    axes: Any = roc_plot({"x": (np.array([True, True, False, False]), np.array([0.9, 0.6, 0.7, 0.1]))}, [])
+    assert axes.lines[1].get_label() == "x"
+    # At 0.9 half of ALL is called so, at 0.7 half of Hem too.
+    assert [0.0, 0.5] in axes.lines[1].get_xydata().tolist()
+    assert [0.5, 0.0] not in axes.lines[1].get_xydata().tolist()
+    before, after = ([{"p_all": p, "share_all": p / 2, "weight": w}] for p, w in ((0.4, 0.25), (0.8, 0.75)))
+    axes = reliability_plot("x", before, after)
+    assert {line.get_label(): line.get_xydata().tolist() for line in axes.lines[1:]} == {
+        "before": [[0.4, 0.2]],
+        "after": [[0.8, 0.4]],
+    }
+    assert [dots.get_sizes().tolist() for dots in axes.collections] == [[50], [150]]
+    axes = comparison_plot([("first", 0.9, 0.8, 0.95), ("second", 0.7, None, None)], "F1")
+    places = dict(zip((text.get_text() for text in axes.get_yticklabels()), axes.get_yticks(), strict=True))
+    assert places["first"] > places["second"]
+    dots = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "o"]
+    assert sorted(dots) == [[[0.7, places["second"]]], [[0.9, places["first"]]]]
 
 
 def test_the_table_by_hand(run: Path) -> None:
@@ -197,6 +316,22 @@ def test_two_runs_of_one_input_size_are_refused(run: Path, tmp_path: Path, capsy
     assert main(["ablation", str(run), str(other), "--out", str(tmp_path / "out")]) == 1
     assert f"{run} and {other} have the same input size, 48 px; a report holds one run" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("digest", ["0" * 64, "1" * 64], ids=["same", "other"])
+def test_runs_of_other_images_are_told(
+    make_run: MakeRun, made_up_cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str], digest: str
+) -> None:
+    run = make_run({"vgg16": np.full(len(made_up_cells), 0.1)})
+    other = shutil.copytree(run, tmp_path / "other")
+    record = json.loads((run / "run.json").read_text())
+    record["params"]["crop_size"], record["data"]["images_sha256"] = 40, digest
+    (other / "run.json").write_text(json.dumps(record))
+    assert main(["ablation", str(run), str(other), "--out", str(tmp_path / "out")]) == 0
+    said = "These runs were not trained and tested on the same images and sides: their figures can"
+    page, table = ((tmp_path / "out" / name).read_text() for name in ("report.html", "table4.md"))
+    for text in (capsys.readouterr().err, page, table):
+        assert text.count(said) == (digest == "1" * 64)
 
 
 def test_subjects_by_hand() -> None:

@@ -22,6 +22,7 @@ from napari_all_detect.bundle import load_bundle
 from napari_all_detect.bundle.manifest import Validation
 from napari_all_detect.errors import BundleError, InputError, OutputError
 from napari_all_detect.params import WEIGHTINGS
+from napari_all_detect.trust import calibrate
 
 ABOUT = About(name="tiny", version="1.2.3", dataset_name="Drawn smears", dataset_citation="Nobody 2026")
 MakeRun = Callable[[Mapping[str, NDArray[np.floating]]], Path]
@@ -228,6 +229,20 @@ def test_intervals_of_a_folder_come_from_the_same_resamples(tiny: FitParams, fol
     assert (found["image"]["low"], found["image"]["high"]) == interval(*by_image)
 
 
+def test_each_ensemble_is_measured_at_its_own_temperature(tiny: FitParams) -> None:
+    is_all = np.arange(80) % 2 == 0
+    images = np.array([f"{'all' if there else 'hem'}/{k}" for k, there in enumerate(is_all)])
+    cells = Cells(np.zeros((80, 1, 1, 3), np.uint8), is_all, images, np.ones(80, np.float32))
+    p_all = np.random.default_rng(0).random(80).astype(np.float32)
+    run = Run(Path(), {}, tiny, cells, np.full(80, "test"), p_all[:, None])
+    validation = {"vgg16": Validation(accuracy=0.9, auc=0.9, f1=0.9, kappa=0.8, n=9)}
+    temperatures = dict(zip(WEIGHTINGS, (0.2, 0.5, 1.0, 2.0, 5.0), strict=True))
+    ensembles = held_out_figures(run, validation, temperatures, 0.3)["ensembles"]
+    found = {name: row["cell"]["sensitivity"]["value"] for name, row in ensembles.items()}
+    assert found == {name: (calibrate(p_all[is_all], t) >= 0.3).mean() for name, t in temperatures.items()}
+    assert len(set(found.values())) > 3
+
+
 def test_the_bundle_says_what_the_run_is(
     make_run: MakeRun, two_members: dict[str, NDArray[np.float64]], made_up_cells: Cells, tmp_path: Path
 ) -> None:
@@ -314,7 +329,11 @@ def test_predictions_of_other_cells_are_refused(make_run: MakeRun, two_members: 
         ("vgg16.npy", None, b"\x93NUMPY", r"vgg16\.npy: damaged .* trains the member again"),
         ("vgg16.npy", None, b"", r"vgg16\.npy: damaged"),
         ("run.json", b'"crop_size"', b'"side"', r"run\.json: damaged, or of another version \(.*side"),
-        ("run.json", b'"params"', b'"other"', r"run\.json: damaged, or of another version"),
+        ("run.json", None, b"[]", r"run\.json: damaged, or of another version \(no created, preset, params, data"),
+        *(
+            ("run.json", f'"{part}"'.encode(), b'"other"', rf"or of another version \(no {part}\); train into a new")
+            for part in ("created", "preset", "params", "data", "trunks", "counts", "versions")
+        ),
         ("images.csv", None, b"image,subject,split\nBenign/1.png,a,train\n", r"images\.csv: damaged"),
         ("images.csv", None, b"picture\n", r"images\.csv: damaged"),
         ("images.csv", None, b"\xff", r"images\.csv: damaged"),
@@ -394,6 +413,12 @@ def test_a_name_that_no_bundle_can_have_is_refused_before_the_run_is_read(tmp_pa
     for name, version in (("My Bundle", "1"), ("mine.zip", "1"), ("mine", "1 0")):
         with pytest.raises(BundleError, match=f"no bundle can have the name {name!r} and the version {version!r}"):
             export_bundle(tmp_path / "no run", tmp_path / "out", About(name, version))
+    for name in ("con", "nul.2", "com1", "lpt9.x.y"):
+        with pytest.raises(BundleError, match=f"no bundle can have the name '{name}': on Windows it is a device"):
+            export_bundle(tmp_path / "no run", tmp_path / "out", About(name, "1"))
+    for name in ("console", "com10", "x.con", "null"):
+        with pytest.raises(InputError, match=r"no run\.json"):
+            export_bundle(tmp_path / "no run", tmp_path / "out", About(name, "1"))
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["new", "empty"])

@@ -1,5 +1,6 @@
 import csv
 import gzip
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from all_detect_training.cli import main
 from all_detect_training.cnmc import PRELIMINARY, PUBLISHED, CnmcCheck, check_cnmc, describe, list_cnmc, subject_of
+from all_detect_training.commands import fit as fit_command
 from all_detect_training.splits import PAPER_IMAGES, PAPER_SUBJECTS
 from all_detect_training.training_set import cnmc_set
 from napari_all_detect.errors import InputError
@@ -67,8 +69,9 @@ def test_what_is_no_published_name_is_refused(name: str) -> None:
         subject_of(name)
 
 
-def test_all_published_names_are_read(published: Path) -> None:
+def test_all_published_names_are_read(published: Path, caplog: pytest.LogCaptureFixture) -> None:
     images = list_cnmc(published)
+    assert not caplog.records
     assert Counter((i.group, "ALL" if i.is_all else "Hem") for i in images) == PUBLISHED
     training = [i for i in images if i.group != PRELIMINARY]
     assert len({i.subject for i in training if i.is_all}) == 47
@@ -144,16 +147,77 @@ def test_a_part_of_the_data_gives_no_papers_split_but_folds(tmp_path: Path) -> N
     assert Counter(given.sides) == {"train": 8, "validation": 4, "test": 2}
 
 
+def test_names_in_capitals_are_read(tmp_path: Path) -> None:
+    root = small(tmp_path)
+    training, preliminary = root / "training_data", root / "validation_data/C-NMC_test_prelim_phase_data"
+    for path, name in (
+        (training / "fold_0/all/UID_1_1_1_all.bmp", "UID_1_1_1_all.BMP"),
+        (training / "fold_1/hem", "HEM"),
+        (training / "fold_2", "Fold_2"),
+        (preliminary / "1.bmp", "1.BMP"),
+    ):
+        path.rename(path.with_name(name))
+    images = list_cnmc(root)
+    assert Counter(image.group for image in images) == {"fold_0": 4, "fold_1": 4, "fold_2": 4, PRELIMINARY: 2}
+    assert all(image.path.is_file() for image in images)
+    assert Counter(check_cnmc(root).counts.values()) == {2: 6, 1: 2}
+
+
+def test_folders_that_differ_in_case_only_are_refused(tmp_path: Path) -> None:
+    root = small(tmp_path)
+    if (root / "training_data/FOLD_2").exists():
+        pytest.skip("needs a file system that tells cases apart")
+    (root / "training_data/FOLD_2").mkdir()
+    said = "training_data: FOLD_2 and fold_2 differ in case only"
+    with pytest.raises(InputError, match=said):
+        list_cnmc(root)
+    assert any(said in fault for fault in check_cnmc(root).faults)
+
+
+def test_what_is_missing_of_the_published_is_told_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = small(tmp_path)
+    shutil.rmtree(root / "training_data/fold_2/all")
+    list_cnmc(root)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"{root}: fewer images than were published: fold_0 2 of 2397 ALL, fold_0 2 of 1130 Hem, ")
+    assert "fold_2 0 of 2457 ALL, fold_2 2 of 1096 Hem, preliminary 1 of 1219 ALL" in said
+    assert said.endswith(f"see what is missing: all-detect-train check {root}")
+
+
+@pytest.mark.parametrize("split", ["fold_0", "fold_1"])
+def test_a_split_by_folds_takes_all_folds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], split: str
+) -> None:
+    monkeypatch.setattr(fit_command, "open_cells", lambda *_: pytest.fail("the images were read"))
+    root = small(tmp_path)
+    (root / "training_data/fold_2").rename(root / "training_data/fold_two")
+    assert main(["fit", "--preset", "lite", "--cnmc", str(root), "--split", split, "--out", str(tmp_path / "run")]) == 1
+    assert f"{root}: no image in fold_2; expected all three folds in training_data" in capsys.readouterr().err
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no training_data"):
         list_cnmc(tmp_path)
 
 
-def test_a_label_that_contradicts_the_name_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "label", "expected"),
+    [("UID_90_1_1_all.bmp", "0", 1), ("UID_90_1_1_all.bmp", "0.0", 1), ("UID_90_1_1_all.bmp", "", 1)]
+    + [("UID_H91_1_1_hem.bmp", label, 0) for label in ("1", "2", "0.5", "nan")],
+)
+def test_a_label_that_contradicts_the_name_is_refused(tmp_path: Path, name: str, label: str, expected: int) -> None:
     root = small(tmp_path)
-    (root / LABELS).write_text("Patient_ID,new_names,labels\nUID_90_1_1_all.bmp,1.bmp,0\n")
-    with pytest.raises(InputError, match="has label 0"):
+    (root / LABELS).write_text(f"Patient_ID,new_names,labels\n{name},1.bmp,{label}\n")
+    with pytest.raises(InputError, match=f"has label {label}; expected {expected} by its name"):
         list_cnmc(root)
+
+
+def test_labels_saved_again_as_decimals_are_read(tmp_path: Path) -> None:
+    root = small(tmp_path)
+    text = (root / LABELS).read_text()
+    (root / LABELS).write_text(text.replace("bmp,1\n", "bmp,1.0\n").replace("bmp,0\n", "bmp,0.0\n"))
+    assert (root / LABELS).read_text().count(".0\n") == 2
+    assert [image.is_all for image in list_cnmc(root) if image.group == PRELIMINARY] == [True, False]
 
 
 def test_check_covers_the_final_set_whose_labels_nobody_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,7 +255,7 @@ def test_a_strange_name_is_one_fault_and_macos_own_files_are_none(
         "UID_<subject>_<image>_<cell>_<all or hem>.bmp",
         "/training_data/fold_0/all/UID_1_1_1_hem.bmp: its name says otherwise than its folder; get the data again",
         f"/{LABELS}: UID_92: no name of C-NMC 2019; expected UID_<subject>_<image>_<cell>_<all or hem>.bmp",
-        f"/{LABELS}: UID_93_1_1_all.bmp has label 0; get it again",
+        f"/{LABELS}: UID_93_1_1_all.bmp has label 0; expected 1 by its name; get it again",
     ]
     assert main(["check", str(root)]) == 1
     assert "fold_0       ALL         2       2397  2" in capsys.readouterr().out

@@ -86,6 +86,21 @@ def test_a_damaged_image_is_left_out_and_logged(smears: Path, caplog: pytest.Log
 
 
 @pytest.mark.usefixtures("in_process")
+def test_smears_without_a_cell_are_told_once(smears: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = read_cells(smears, CLASSES, kind="smears", crop_size=48)
+    assert not caplog.records
+    for i in range(20, 26):
+        Image.new("RGB", (144, 160), (235, 230, 238)).save(smears / "Early" / f"im{i}.png")
+    (smears / "Early" / "im30.png").write_bytes(b"no image")
+    rest = read_cells(smears, CLASSES, kind="smears", crop_size=48)
+    np.testing.assert_array_equal(rest.crops, whole.crops)
+    broken, said = [record.getMessage() for record in caplog.records]
+    assert "im30.png" in broken
+    assert said.startswith("no cell found in 6 of 12 images, which are left out: Early/im20.png, ")
+    assert said.endswith("Early/im24.png and 1 more")
+
+
+@pytest.mark.usefixtures("in_process")
 def test_cells_that_reach_into_the_masked_corner_are_left_out(smears: Path) -> None:
     rgb, labels = segmented(smears / "Benign" / "im2.png")
     spoiled = set(labels[-70:, -70:].ravel().tolist()) - {0}

@@ -60,7 +60,8 @@ def test_a_bundle_is_measured_as_it_scores(
         call: int(((table["call"] == call) & truth).sum()) for call in ("ALL", "Hem", "uncertain")
     }
     assert (figures["in_domain"], figures["resampled"]) == (None, "images")
-    assert "8 cells of 8 images" in printed.out
+    assert (figures["images"], figures["images_given"]) == (8, 9)
+    assert "8 cells of 8 of 9 images" in printed.out
     assert f"AUC           {figures['figures']['auc']['value']:.3f}" in printed.out
     assert main(words) == 1
     assert "exists already" in capsys.readouterr().err
@@ -149,6 +150,11 @@ def test_figures_by_hand() -> None:
     values = {name: figure["value"] for name, figure in figures["figures"].items()}
     assert (values["auc"], values["accuracy"], values["sensitivity"], values["specificity"]) == (0.75, 0.75, 1.0, 0.5)
     assert (figures["subjects"]["n"], figures["subjects"]["auc"]["value"]) == (2, 1.0)
+    # Four cells, each alone in its bin and of the same weight.
+    assert figures["calibration_error"] == pytest.approx((0.1 + 0.7 + 0.2 + 0.6) / 4, abs=1e-6)
+    assert evaluation_figures(table, 0.3)["figures"]["sensitivity"]["value"] == 1.0
+    some_unknown = evaluation_figures(table.assign(subject=["1", "1", "", ""]), 0.25)
+    assert (some_unknown["resampled"], "subjects" in some_unknown) == ("images", False)
 
 
 def test_subjects_have_a_table_of_their_own(tmp_path: Path) -> None:
@@ -169,6 +175,34 @@ def test_subjects_have_a_table_of_their_own(tmp_path: Path) -> None:
     unknown = table.assign(subject="")
     assert "subjects," not in write_evaluation(tmp_path / "unknown", unknown, evaluation_figures(unknown, 0.5))
     assert not (tmp_path / "unknown" / "subjects.csv").exists()
+
+
+def test_subjects_of_both_classes_are_in_no_figure_of_subjects(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = pd.DataFrame(
+        {
+            "image": list("abcdef"),
+            "subject": ["1", "2", "2", "3", "3", "3"],
+            "class": ["ALL", "ALL", "Hem", "Hem", "Hem", "ALL"],
+            "p_all": np.array([0.9, 0.3, 0.2, 0.1, 0.1, 0.8], np.float32),
+            "call": ["ALL", "Hem", "Hem", "Hem", "Hem", "ALL"],
+            "in_domain": pd.array([None] * 6, dtype="boolean"),
+        }
+    )
+    table = pd.concat([table, table[3:5].assign(subject="4")], ignore_index=True)
+    figures = evaluation_figures(table, 0.5)
+    assert "left out of the figures of subjects, for cells of both classes: 2, 3" in caplog.text
+    assert (figures["cells"], figures["subjects"]["n"], figures["subjects"]["auc"]["value"]) == (8, 2, 1.0)
+    write_evaluation(tmp_path / "some", table, figures)
+    assert pd.read_csv(tmp_path / "some" / "subjects.csv")["subject"].tolist() == [1, 4]
+    mixed = table[1:6]
+    assert "subjects," not in write_evaluation(tmp_path / "none", mixed, evaluation_figures(mixed, 0.5))
+    assert not (tmp_path / "none" / "subjects.csv").exists()
+    caplog.clear()
+    for unknown in (table.assign(subject=""), table.assign(subject=["", *table["subject"][1:]])):
+        assert "subjects" not in evaluation_figures(unknown, 0.5)
+    assert not caplog.records
 
 
 def test_parts_that_are_none_are_named(
@@ -196,6 +230,25 @@ def test_cells_under_a_scale_bar_are_left_out_of_smears(duo_bundle: Path, tmp_pa
     assert 0 < len(masked) < len(whole)
     assert set(whole["label"][~inside]) <= set(masked["label"])
     assert not ((masked["y_px"] > height - side) & (masked["x_px"] > width - side)).any()
+
+
+def test_smears_without_a_cell_are_told_once(
+    duo_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.fromarray(draw_smear(seed=3).rgb).save(tmp_path / "0.png")
+    Image.new("RGB", (144, 160), (235, 230, 238)).save(tmp_path / "1.png")
+    images = [LabelledImage(tmp_path / f"{i}.png", f"all/{i}.png", is_all=True) for i in range(2)]
+    params = ScoreParams(bundle=str(duo_bundle))
+    table = evaluate(images, "smears", params)
+    assert set(table["image"]) == {"all/0.png"}
+    assert [r.getMessage() for r in caplog.records] == ["no cell found in 1 of 2 images, which are left out: all/1.png"]
+    figures = evaluation_figures(table, 0.5)
+    printed = write_evaluation(tmp_path / "out", table, figures)
+    assert printed.startswith(f"{len(table)} cells of 1 of 2 images; ")
+    caplog.clear()
+    table = evaluate(images[:1], "smears", params)
+    assert not caplog.records
+    assert " cells of 1 images; " in write_evaluation(tmp_path / "whole", table, evaluation_figures(table, 0.5))
 
 
 def test_a_corner_of_an_image_of_one_cell_is_not_masked(folder: Path, duo_bundle: Path, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from all_detect_training import fit
 from all_detect_training.dataset import Cells
 from all_detect_training.fit import fit_ensemble, fit_member
 from all_detect_training.presets import PRESETS, FitParams, MemberSpec
+from all_detect_training.starting import compiled_network
 from napari_all_detect.errors import InputError, OutputError
+from napari_all_detect.networks import preprocess
 
 SPEC = MemberSpec("mobilenet", 32, "conv_pw_2_relu")
 PARAMS = FitParams(members=(SPEC,), crop_size=32, epochs=4, step_epochs=2.0, batch_size=8, dropout=0.3)
@@ -178,6 +180,91 @@ def test_stain_options_reach_the_network(tmp_path: Path, monkeypatch: pytest.Mon
     fit_ensemble(cells, split, params, tmp_path)
     assert asked[0] == ("normalisation", "reinhard")
     assert set(asked[1:]) == {("jitter", 0.2)}
+
+
+class Shown:
+    """Stands in for a network: keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[Any, Any]] = []
+
+    def train_on_batch(self, pixels: Any, classes: Any) -> float:
+        self.batches.append((np.asarray(pixels), classes))
+        return 0.5
+
+    def reset_metrics(self) -> None:
+        pass
+
+
+def test_an_epoch_shows_each_cell_once_moved_and_with_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, _ = coloured()
+    asked: list[Any] = []
+
+    def mirrored(n: int, size: int, _: Any, **ranges: float) -> Any:
+        asked.append((n, size, ranges))
+        return np.tile(np.array([-1, 0, size - 1, 0, 1, 0, 0, 0], np.float32), (n, 1))
+
+    monkeypatch.setattr(fit, "random_transforms", mirrored)
+    ranges = {"rotation_degrees": 10.0, "zoom": 0.2, "shift": 0.3}
+    network, order = Shown(), np.random.default_rng(1).permutation(80)[:20]
+    fit._train_epoch(network, cells, order, SPEC, replace(PARAMS, **ranges), np.random.default_rng(0))
+    assert asked == [(n, 32, ranges) for n in (8, 8, 4)]
+    pixels, classes = (np.concatenate(parts) for parts in zip(*network.batches, strict=True))
+    np.testing.assert_allclose(pixels, preprocess(cells.crops[order][:, :, ::-1], 32, "tf"), atol=1e-5)
+    np.testing.assert_array_equal(classes, np.stack([~cells.is_all[order], cells.is_all[order]], axis=1))
+
+
+def test_only_cells_that_train_are_shown_and_only_those_that_validate_are_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cells, _ = coloured()
+    split = np.repeat(["train", "validation", "test"], [50, 20, 10])
+    orders: list[Any] = []
+    judged: list[Any] = []
+
+    def shown(_: Any, __: Any, order: Any, *___: Any) -> float:
+        orders.append(order.tolist())
+        return 0.5
+
+    def predict(_: Any, crops: Any, __: Any) -> Any:
+        judged.append(crops)
+        return np.linspace(0, 1, len(crops), dtype=np.float32)
+
+    monkeypatch.setattr(fit, "_train_epoch", shown)
+    monkeypatch.setattr(fit, "predict_p_all", predict)
+    starts = []
+    for seed in (1, 1, 2):
+        params = replace(PARAMS, epochs=2, cells_per_epoch=30, seed=seed)
+        network, history = fit_member(cells, split, replace(SPEC, stretch=1.5), params, None)
+        assert len(history) == 3
+        starts.append(network.get_weights()[0])
+    assert {len(order) for order in orders} == {30}
+    assert len({i for order in orders for i in order} & set(range(50))) > 40
+    assert max(map(max, orders)) < 50
+    for crops in judged:
+        np.testing.assert_array_equal(crops, cells.crops[50:70])
+    assert orders[:3] == orders[3:6] != orders[6:]
+    assert orders[0] != orders[1]
+    np.testing.assert_array_equal(starts[0], starts[1])
+    assert (starts[0] != starts[2]).any()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_member_has_its_own_rate_and_cycle_and_the_presets_loss(mixed: bool) -> None:
+    import keras
+
+    spec = replace(SPEC, rate=0.5, stretch=3.0)
+    params = replace(PARAMS, lowest_rate=1e-5, highest_rate=2e-3, label_smoothing=0.1, mixed_precision=mixed)
+    network = compiled_network(spec, params, None, 10)
+    for update, rate in ((0, 1e-5), (30, (1e-5 + 1e-3) / 2), (60, 1e-3), (120, 1e-5)):
+        network.optimizer.iterations.assign(update)
+        assert float(network.optimizer.learning_rate) == pytest.approx(rate, rel=1e-4)
+    loss = network.loss.get_config()
+    assert (loss["from_logits"], loss["label_smoothing"]) == (True, 0.1)
+    assert 0.3 in [layer.rate for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
+    assert ("bfloat16" in {layer.compute_dtype for layer in network.layers}) == mixed
+    assert {weight.dtype.name for weight in network.get_weights()} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
 
 
 def test_training_stays_within_what_every_backend_of_keras_has() -> None:

@@ -1,7 +1,9 @@
 """A training that is killed, starved of memory, edited or diverges: on from where it was, or one clear line."""
 
 import csv
+import errno
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from all_detect_training.training_set import TrainingSet, manifest_set
 from all_detect_training.weights import round_to_half
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.networks import build_network
+from napari_all_detect.results import locked_folder
 
 SPEC = MemberSpec("mobilenet", 32, "conv_pw_1_relu")
 PARAMS = FitParams(members=(SPEC,), crop_size=32, epochs=3, step_epochs=2.0, batch_size=8, dropout=0.3)
@@ -291,6 +294,66 @@ def test_a_fit_killed_at_its_start_is_begun_again(
     assert {path.name for path in run.iterdir()} == {"run.json", "images.csv", "cells.npz"}
     assert json.loads((run / "run.json").read_text())["counts"]["test"]["ALL"] == {"images": 2, "cells": 2}
     assert (run / "images.csv").read_text().splitlines()[:2] == ["image,subject,split", "ALL/0.png,ALL0,train"]
+
+
+def test_a_second_fit_into_one_folder_is_refused(
+    tmp_path: Path,
+    listed: Callable[[Sequence[Row]], TrainingSet],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(fit_command, "PRESETS", {"tiny": PARAMS})
+    monkeypatch.setattr(fit_command, "fit_ensemble", lambda *_: pytest.fail("the second one trains"))
+    run, given = tmp_path / "run", listed(ROWS)
+    words = ["fit", "--preset", "tiny", "--manifest", str(given.source), "--out", str(run)]
+    for begun in (False, True):
+        with locked_folder(run):
+            if begun:
+                open_run(run, given)
+            assert main(words) == 1
+        assert f"another run writes into {run} now; wait for it" in capsys.readouterr().err
+
+
+def test_the_lock_of_a_killed_fit_keeps_nobody_out(
+    tmp_path: Path, listed: Callable[[Sequence[Row]], TrainingSet]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".lock").touch()
+    with run_cells.locked_run(run):
+        open_run(run, listed(ROWS))
+        assert (run / ".lock").exists()
+    assert {path.name for path in run.iterdir()} == {"run.json", "images.csv", "cells.npz"}
+    with pytest.raises(KeyboardInterrupt), run_cells.locked_run(tmp_path / "new"):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_disk_that_is_full_at_the_start_says_to_make_room(
+    tmp_path: Path, listed: Callable[[Sequence[Row]], TrainingSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Cells, "save", full)
+        with pytest.raises(OutputError, match=r"No space left on device\); make room, then go on with the same"):
+            open_run(run, listed(ROWS))
+    open_run(run, listed(ROWS))
+    assert (run / "cells.npz").exists()
+
+
+@pytest.mark.parametrize("lost", ["versions", "data", ""], ids=["versions", "data", "all"])
+def test_going_on_with_a_damaged_record_is_refused(
+    tmp_path: Path, listed: Callable[[Sequence[Row]], TrainingSet], lost: str
+) -> None:
+    run = tmp_path / "run"
+    open_run(run, listed(ROWS))
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({k: v for k, v in record.items() if k != lost} if lost else []))
+    with pytest.raises(InputError, match=rf"another version \(no .*{lost}.*\); train into a new folder"):
+        open_run(run, listed(ROWS))
 
 
 def test_all_is_known_before_the_folder_is_made(

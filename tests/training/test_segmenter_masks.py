@@ -1,4 +1,7 @@
+import logging
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +124,70 @@ def test_slips_of_the_pen_are_dropped_and_a_second_cell_is_not(tmp_path: Path) -
     assert image.diameter_px == pytest.approx(40, rel=0.03)
 
 
-def test_images_come_in_the_order_of_their_names_and_one_without_a_cell_is_left_out(tmp_path: Path) -> None:
+def test_images_come_in_the_order_of_their_names_and_one_without_a_cell_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("c", "a", "b"):
         save_pair(tmp_path, name, one_cell())
-    save_pair(tmp_path, "aa", np.zeros(SHAPE, np.uint8))
+    save_pair(tmp_path, "aa", (one_cell() > 0).astype(np.uint8))
     assert [image.name for image in read_masked(tmp_path)] == ["a", "b", "c"]
+    assert caplog.messages == [f"left out: {tmp_path / 'aa_mask.png'}: no cell; highest level 1, expected 128 or 255"]
+
+
+def in_palette(mask: NDArray[np.uint8]) -> Image.Image:
+    """Return the mask as numbers of the colours of Pascal VOC."""
+    picture = Image.fromarray((mask // 127).astype(np.uint8), "P")
+    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("changed", "levels"),
+    [
+        (lambda m: np.dstack([np.where(m == 255, 255, 0), np.where(m == 128, 255, 0), 0 * m]), "(0, 255, 0)"),
+        (lambda m: np.dstack([m, m, 0 * m]), "(128, 128, 0)"),
+        (in_palette, "(128, 0, 0)"),
+        (lambda m: np.where(m == 128, 85, m), "85"),
+        (lambda m: np.where(m == 255, 200, m), "200"),
+    ],
+    ids=["colours", "yellow", "palette", "cytoplasm at 85", "nucleus at 200"],
+)
+def test_a_mask_of_other_levels_is_refused_with_those_found(
+    tmp_path: Path, changed: Callable[[NDArray[np.uint8]], Any], levels: str
+) -> None:
+    save_pair(tmp_path, "a", one_cell())
+    other = changed(one_cell())
+    other = other if isinstance(other, Image.Image) else Image.fromarray(other.astype(np.uint8))
+    other.save(tmp_path / "a_mask.png")
+    said = rf"a_mask\.png: .*% of what is drawn has other levels .*{re.escape(levels)}.*; expected 255 for nucleus, 128"
+    with pytest.raises(InputError, match=said):
+        read_masked(tmp_path)
+
+
+def test_an_inverted_mask_is_refused_by_name(tmp_path: Path) -> None:
+    save_pair(tmp_path, "a", (255 - one_cell()).astype(np.uint8), painted(one_cell()))
+    with pytest.raises(InputError, match=r"a_mask\.png: nucleus along most of its border, as if inverted"):
+        read_masked(tmp_path)
+
+
+def test_a_mask_with_smooth_outlines_is_read(tmp_path: Path) -> None:
+    smooth = ndi.gaussian_filter(one_cell().astype(float), 0.8).round().astype(np.uint8)
+    save_pair(tmp_path, "a", smooth)
+    (image,) = read_masked(tmp_path)
+    assert image.diameter_px == pytest.approx(40, rel=0.03)
+
+
+@pytest.mark.parametrize(("level", "part"), [(255, "cytoplasm"), (128, "nucleus")])
+def test_masks_that_all_lack_a_part_of_the_cell_are_refused_and_single_ones_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, level: int, part: str
+) -> None:
+    for name in ("a", "b"):
+        save_pair(tmp_path, name, np.where(one_cell() > 0, level, 0).astype(np.uint8))
+    with pytest.raises(InputError, match=rf"{tmp_path.name}: no {part} in any mask, .* expected 255 for nucleus"):
+        read_masked(tmp_path)
+    save_pair(tmp_path, "c", one_cell())
+    assert len(read_masked(tmp_path)) == 3
+    assert caplog.messages == [f"{tmp_path}: no {part} in 2 of 3 masks: a, b"]
 
 
 def test_mask_and_image_may_have_different_suffixes(tmp_path: Path) -> None:
@@ -200,9 +262,45 @@ def test_nothing_is_unknown_where_every_cell_is_drawn(tmp_path: Path) -> None:
 
 
 def test_boxes_of_white_cells_alone_are_read(tmp_path: Path) -> None:
-    boxes = [("WBC", 10, 20, 50, 60), ("RBC", 1, 2, 3, 4), ("WBC", 0, 70, 30, 111), ("Platelets", 5, 6, 7, 8)]
-    path = save_boxed(tmp_path, "a", boxes)
-    assert read_boxes(path) == [(10, 20, 50, 60), (0, 70, 30, 111)]
+    boxes = [("WBC", 10, 20, 50, 60), ("RBC", 4, 3, 2, 1), (" wbc\n", 0, 70, 30, 111), ("Platelets", 5, 6, 7, 8)]
+    path = save_boxed(tmp_path, "a", [*boxes, ("RBC", 1, 2, 3, 4)])
+    found, others = read_boxes(path, SHAPE)
+    assert found == ((10, 20, 50, 60), (0, 70, 30, 111))
+    assert others == {"RBC": 2, "Platelets": 1}
+
+
+def test_boxes_are_cut_at_the_border_and_a_repeated_one_counts_once(tmp_path: Path) -> None:
+    boxes = [("WBC", -5, -9, 20, 20), ("WBC", 80, 90, 97, 130), ("WBC", 0, 0, 96, 112), ("WBC", 80, 90, 96, 112)]
+    found, _ = read_boxes(save_boxed(tmp_path, "a", boxes), SHAPE)
+    assert found == ((0, 0, 20, 20), (80, 90, 96, 112), (0, 0, 96, 112))
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(50, 60, 10, 20), (10, 60, 50, 20), (50, 20, 10, 60), (10, 20, 10, 20), (96, 20, 120, 60), (-9, -9, 0, 0)],
+    ids=["swapped", "columns swapped", "rows swapped", "empty", "outside", "before"],
+)
+def test_a_box_without_a_pixel_of_its_image_is_refused_by_name(tmp_path: Path, box: tuple[int, ...]) -> None:
+    y0, x0, y1, x1 = box
+    path = save_boxed(tmp_path, "a", [("WBC", 20, 20, 60, 60), ("WBC", y0, x0, y1, x1)])
+    said = rf"a\.xml: a box with xmin {x0}, xmax {x1}, ymin {y0}, ymax {y1} holds no pixel .* 112 x 96 px; expected"
+    with pytest.raises(InputError, match=said):
+        read_boxes(path, SHAPE)
+
+
+def test_names_passed_over_and_images_without_white_cells_are_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    save_boxed(tmp_path, "a", [("WBC", 20, 20, 60, 60)])
+    read_boxed(tmp_path)
+    assert caplog.messages == []
+    save_boxed(tmp_path, "b", [("RBC", 1, 2, 3, 4), ("Neutrophil", 20, 20, 60, 60)])
+    save_boxed(tmp_path, "c", [("WBC", 20, 20, 60, 60), ("RBC", 1, 2, 3, 4)])
+    read_boxed(tmp_path)
+    assert caplog.messages == [
+        f"{tmp_path}: 1 of 3 images have no WBC; objects of other names, passed over: 2 'RBC', 1 'Neutrophil'"
+    ]
 
 
 def test_all_is_known_but_boxes_and_their_margins(tmp_path: Path) -> None:
@@ -266,7 +364,7 @@ def test_boxes_that_make_no_sense_are_refused_by_name(tmp_path: Path, text: str)
     path = save_boxed(tmp_path, "a", [])
     path.with_suffix(".xml").write_text(text)
     with pytest.raises(InputError, match=r"a\.xml: no boxes can be read"):
-        read_boxes(path)
+        read_boxes(path, SHAPE)
 
 
 @pytest.mark.parametrize("name", ["empty", "nowhere"])

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ import pytest
 from PIL import Image
 
 from all_detect_training.cli import main
-from all_detect_training.listing import read_manifest
+from all_detect_training.listing import LabelledImage, read_manifest
 from all_detect_training.presets import FitParams
 from all_detect_training.runs import load_run
 from all_detect_training.splits import refuse_shared_cells, split_by_subject, split_contiguous, split_folds
-from all_detect_training.training_set import folder_set, manifest_set
+from all_detect_training.training_set import folder_set, manifest_set, sides_of
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.errors import InputError
 
@@ -52,6 +53,9 @@ def test_a_manifest_with_its_own_split(tmp_path: Path) -> None:
         (("x.png", "blast", "1", "train"), "line 8: class is 'blast'; expected ALL or Hem"),
         (("x.png", "ALL", " ", "train"), "line 8: no subject"),
         (("x.png", "ALL", "1", "dev"), "line 8: split is 'dev'"),
+        (("x.png", "ALL", "1\r\nx.png,ALL,2,test", "train"), "line 8: a line break in its subject; a quote was not"),
+        (("x.png", "ALL\ny.png,ALL", "1", "train"), "line 8: a line break in its class; a quote was not closed"),
+        (("x.png", "ALL", "1", "train\ny.png,ALL,1,train"), "line 8: a line break in its split; a quote was not"),
         (("ALLva.png", "ALL", "1", "train"), r"rows: line 3 \(ALL/ALLva.png\) = line 8 \(ALL/ALLva.png\); name each"),
         (("./ALLva.png", "ALL", "1", "train"), r"line 3 \(ALL/ALLva.png\) = line 8 \(ALL/./ALLva.png\)"),
         (("ALLva.png", "Hem", "1", "train"), r"line 3 \(ALL/ALLva.png\) = line 8 \(Hem/ALLva.png\)"),
@@ -72,6 +76,72 @@ def test_missing_files_and_columns_are_named(tmp_path: Path) -> None:
         read_manifest(write(tmp_path, [("a.png", "ALL")], ("path", "class")))
     with pytest.raises(InputError, match="can't be read"):
         read_manifest(tmp_path / "no.csv")
+    for name in ("class", " Subject"):
+        with pytest.raises(InputError, match=f"2 columns are called {name.strip().lower()}; keep one, or rename"):
+            read_manifest(write(tmp_path, [("a.png", "ALL", "1", "x")], (*HEAD[:3], name)))
+
+
+@pytest.mark.parametrize(
+    ("spellings", "said"),
+    [
+        (("a3", "A3"), "subjects a3 and A3 differ in case, zeros or Unicode form only; write one patient one way"),
+        (("1", "01", "1.0"), "subjects 1 and 01 and 1.0 differ"),
+        (("0", "00"), "subjects 0 and 00 differ"),
+        (("M\u00fcller", "Mu\u0308ller"), "subjects M\u00fcller and Mu\u0308ller differ"),
+    ],
+)
+def test_a_subject_spelt_in_two_ways_is_refused(tmp_path: Path, spellings: tuple[str, ...], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read_manifest(write(tmp_path, [(f"{k}.png", "ALL", one) for k, one in enumerate(spellings)], HEAD[:3]))
+
+
+def test_subjects_that_are_not_the_same_number_are_several(tmp_path: Path) -> None:
+    several = ["1", "10", "100", "1.5", "a1", "a01", "1-0", "1.0.0", "."]
+    rows: Rows = [(f"{k}.png", "ALL", one) for k, one in enumerate(several)]
+    assert [image.subject for image in read_manifest(write(tmp_path, rows, HEAD[:3]))] == several
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_manifests_as_spreadsheets_write_them(tmp_path: Path, delimiter: str, encoding: str) -> None:
+    """Headings in any case with blanks, rows of delimiters only, backslashes in paths, a byte order mark."""
+    (tmp_path / "cells").mkdir()
+    for name in ("a.png", "b;1, c.png"):
+        (tmp_path / "cells" / name).touch()
+    rows = [(" Path", "CLASS ", "subject", ""), ("cells\\a.png", "ALL", "1", ""), ("cells/b;1, c.png", "Hem", "2")]
+    with (tmp_path / "cells.csv").open("w", newline="", encoding=encoding) as file:
+        csv.writer(file, delimiter=delimiter).writerows([*rows, [], ["", "", " ", ""]])
+    images = read_manifest(tmp_path / "cells.csv")
+    assert [(image.subject, image.is_all) for image in images] == [("1", True), ("2", False)]
+    assert all(image.path.is_file() for image in images)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
+def test_a_file_name_with_a_line_break_or_a_backslash_is_one(tmp_path: Path) -> None:
+    names = ["a\nb.png", "a\\b.png"]
+    images = read_manifest(write(tmp_path, [(name, "ALL", "1") for name in names], HEAD[:3]))
+    assert [image.path.name for image in images] == names
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [('a.png,ALL,1\n\n"b.png,Hem,2\nc.png,Hem,3\n', 4), ('"a.png,ALL,1\n"b.png",Hem,2\n', 2), ('a.png,ALL,"1', 2)],
+)
+def test_a_quote_that_is_not_closed_is_told_with_the_line_where_its_row_begins(
+    tmp_path: Path, rows: str, line: int
+) -> None:
+    path = tmp_path / "cells.csv"
+    path.write_text(f"path,class,subject\n{rows}")
+    with pytest.raises(InputError, match=f"cells.csv, line {line}: .*; see whether a quote was not closed"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_manifest_in_another_encoding_says_which_one_to_save_it_in(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "cells.csv"
+    path.write_text("path,class,subject\na.png,ALL,M\u00fcller\n", encoding=encoding)
+    with pytest.raises(InputError, match=r"is not UTF-8 \(.*\); save it as CSV UTF-8"):
+        read_manifest(path)
 
 
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
@@ -95,7 +165,8 @@ def test_names_that_no_file_can_have_are_missing_files(tmp_path: Path, name: str
 def test_what_a_manifest_has_is_told_in_its_order(tmp_path: Path) -> None:
     path = tmp_path / "cells.csv"
     for text, said in (
-        ("path;class\n", "columns path;class; expected path, class, subject"),
+        ("path;class\n", "columns path, class; expected path, class, subject"),
+        ("path|class|subject\n", r"columns path\|class\|subject; expected path, class, subject, separated by commas"),
         ("z,path,class,a\n1,2,3,4\n", "columns z, path, class, a; expected"),
         ("path,class,subject\n", "no row below the header"),
         ("", "columns none; expected"),
@@ -139,9 +210,31 @@ def test_too_few_subjects_for_the_folds(n_hem: int, advice: str) -> None:
         split_folds(names, np.arange(4 + n_hem) < 4, 4, 0, 0)
 
 
-def test_a_subject_of_both_classes_is_refused() -> None:
-    with pytest.raises(InputError, match="subjects b have images of both classes"):
-        split_by_subject(np.array(["a", "b", "b"]), np.array([True, True, False]), {}, {}, 0)
+def test_seed_and_fold_reach_the_split() -> None:
+    images = [
+        LabelledImage(Path(f"{s}_{k}.bmp"), f"{s}_{k}.bmp", s < 47, str(s), f"fold_{s % 3}")
+        for s in range(47 + 26)
+        for k in range(1 + s % 7)
+    ]
+    tests = [LabelledImage(Path(f"{k}.bmp"), f"{k}.bmp", k == 0, f"p{k}", "preliminary") for k in range(2)]
+    first, same, other = (sides_of([*images, *tests], "paper", seed).tolist() for seed in (1, 1, 2))
+    assert first == same != other
+    assert first[-2:] == ["test"] * 2
+    assert "test" not in first[:-2]
+    subjects, is_all = np.array([i.subject for i in images]), np.array([i.is_all for i in images])
+    for k in (1, 2, 3):
+        np.testing.assert_array_equal(sides_of(images, f"{k}/3", 5), split_folds(subjects, is_all, 3, k - 1, 5))
+
+
+def test_a_subject_of_both_classes_is_refused_by_the_papers_split_and_else_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    subjects, is_all = np.array(["a", "b", "b"]), np.array([True, True, False])
+    with pytest.raises(InputError, match="the same subject has images of both classes: b; leave out those of one"):
+        split_by_subject(subjects, is_all, {}, {}, 0)
+    rows = [*SIX, ("more.png", "ALL", "Hem-test", "test")]
+    manifest_set(write(tmp_path, rows), "cells", None, 0)
+    assert "those with cells of both classes count for most of them: Hem-test" in caplog.text
 
 
 def test_leakage_is_refused_with_the_names() -> None:

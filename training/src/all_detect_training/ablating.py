@@ -1,5 +1,6 @@
 """From run folders to the ablation's report."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,10 +25,12 @@ from napari_all_detect.export.heatmaps import draw_heatmaps
 
 __all__ = ["write_ablation"]
 
+log = logging.getLogger(__name__)
 BEST = ENSEMBLES["kappa"]
 NOTHING_LEARNED = f"no member's validation kappa is above 0: nothing was learned, and {BEST} is not defined"
 ON_PRELIMINARY = ("paper", *FOLDS)
 """Splits of C-NMC 2019 of which the preliminary set is the test set."""
+OTHER_IMAGES = "These runs were not trained and tested on the same images and sides: their figures can't be compared."
 
 
 def write_ablation(folders: Sequence[Path], out: Path) -> str:
@@ -37,7 +40,7 @@ def write_ablation(folders: Sequence[Path], out: Path) -> str:
     ----------
     folders : sequence of Path
         Run folders, such as that of cropped and that of whole images; one of each input size. Of a run that learned
-        nothing, what is not defined is left empty.
+        nothing, what is not defined is left empty. That they are of other images is logged, and in the report.
     out : Path
 
     Raises
@@ -49,6 +52,9 @@ def write_ablation(folders: Sequence[Path], out: Path) -> str:
     """
     runs = [load_run(folder) for folder in folders]
     _refuse_same_size(runs)
+    doubt = OTHER_IMAGES if len({run.record["data"].get("images_sha256") for run in runs}) > 1 else ""
+    if doubt:
+        log.warning("%s: %s", ", ".join(map(str, folders)), doubt)
     by_run = [classifiers(run) for run in runs]
     learned = [(run, found) for run, found in zip(runs, by_run, strict=True) if _best(found).is_defined]
     with TemporaryDirectory() as scratch:
@@ -69,6 +75,7 @@ def write_ablation(folders: Sequence[Path], out: Path) -> str:
         },
         subjects=dict(_subjects(run, found) for run, found in learned if run.subject is not None),
         panels=panels,
+        doubt=doubt,
     )
     write_report(out, found)
     return (out / "table4.md").read_text(encoding="utf-8")

@@ -17,7 +17,16 @@ from PIL import Image
 from all_detect_training.listing import LabelledImage
 from napari_all_detect.errors import InputError
 
-__all__ = ["PRELIMINARY", "PUBLISHED", "CnmcCheck", "check_cnmc", "describe", "list_cnmc", "subject_of"]
+__all__ = [
+    "PRELIMINARY",
+    "PUBLISHED",
+    "CnmcCheck",
+    "check_cnmc",
+    "describe",
+    "list_cnmc",
+    "refuse_empty_folds",
+    "subject_of",
+]
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +48,10 @@ FINAL = "testing_data/C-NMC_test_final_phase_data"
 PUBLISHED_FINAL = 2586
 """Images of the final test set, named 1.bmp to 2586.bmp, whose labels were never published."""
 
-NAME = re.compile(r"UID_([A-Za-z0-9]+)_(\d+)_(\d+)_(all|hem)\.bmp")
+NAME = re.compile(r"UID_([A-Za-z0-9]+)_(\d+)_(\d+)_(all|hem)\.(?i:bmp)")
+LABEL = re.compile(r"([01])(\.0*)?")
+"""A table that was saved again by other software has 1.0 for 1."""
+
 LABELS = "validation_data/C-NMC_test_prelim_phase_data_labels.csv"
 IMAGES = "validation_data/C-NMC_test_prelim_phase_data"
 
@@ -107,19 +119,34 @@ def list_cnmc(folder: Path) -> list[LabelledImage]:
     Returns
     -------
     images : list of LabelledImage
-        Named `all/<published name>` or `hem/<published name>`; `group` is the fold, or `preliminary`. Images that the
-        table of labels names and that are not there are left out, which is logged.
+        Named `all/<published name>` or `hem/<published name>`; `group` is the fold, or `preliminary`. Where there are
+        fewer than were published, a line of the log says so.
 
     Raises
     ------
     InputError
         If the folder is not laid out as published, or a file is not named as published.
     """
-    images = _all_named(folder)
-    there = [image for image in images if image.path.is_file()]
-    if len(there) < len(images):
-        log.warning("%s: %d preliminary images are missing", folder, len(images) - len(there))
+    there = [image for image in _all_named(folder) if image.path.is_file()]
+    counts = _counts(there)
+    fewer = [
+        f"{part} {counts[part, name]} of {n} {name}" for (part, name), n in PUBLISHED.items() if counts[part, name] < n
+    ]
+    if fewer:
+        said = "%s: fewer images than were published: %s; see what is missing: all-detect-train check %s"
+        log.warning(said, folder, ", ".join(fewer), folder)
     return there
+
+
+def refuse_empty_folds(images: Sequence[LabelledImage], folder: Path) -> None:
+    """Raise InputError if a training fold has no image: a split by folds would be another than it says."""
+    there = {image.group for image in images}
+    empty = [fold for fold in FOLDS if fold not in there]
+    if empty:
+        raise InputError(
+            f"{folder}: no image in {', '.join(empty)}; expected all three folds in training_data, as published; see "
+            f"what is missing: all-detect-train check {folder}"
+        )
 
 
 def check_cnmc(folder: Path) -> CnmcCheck:
@@ -141,8 +168,7 @@ def check_cnmc(folder: Path) -> CnmcCheck:
                 faults.append(fault)
             else:
                 whole.append(image)
-    counts = Counter((image.group, "ALL" if image.is_all else "Hem") for image in whole)
-    there = {key: counts[key] for key in PUBLISHED}
+    there = _counts(whole)
     faults += [
         f"{part}, {name}: {there[part, name]} images; {n} were published"
         for (part, name), n in PUBLISHED.items()
@@ -150,6 +176,12 @@ def check_cnmc(folder: Path) -> CnmcCheck:
     ]
     final, faults_of_final = _check_final(_root(folder) / FINAL)
     return CnmcCheck(whole, there, [*faults, *faults_of_final], final)
+
+
+def _counts(images: Sequence[LabelledImage]) -> dict[tuple[str, str], int]:
+    """Count the images of each part and class."""
+    counts = Counter((image.group, "ALL" if image.is_all else "Hem") for image in images)
+    return {key: counts[key] for key in PUBLISHED}
 
 
 def _check_final(folder: Path) -> tuple[int, list[str]]:
@@ -189,11 +221,23 @@ def _root(folder: Path) -> Path:
 def _training(root: Path, faults: list[str] | None) -> Iterator[LabelledImage]:
     for fold in FOLDS:
         for part in ("all", "hem"):
-            for path in sorted((root / "training_data" / fold / part).glob("*.bmp")):
+            paths: list[Path] = []
+            with _collected(faults):
+                folder = _in_any_case(_in_any_case(root / "training_data", fold), part)
                 # Beside x.bmp, macOS keeps what it knows of it in ._x.bmp.
-                if not path.name.startswith("."):
-                    with _collected(faults):
-                        yield _of_training(path, part, fold)
+                paths = sorted(p for p in folder.glob("[!.]*") if p.suffix.lower() == ".bmp")
+            for path in paths:
+                with _collected(faults):
+                    yield _of_training(path, part, fold)
+
+
+def _in_any_case(folder: Path, name: str) -> Path:
+    """Return the sub-folder that has this name in whatever case, or would have it."""
+    found = sorted(path for path in folder.glob("*") if path.name.lower() == name)
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise InputError(f"{folder}: {names} differ in case only; expected one: put their images together")
+    return found[0] if found else folder / name
 
 
 def _of_training(path: Path, part: str, fold: str) -> LabelledImage:
@@ -238,10 +282,14 @@ def _of_preliminary(root: Path, published: str, new: str, label: str) -> Labelle
         subject, is_all = subject_of(published)
     except InputError as error:
         raise InputError(f"{table}: {error}") from error
-    if is_all != (label == "1"):
-        raise InputError(f"{table}: {published} has label {label}; get it again")
+    match = LABEL.fullmatch((label or "").strip())
+    if match is None or is_all != (match[1] == "1"):
+        raise InputError(f"{table}: {published} has label {label}; expected {int(is_all)} by its name; get it again")
     name = f"{'all' if is_all else 'hem'}/{published}"
-    return LabelledImage(root / IMAGES / new, name, is_all, subject, PRELIMINARY)
+    path = root / IMAGES / new
+    in_capitals = path.with_suffix(path.suffix.upper())
+    there = in_capitals if in_capitals.is_file() and not path.is_file() else path
+    return LabelledImage(there, name, is_all, subject, PRELIMINARY)
 
 
 def _fault_of(path: Path) -> str:

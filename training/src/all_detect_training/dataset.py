@@ -21,7 +21,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from all_detect_training.listing import LabelledImage
+from all_detect_training.listing import LabelledImage, some
 from all_detect_training.single_cells import (
     cut_centre,
     diameter_px,
@@ -38,7 +38,7 @@ from napari_all_detect.labelled import LabelImage
 from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.sources import Plane, find_images
 
-__all__ = ["Cells", "Kind", "in_corner", "list_folders", "opened_npz", "read_cells"]
+__all__ = ["Cells", "Kind", "in_corner", "list_folders", "opened_npz", "read_cells", "warn_no_cell"]
 
 Kind = Literal["smears", "cells"]
 Crops = NDArray[np.uint8]
@@ -93,6 +93,7 @@ class Found(NamedTuple):
     crops: Crops
     diameter_px: NDArray[np.float32]
     is_on_black: bool = True
+    was_read: bool = True
 
 
 @contextmanager
@@ -154,6 +155,8 @@ def read_cells(
     found = _found([image.path for image in images], task, workers)
     warn_not_on_black([i.image for i, one in zip(images, found, strict=True) if not one.is_on_black], len(images))
     counts = [len(one.crops) for one in found]
+    empty = [i.image for i, one, n in zip(images, found, counts, strict=True) if one.was_read and not n]
+    warn_no_cell(empty, len(images))
     if not any(counts):
         raise InputError(f"{source}: no cell found; training needs cells of both classes")
     is_all = np.repeat([image.is_all for image in images], counts)
@@ -163,6 +166,12 @@ def read_cells(
     image = np.repeat([image.image for image in images], counts)
     diameter_px = np.concatenate([one.diameter_px for one in found])
     return Cells(crops=_moved(found), is_all=is_all, image=image, diameter_px=diameter_px)
+
+
+def warn_no_cell(names: Sequence[str], n_images: int) -> None:
+    """Log in which of so many images no cell was found, if in any."""
+    if names:
+        log.warning("no cell found in %d of %d images, which are left out: %s", len(names), n_images, some(names))
 
 
 def _found(paths: Sequence[Path], task: Callable[[Path], Found], workers: int) -> list[Found]:
@@ -233,7 +242,7 @@ def _cells_of_image(path: Path, *, kind: Kind, crop_size: int, mask_corner_px: i
         return _single_cell(plane, crop_size) if kind == "cells" else _cells_of_smear(plane, crop_size, mask_corner_px)
     except InputError as error:
         log.warning("left out: %s", error)
-        return Found(np.zeros((0, crop_size, crop_size, 3), np.uint8), np.zeros(0, np.float32))
+        return Found(np.zeros((0, crop_size, crop_size, 3), np.uint8), np.zeros(0, np.float32), was_read=False)
 
 
 def _single_cell(plane: Plane, crop_size: int) -> Found:

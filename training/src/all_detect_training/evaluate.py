@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from all_detect_training.ablation import FIGURES, paper_figures
 from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.calibration import calibration_error, reliability
-from all_detect_training.dataset import Kind, in_corner
-from all_detect_training.listing import LabelledImage
+from all_detect_training.dataset import Kind, in_corner, warn_no_cell
+from all_detect_training.listing import LabelledImage, some
 from all_detect_training.resampling import (
     DIGITS,
     call_figures,
@@ -68,22 +68,26 @@ def evaluate(images: Sequence[LabelledImage], kind: Kind, params: ScoreParams, m
     Returns
     -------
     table : DataFrame
-        The columns of `cells.csv`, then `class` (the image's) and `subject`.
+        The columns of `cells.csv`, then `class` (the image's) and `subject`; `attrs["images"]` is how many were given.
 
     Raises
     ------
     InputError
-        If no cell is found. An image that can't be read is left out, and logged.
+        If no cell is found. An image that can't be read, or in which no cell is found, is left out, and logged.
     BundleError
         If the bundle can't be used.
     """
     scorer = open_scorer(params)
     cut = partial(_cut_smear, scorer) if kind == "smears" else partial(_cut_cell, scorer, _diameters(images))
     tables = [_scored(scorer, image, cut, mask_corner_px) for image in images]
-    filled = [table for table in tables if len(table)]
+    filled = [table for table in tables if table is not None and len(table)]
     if not filled:
         raise InputError(f"no cell found in {len(images)} images; check that they are smears, or cells on black")
-    return pd.concat(filled, ignore_index=True)
+    empty = [i.image for i, table in zip(images, tables, strict=True) if table is not None and not len(table)]
+    warn_no_cell(empty, len(images))
+    table = pd.concat(filled, ignore_index=True)
+    table.attrs["images"] = len(images)
+    return table
 
 
 def evaluation_figures(table: pd.DataFrame, threshold: float) -> dict[str, Any]:
@@ -98,13 +102,17 @@ def evaluation_figures(table: pd.DataFrame, threshold: float) -> dict[str, Any]:
     Returns
     -------
     figures : dict
-        `cells`, `images`, `in_domain` (share, None without a domain), `calls` (of each class), `calibration_error`, and
-        the figures of the paper, kappa, sensitivity and specificity with intervals from resampled subjects, or images
-        where subjects are unknown; `subjects`, where they are known: their number and the AUC of the mean p_all of
-        their cells. What is not defined is None.
+        `cells`, `images` (with cells), `images_given`, `in_domain` (share, None without a domain), `calls` (of each
+        class), `calibration_error`, and the figures of the paper, kappa, sensitivity and specificity with intervals
+        from resampled subjects, or images where subjects are unknown; `subjects`, where they are known: their number
+        and the AUC of the mean p_all of their cells, without those with cells of both classes, which are logged. What
+        is not defined is None.
     """
     is_all, p_all = _truth_and_score(table)
-    by_subject = subjects_known(table)
+    by_subject, alike = subjects_known(table), _of_one_class(table)
+    mixed = set(table["subject"]) - set(alike["subject"])
+    if by_subject and mixed:
+        log.warning("left out of the figures of subjects, for cells of both classes: %s", some(sorted(mixed)))
     groups, group = np.unique(table["subject" if by_subject else "image"].to_numpy(str), return_inverse=True)
     times = resamples(len(groups))
     confusion = times @ confusion_by_group(is_all, p_all >= np.float32(threshold), group, len(groups))
@@ -112,10 +120,12 @@ def evaluation_figures(table: pd.DataFrame, threshold: float) -> dict[str, Any]:
     measured = {"auc": weighted_auc(is_all, p_all, times, group), **paper_figures(confusion)}
     measured |= {name: of_calls[name] for name in ("kappa", "sensitivity", "specificity")}
     known = table["in_domain"].notna()
+    n_images = int(table["image"].nunique())
     return {
         "cells": len(table),
-        "images": int(table["image"].nunique()),
-        **({"subjects": {"n": len(groups), "auc": subject_auc(groups[group], is_all, p_all)}} if by_subject else {}),
+        "images": n_images,
+        "images_given": table.attrs.get("images", n_images),
+        **({"subjects": _subject_figures(alike)} if len(alike) else {}),
         "resampled": "subjects" if by_subject else "images",
         "threshold": threshold,
         "in_domain": round(float(table["in_domain"][known].astype(bool).mean()), DIGITS) if known.any() else None,
@@ -141,8 +151,9 @@ def write_evaluation(out: Path, table: pd.DataFrame, figures: Mapping[str, Any])
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_csv(table, out / "cells.csv")
-        if subjects_known(table):
-            rows = subject_table(table["subject"].to_numpy(str), *_truth_and_score(table), figures["threshold"])
+        alike = _of_one_class(table)
+        if len(alike):
+            rows = subject_table(alike["subject"].to_numpy(str), *_truth_and_score(alike), figures["threshold"])
             write_csv(rows, out / "subjects.csv")
         (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -165,13 +176,13 @@ def _diameters(images: Sequence[LabelledImage]) -> NDArray[np.float64]:
 
 def _scored(
     scorer: Scorer, image: LabelledImage, cut: Callable[[LabelledImage], CutCells], mask_corner_px: int
-) -> pd.DataFrame:
-    """Score one image; of one that can't be read or is black, no row."""
+) -> pd.DataFrame | None:
+    """Score one image; None of one that can't be read or is black."""
     try:
         scored = score_cells(scorer, cut(image))
     except InputError as error:
         log.warning("left out: %s", error)
-        return pd.DataFrame()
+        return None
     kept = ~scored.table["label"].isin(in_corner(scored.labels, mask_corner_px))
     return scored.table[kept].assign(**{"class": "ALL" if image.is_all else "Hem", "subject": image.subject})
 
@@ -200,6 +211,17 @@ def _cut_cell(scorer: Scorer, diameters: NDArray[np.float64], image: LabelledIma
     return replace(cut, crops=cut_centre(rgb, crop.size, image.path, scale), scale=scale)
 
 
+def _of_one_class(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells of the subjects that have one class; none where subjects are unknown."""
+    classes = table.groupby("subject")["class"].transform("nunique")
+    return table[(classes == 1) & subjects_known(table)]
+
+
+def _subject_figures(table: pd.DataFrame) -> dict[str, Any]:
+    subject = table["subject"].to_numpy(str)
+    return {"n": len(np.unique(subject)), "auc": subject_auc(subject, *_truth_and_score(table))}
+
+
 def _truth_and_score(table: pd.DataFrame) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Return whether each cell is ALL, and its p_all."""
     return (table["class"] == "ALL").to_numpy(), table["p_all"].to_numpy(np.float32)
@@ -210,7 +232,8 @@ def _counts(calls: pd.Series) -> dict[str, int]:
 
 
 def _printed(figures: Mapping[str, Any]) -> str:
-    lines = [f"{figures['cells']} cells of {figures['images']} images; intervals resample {figures['resampled']}"]
+    of = "" if figures["images"] == figures["images_given"] else f" of {figures['images_given']}"
+    lines = [f"{figures['cells']} cells of {figures['images']}{of} images; intervals resample {figures['resampled']}"]
     for name, figure in figures["figures"].items():
         lines.append(f"{FIGURES.get(name, name):<14}{figure_text(figure)}")
     if "subjects" in figures:

@@ -1,16 +1,18 @@
 """Which images a training set is made of, their class, and whose they are."""
 
 import csv
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 from all_detect_training.splits import SPLITS
 from napari_all_detect.errors import InputError
 
 __all__ = ["LabelledImage", "read_manifest", "some"]
 
-Row = dict[str, str | None]
+COLUMNS = ("path", "class", "subject", "split")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ def read_manifest(path: Path) -> list[LabelledImage]:
     Parameters
     ----------
     path : Path
-        UTF-8 CSV. Paths in it are relative to its folder.
+        UTF-8, separated by commas, semicolons or tabs. Paths in it are relative to its folder, and may be written with
+        backslashes. Headings may be in any case; empty rows are skipped.
 
     Returns
     -------
@@ -52,31 +55,58 @@ def read_manifest(path: Path) -> list[LabelledImage]:
     Raises
     ------
     InputError
-        If a column or a value is missing or unknown, a file is missing, or two rows name one file.
+        If a column or a value is missing or unknown, a column is there twice, a quote is not closed, a file is
+        missing, two rows name one file, or a subject is spelt in two ways.
     """
-    rows, columns = _rows_of(path)
+    (_, head), *rows = _rows_of(path) or [(1, [])]
+    columns = [name.strip().casefold() for name in head]
     if not {"path", "class", "subject"} <= set(columns):
-        raise InputError(f"{path}: columns {', '.join(columns) or 'none'}; expected path, class, subject")
+        found = ", ".join(columns) or "none"
+        raise InputError(f"{path}: columns {found}; expected path, class, subject, separated by commas")
+    for name in COLUMNS:
+        if columns.count(name) > 1:
+            raise InputError(f"{path}: {columns.count(name)} columns are called {name}; keep one, or rename the others")
     if not rows:
         raise InputError(f"{path}: no row below the header; expected one for each image")
-    images = {line: _image_of(row, f"{path}, line {line}", path.parent) for line, row in rows}
+    images = {
+        line: _image_of(dict(zip(columns, row, strict=False)), f"{path}, line {line}", path.parent)
+        for line, row in rows
+    }
     missing = [str(image.path) for image in images.values() if not _is_file(image.path)]
     if missing:
         raise InputError(f"{path}: {len(missing)} of {len(images)} files are missing: {some(missing)}")
     twice = _named_twice(images)
     if twice:
         raise InputError(f"{path}: one file in several rows: {some(twice)}; name each file once, with its one class")
+    respelt = _spelt_twice(image.subject for image in images.values())
+    if respelt:
+        raise InputError(
+            f"{path}: subjects {some(respelt)} differ in case, zeros or Unicode form only; write one patient one way, "
+            "or give them different names"
+        )
     return list(images.values())
 
 
-def _rows_of(path: Path) -> tuple[list[tuple[int, Row]], list[str]]:
-    """Return the rows of a CSV, each with the line on which it ends, and its columns."""
+def _rows_of(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the rows of a CSV that are not wholly empty, each with the line on which it begins."""
+    rows: list[tuple[int, list[str]]] = []
+    line = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            return [(reader.line_num, row) for row in reader], list(reader.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: can't be read as a UTF-8 CSV ({error})") from error
+            delimiter = max(",;\t", key=file.readline().count)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            for row in reader:
+                if any(value.strip() for value in row):
+                    rows.append((line, row))
+                line = reader.line_num + 1
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 ({error}); save it as CSV UTF-8") from error
+    except csv.Error as error:
+        raise InputError(f"{path}, line {line}: {error}; see whether a quote was not closed") from error
+    return rows
 
 
 def _is_file(path: Path) -> bool:
@@ -86,10 +116,13 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _image_of(row: Row, place: str, folder: Path) -> LabelledImage:
-    values = {key: (row.get(key) or "").strip() for key in ("path", "class", "subject", "split")}
+def _image_of(row: Mapping[str, str], place: str, folder: Path) -> LabelledImage:
+    values = {key: row.get(key, "").strip() for key in COLUMNS}
     if not values["path"]:
         raise InputError(f"{place}: no path")
+    for key in COLUMNS[1:]:
+        if len(values[key].splitlines()) > 1:
+            raise InputError(f"{place}: a line break in its {key}; a quote was not closed")
     if values["class"] not in ("ALL", "Hem"):
         raise InputError(f"{place}: class is {values['class']!r}; expected ALL or Hem")
     if not values["subject"]:
@@ -97,7 +130,10 @@ def _image_of(row: Row, place: str, folder: Path) -> LabelledImage:
     if values["split"] not in ("", *SPLITS):
         raise InputError(f"{place}: split is {values['split']!r}; expected {', '.join(SPLITS)}")
     name = f"{values['class']}/{values['path']}"
-    return LabelledImage(folder / values["path"], name, values["class"] == "ALL", values["subject"], values["split"])
+    path = folder / values["path"]
+    if not _is_file(path):
+        path = folder / values["path"].replace("\\", "/")  # as Windows writes it
+    return LabelledImage(path, name, values["class"] == "ALL", values["subject"], values["split"])
 
 
 def _named_twice(images: Mapping[int, LabelledImage]) -> list[str]:
@@ -106,6 +142,16 @@ def _named_twice(images: Mapping[int, LabelledImage]) -> list[str]:
     for line, image in images.items():
         rows.setdefault(image.path.resolve(), []).append(f"line {line} ({image.image})")
     return [" = ".join(same) for same in rows.values() if len(same) > 1]
+
+
+def _spelt_twice(subjects: Iterable[str]) -> list[str]:
+    """Return the subjects that are probably one, in all their spellings: `a3 and A3`, `1 and 01 and 1.0`."""
+    spellings: dict[str, list[str]] = {}
+    for subject in dict.fromkeys(subjects):
+        text = normalize("NFKC", subject).casefold()
+        number = re.fullmatch(r"0*(\d+)(\.0*)?", text)
+        spellings.setdefault(number[1] if number else text, []).append(subject)
+    return [" and ".join(same) for same in spellings.values() if len(same) > 1]
 
 
 def some(names: Sequence[str], n: int = 5) -> str:

@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 LIBRARIES = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax", "jaxlib"), "torch": ("torch",)}
 """What Keras's backends are called when they are installed."""
 
+PARTS = {"created": str, "preset": str, **dict.fromkeys(("params", "data", "trunks", "counts", "versions"), dict)}
+"""What `run.json` holds."""
+
 
 def plan_run(
     given: TrainingSet,
@@ -90,15 +93,19 @@ def write_record(run: Path, plan: Mapping[str, Any], cells: Cells, split: NDArra
 
 
 def read_record(run: Path) -> dict[str, Any]:
-    """Return what a run folder's `run.json` says; InputError if there is none."""
+    """Return what a run folder's `run.json` says; InputError if there is none, or it is damaged."""
     path = run / "run.json"
     if not path.is_file():
         raise InputError(f"{run}: no run.json; expected a folder that `all-detect-train fit` made")
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: Any = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error}); train into a new folder") from error
-    return record
+    held = record if isinstance(record, dict) else {}
+    lacking = [key for key, kind in PARTS.items() if not isinstance(held.get(key), kind)]
+    if lacking:
+        raise InputError(f"{path}: damaged, or of another version (no {', '.join(lacking)}); train into a new folder")
+    return held
 
 
 def refuse_other(run: Path, plan: Mapping[str, Any]) -> None:

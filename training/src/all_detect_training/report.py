@@ -33,7 +33,7 @@ def write_report(out: Path, found: Findings) -> None:
     # All of it first: what can't be composed leaves no folder that blocks the next try.
     texts = {
         "table4.csv": csv_text(found.table),
-        "table4.md": _markdown(found.table),
+        "table4.md": _markdown(found.table) + (f"\n**{found.doubt}**\n" if found.doubt else ""),
         "report.html": report_page(found),
     }
     if found.subjects:

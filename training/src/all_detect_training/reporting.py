@@ -34,6 +34,8 @@ class Findings:
         Caption and `subject_table` of each run whose subjects are known.
     panels : sequence of (str, image)
         Grad-CAM of cells, with captions.
+    doubt : str
+        Why the runs can't be compared; empty if they can.
     """
 
     table: pd.DataFrame
@@ -43,3 +45,4 @@ class Findings:
     calibration: Mapping[str, Mapping[str, Any]]
     subjects: Mapping[str, pd.DataFrame]
     panels: Sequence[Panel]
+    doubt: str = ""

@@ -3,7 +3,8 @@
 import csv
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,32 @@ from all_detect_training.splits import SPLITS, refuse_shared_cells, split_contig
 from all_detect_training.training_set import TrainingSet
 from napari_all_detect.atomic import PART
 from napari_all_detect.errors import InputError, OutputError
+from napari_all_detect.results import locked_folder
 
-__all__ = ["open_cells", "split_of"]
+__all__ = ["locked_run", "open_cells", "split_of"]
 
 log = logging.getLogger(__name__)
 IMAGES = "images.csv"
 COLUMNS = ("image", "subject", "split")
+
+
+@contextmanager
+def locked_run(run: Path) -> Iterator[None]:
+    """Keep other fits out of a run folder; one that is new and stays empty is removed again.
+
+    Raises
+    ------
+    OutputError
+        If another fit writes into it now, or it can't be written to. The lock of one that was killed is open.
+    """
+    is_new = not run.exists()
+    try:
+        with locked_folder(run):
+            yield
+    finally:
+        if is_new:
+            with suppress(OSError):
+                run.rmdir()
 
 
 def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: int) -> Cells:
@@ -65,13 +86,16 @@ def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: 
         # Last: it says that the others are there.
         cells.save(run / "cells.npz")
     except OSError as error:
-        raise OutputError(f"{run}: can't be written ({error.strerror or error}); name another folder") from error
+        raise OutputError(
+            f"{run}: can't be written ({error.strerror or error}); make room, then go on with the same "
+            "`all-detect-train fit`"
+        ) from error
     return cells
 
 
 def _can_begin_in(run: Path) -> bool:
     """Return whether a folder is empty, or holds but what a fit that was killed early leaves."""
-    return run.is_dir() and {path.name for path in run.iterdir()} <= {f"run.json{PART}"}
+    return run.is_dir() and {path.name for path in run.iterdir()} <= {f"run.json{PART}", ".lock"}
 
 
 def _split(given: TrainingSet, plan: Mapping[str, Any], cells: Cells) -> NDArray[np.str_]:

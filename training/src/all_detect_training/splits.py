@@ -13,6 +13,7 @@ __all__ = [
     "PAPER_IMAGES",
     "PAPER_SUBJECTS",
     "SPLITS",
+    "of_both_classes",
     "refuse_shared_cells",
     "refuse_shared_subjects",
     "split_by_subject",
@@ -101,9 +102,12 @@ def split_by_subject(
     InputError
         If a subject has images of both classes, or there are other numbers of subjects than wanted.
     """
-    both = sorted(set(subjects[is_all].tolist()) & set(subjects[~is_all].tolist()))
+    both = of_both_classes(subjects, is_all)
     if both:
-        raise InputError(f"subjects {', '.join(both)} have images of both classes; give them different names")
+        raise InputError(
+            f"the same subject has images of both classes: {', '.join(both)}; leave out those of one class, or split "
+            "by K/N"
+        )
     rng = np.random.default_rng(seed)
     split = np.full(len(subjects), "train", dtype="U10")
     for name, there in (("ALL", is_all), ("Hem", ~is_all)):
@@ -156,6 +160,11 @@ def split_folds(
     split[tests[(fold + 1) % n_folds]] = "validation"
     split[tests[fold]] = "test"
     return split
+
+
+def of_both_classes(subjects: NDArray[np.str_], is_all: NDArray[np.bool_]) -> list[str]:
+    """Return the subjects that have images of both classes; an empty one is unknown."""
+    return sorted((set(subjects[is_all].tolist()) & set(subjects[~is_all].tolist())) - {""})
 
 
 def refuse_shared_subjects(split: Sequence[str], subjects: Sequence[str]) -> None:

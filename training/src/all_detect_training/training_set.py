@@ -1,5 +1,6 @@
 """What a run is trained on: which images, and on which side of the split each is."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from all_detect_training.cnmc import FOLDS, PRELIMINARY, list_cnmc
+from all_detect_training.cnmc import FOLDS, PRELIMINARY, list_cnmc, refuse_empty_folds
 from all_detect_training.dataset import Kind, list_folders
-from all_detect_training.listing import LabelledImage, read_manifest
+from all_detect_training.listing import LabelledImage, read_manifest, some
 from all_detect_training.splits import (
     PAPER_IMAGES,
     PAPER_SUBJECTS,
     SPLITS,
+    of_both_classes,
     refuse_shared_subjects,
     split_by_subject,
     split_folds,
@@ -22,6 +24,8 @@ from all_detect_training.splits import (
 from napari_all_detect.errors import InputError
 
 __all__ = ["CONTIGUOUS", "GIVEN", "TrainingSet", "cnmc_set", "folder_set", "manifest_set", "sides_of"]
+
+log = logging.getLogger(__name__)
 
 CONTIGUOUS = "contiguous"
 """Blocks of each folder's images, where whose they are is unknown."""
@@ -88,6 +92,8 @@ def cnmc_set(folder: Path, split: str, seed: int) -> TrainingSet:
         If the folder is not as published, or the split can't be made of it.
     """
     images = list_cnmc(folder)
+    if split in FOLDS:
+        refuse_empty_folds(images, folder)
     try:
         sides = sides_of(images, split, seed)
     except InputError as error:
@@ -167,7 +173,11 @@ def _complete(sides: NDArray[np.str_], images: Sequence[LabelledImage], source: 
             if not (there & (sides == side)).any():
                 raise InputError(f"{source}: no {name} image for {side} in this split; take another split or more data")
     named: list[str] = sides.tolist()
-    refuse_shared_subjects(named, _subjects(images).tolist())
+    subjects = _subjects(images)
+    refuse_shared_subjects(named, subjects.tolist())
+    both = of_both_classes(subjects, is_all)
+    if both:
+        log.warning("in figures of subjects, those with cells of both classes count for most of them: %s", some(both))
     return named
 
 

@@ -14,7 +14,7 @@ from all_detect_training.fit import fit_ensemble
 from all_detect_training.metrics import auc
 from all_detect_training.plans import plan_run
 from all_detect_training.presets import PRESETS, FitParams
-from all_detect_training.run_cells import open_cells, split_of
+from all_detect_training.run_cells import locked_run, open_cells, split_of
 from all_detect_training.starting import refuse_no_trunks
 from all_detect_training.training_set import TrainingSet, cnmc_set, folder_set, manifest_set
 from napari_all_detect.cores import n_cores
@@ -79,9 +79,10 @@ def _fit(args: argparse.Namespace) -> None:
         refuse_no_trunks(args.trunks, params.members)
     given = _training_set(args, params)
     plan = plan_run(given, mask_corner_px=args.mask_corner, preset=args.preset, params=params, trunks=args.trunks)
-    cells = open_cells(args.out, given, plan, args.workers)
-    split, _ = split_of(args.out, cells, params.train_share, params.validation_share)
-    fit_ensemble(cells, split, params, args.out, args.trunks)
+    with locked_run(args.out):
+        cells = open_cells(args.out, given, plan, args.workers)
+        split, _ = split_of(args.out, cells, params.train_share, params.validation_share)
+        fit_ensemble(cells, split, params, args.out, args.trunks)
     sys.stdout.write(_summary(cells, split, params, args.out))
 
 

@@ -1,5 +1,7 @@
 """Images in which somebody drew the cells, or drew boxes around them."""
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +20,20 @@ from napari_all_detect.sources import find_images
 
 __all__ = ["DrawnImage", "hold_out", "read_boxed", "read_masked", "read_rgb"]
 
+log = logging.getLogger(__name__)
+
+LEVELS = (0, 128, 255)
+EXPECTED_LEVELS = "expected 255 for nucleus, 128 for cytoplasm and 0 for the rest, in grey"
 NUCLEUS, CELL = 191, 64
-"""Levels of a mask above which a pixel is nucleus, or at least cell: 255 is nucleus, 128 cytoplasm, 0 the rest."""
+"""Levels of a mask above which a pixel is nucleus, or at least cell."""
+
+LEVEL_MARGIN, MOST_OFF_LEVEL = 20, 0.05
+"""How far from a level a pixel may be; and the share of what is drawn that may be further away in patches, as at an
+outline it may."""
 
 LEAST_PART = 0.05
-"""Parts of a mask that are smaller than this share of the largest are slips of the pen."""
+"""Parts of a mask that are smaller than this share of the largest are slips of the pen; so is a cytoplasm or nucleus
+that is no larger share of the cells."""
 
 BOX_MARGIN_PX = 6
 BOX_TO_DIAMETER = 0.97
@@ -79,24 +90,29 @@ def read_masked(folder: Path) -> list[DrawnImage]:
     Raises
     ------
     InputError
-        If the folder holds no such pair or no mask with a cell, or a mask's size is not its image's.
+        If the folder holds no such pair, no mask with a cell, or none with cytoplasm or with a nucleus; or if a mask
+        has other levels or another size than its image.
     """
+    paths = _files(folder, "_image")
+    if not paths:
+        raise InputError(f"{folder}: no image; expected <name>_image.png with <name>_mask.png")
     drawn = []
-    for path in _files(folder, "_image"):
+    for path in paths:
         name = f"{path.stem.removesuffix('_image')}_mask"
         masks = [other for other in _files(folder, "_mask") if other.stem == name]
         if not masks:
             raise InputError(f"{path}: no mask beside it; expected {name}.png")
-        rgb, mask = read_rgb(path), _grey(masks[0])
+        rgb, mask = read_rgb(path), _read_mask(masks[0])
         if mask.shape != rgb.shape[:2]:
             raise InputError(f"{masks[0]}: its shape is {mask.shape}, the image's {rgb.shape[:2]}; expected the same")
-        drawn.append(_masked(path.stem.removesuffix("_image"), rgb, mask))
+        if mask.max() > CELL:
+            drawn.append(_masked(path.stem.removesuffix("_image"), rgb, mask))
+        else:
+            log.warning("left out: %s: no cell; highest level %d, expected 128 or 255", masks[0], int(mask.max()))
     if not drawn:
-        raise InputError(f"{folder}: no image; expected <name>_image.png with <name>_mask.png")
-    with_cells = [image for image in drawn if image.cells.any()]
-    if not with_cells:
-        raise InputError(f"{folder}: no cell in any mask; expected 255 for nucleus and 128 for cytoplasm")
-    return with_cells
+        raise InputError(f"{folder}: no cell in any mask; {EXPECTED_LEVELS}")
+    _check_parts(folder, drawn)
+    return drawn
 
 
 def read_boxed(folder: Path) -> list[DrawnImage]:
@@ -105,21 +121,26 @@ def read_boxed(folder: Path) -> list[DrawnImage]:
     Raises
     ------
     InputError
-        If an image has no boxes beside it.
+        If an image has no boxes beside it, or a box holds no pixel of its image.
     """
-    drawn = []
+    drawn, others = [], Counter[str]()
     for file in find_images([folder]):
         rgb = read_rgb(file.path)
-        boxes = read_boxes(file.path)
+        boxes, passed_over = read_boxes(file.path, rgb.shape[:2])
+        others += passed_over
         known = np.ones(rgb.shape[:2], bool)
         for y0, x0, y1, x1 in boxes:
             rows = slice(max(0, y0 - BOX_MARGIN_PX), y1 + BOX_MARGIN_PX)
             known[rows, max(0, x0 - BOX_MARGIN_PX) : x1 + BOX_MARGIN_PX] = False
         nothing = np.zeros(known.shape, np.int32)
-        drawn.append(
-            DrawnImage(
-                file.path.stem, rgb, nothing, nothing > 0, known, _box_diameter(boxes, known.shape), tuple(boxes)
-            )
+        diameter = _box_diameter(boxes, known.shape)
+        drawn.append(DrawnImage(file.path.stem, rgb, nothing, nothing > 0, known, diameter, boxes))
+    without = sum(not image.boxes for image in drawn)
+    if others or without:
+        names = ", ".join(f"{n} {name!r}" for name, n in others.most_common()) or "none"
+        log.info(
+            "%s: %d of %d images have no %s; objects of other names, passed over: %s",
+            *(folder, without, len(drawn), WHITE_CELL, names),
         )
     known_diameters = [image.diameter_px for image in drawn if image.diameter_px > 0]
     if not known_diameters:
@@ -143,12 +164,38 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     return first_plane(path).read().rgb
 
 
-def _grey(path: Path) -> NDArray[np.uint8]:
+def _read_mask(path: Path) -> NDArray[np.uint8]:
+    """Read a mask; refuse one with other levels, in colours, or inverted."""
     try:
         with Image.open(path) as mask:
-            return np.asarray(mask.convert("L"))
+            grey, colours = np.asarray(mask.convert("L")), np.asarray(mask.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: can't be read ({error}); expected a mask as PNG or TIFF") from error
+    is_off = [np.abs(colours.astype(np.int16) - level).max(axis=-1) > LEVEL_MARGIN for level in LEVELS]
+    off = ndi.binary_opening(np.all(is_off, axis=0))
+    share = float(off.sum()) / max(1, int(is_off[0].sum()))
+    if share > MOST_OFF_LEVEL:
+        found = Counter(map(tuple, colours[off].tolist())).most_common(3)
+        levels = ", ".join(str(colour if len(set(colour)) > 1 else colour[0]) for colour, _ in found)
+        raise InputError(f"{path}: {share:.0%} of what is drawn has other levels (such as {levels}); {EXPECTED_LEVELS}")
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    if np.mean(border > NUCLEUS) > 0.5:
+        raise InputError(f"{path}: nucleus along most of its border, as if inverted; {EXPECTED_LEVELS}")
+    return grey
+
+
+def _check_parts(folder: Path, drawn: Sequence[DrawnImage]) -> None:
+    """Refuse masks that all lack cytoplasm, or nuclei; name single ones."""
+    shares = [np.count_nonzero(image.nuclei) / np.count_nonzero(image.cells) for image in drawn]
+    for part, lacking in (
+        ("cytoplasm", [share >= 1 - LEAST_PART for share in shares]),
+        ("nucleus", [share <= LEAST_PART for share in shares]),
+    ):
+        names = [image.name for image, lacks in zip(drawn, lacking, strict=True) if lacks]
+        if len(names) == len(drawn):
+            raise InputError(f"{folder}: no {part} in any mask, whole cells or nuclei alone; {EXPECTED_LEVELS}")
+        if names:
+            log.warning("%s: no %s in %d of %d masks: %s", folder, part, len(names), len(drawn), ", ".join(names))
 
 
 def _masked(name: str, rgb: NDArray[np.uint8], mask: NDArray[np.uint8]) -> DrawnImage:
