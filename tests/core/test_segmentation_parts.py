@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage as ndi
 
+from napari_all_detect import segmentation
 from napari_all_detect.bundle import load_segmenter
 from napari_all_detect.bundle.places import builtin_root
 from napari_all_detect.engines import open_mapper
@@ -23,16 +24,24 @@ from napari_all_detect.errors import AllDetectError, BundleError, InputError, Pa
 from napari_all_detect.params import SegmentationParams
 from napari_all_detect.samples import STAINS, draw_smear
 from napari_all_detect.segmentation import learned, methods, segment_cells
+from napari_all_detect.segmentation import view as view_module
 from napari_all_detect.segmentation.classical import segment_classical
+from napari_all_detect.segmentation.depth import fill_holes
 from napari_all_detect.segmentation.grid import as_ratio
 from napari_all_detect.segmentation.instances import enlarge, in_one_piece, part
 from napari_all_detect.segmentation.learned import segment_learned
-from napari_all_detect.segmentation.light import CHROMATIN, chromatin, empty_field, relative_light
+from napari_all_detect.segmentation.light import CHROMATIN, chromatin, empty_field, least_chromatin, relative_light
 from napari_all_detect.segmentation.methods import describe_method, method_names, open_method
 from napari_all_detect.segmentation.necks import join_broad_necks, join_lobes
 from napari_all_detect.segmentation.nuclei import find_dark_nuclei, find_nuclei
 from napari_all_detect.segmentation.presegmented import cells_on_black, is_on_black, on_white
-from napari_all_detect.segmentation.scale import WHOLE_TO_NUCLEUS, estimate_diameter, inscribed_radius, wide_regions
+from napari_all_detect.segmentation.scale import (
+    WHOLE_TO_NUCLEUS,
+    estimate_diameter,
+    inscribed_radius,
+    typical_diameter,
+    wide_regions,
+)
 from napari_all_detect.segmentation.view import View
 
 Labels = NDArray[np.int32]
@@ -126,7 +135,56 @@ def test_chromatin_stands_out_from_red_cells_and_slide(stain: str) -> None:
     assert np.percentile(value[smear.labels == 0], 95) < 0.22
 
 
+def test_a_nucleus_is_darker_than_nearly_all_red_cells() -> None:
+    red = np.repeat(np.array([0.05, 0.15, 0.3], np.float32), (900, 80, 20))
+    assert least_chromatin(red, 0.02) == pytest.approx(0.17)
+    assert least_chromatin(red, 0.1) == 0.22
+    assert least_chromatin(red[:100], 0.02) == -np.inf
+
+
 # --- Scale ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_typical_diameter_is_that_at_the_middle_of_all_cells_area() -> None:
+    labels = np.repeat(np.array([0, 1, 2, 3, 4], np.int32), (500, 100, 300, 100, 40))[None]
+    assert typical_diameter(labels) == pytest.approx(2 * np.sqrt(300 / np.pi))
+    assert typical_diameter(np.zeros((4, 5), np.int32)) is None
+
+
+@pytest.mark.parametrize(("times", "believed"), [(0.3, False), (0.35, True), (1.0, True), (2.9, True), (3.1, False)])
+def test_a_pixel_size_is_believed_within_a_factor_of_three(times: float, believed: bool) -> None:
+    rgb = painted((100, 100), (50, 50, 12))
+    seen = estimate_diameter(rgb)
+    assert seen is not None
+    found = segmentation._diameter_by_pixel_size(View.whole(rgb), 12 / (times * seen))
+    assert found == (pytest.approx(times * seen) if believed else None)
+
+
+def test_holes_are_filled_up_to_a_width() -> None:
+    mask = np.ones((30, 30), bool)
+    mask[2:7, 2:6] = mask[10:16, 10:14] = mask[28:, 20:22] = False
+    expected = mask.copy()
+    expected[2:7, 2:6] = True
+    assert_array_equal(fill_holes(mask, 5), expected)
+    assert_array_equal(fill_holes(mask, 4), mask)
+
+
+def test_a_long_strip_is_searched_along_its_length() -> None:
+    """One square in 48 holds something, and none of the first six."""
+
+    class Strip:
+        shape = 600, 120_000
+
+        def __getitem__(self, window: tuple[slice, slice]) -> Pixels:
+            rows, columns = window
+            x = np.arange(columns.start, columns.stop)
+            stained = (x > 1_000) & (x < 1_500) & (x % 2 == 0)
+            row = np.where(stained[:, None], VIOLET, SLIDE).astype(np.uint8)
+            return np.repeat(row[None], rows.stop - rows.start, axis=0)
+
+    sampled = view_module.sample(Strip())
+    assert sampled is not None
+    assert (sampled == VIOLET).all(axis=-1).any()
 
 
 @pytest.mark.parametrize("radius", [6, 10, 25, 60])
@@ -659,6 +717,27 @@ def test_an_image_without_chromatin_is_not_looked_at() -> None:
         assert labels.shape == (90, 90)
         assert not labels.any()
     assert mapper.shapes == []
+
+
+def test_where_nothing_is_clear_cells_are_looked_at_from_afar() -> None:
+    class Blind(FakeMapper):
+        def predict(self, light: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            return super().predict(light) * np.uint8(0)
+
+    mapper = Blind(multiple=2)
+    segment_learned(View.whole(painted((256, 256), (120, 120, 40))), None, mapper)
+    near, far = mapper.shapes
+    assert far[0] == pytest.approx(near[0] / 2, abs=2)
+
+
+def test_how_sure_the_network_is_counts_by_area() -> None:
+    pieces = np.repeat(np.array([0, 1, 2], np.int32), (60, 30, 10))[None]
+    core = np.zeros(pieces.shape, np.uint8)
+    core[0, [5, 70, 95]] = 200, 255, 51
+    look = learned._Look(40.0, np.stack([core] * 3, axis=-1), pieces, 20.0, Fraction(2))
+    assert look.depth == pytest.approx((30 * 1.0 + 10 * 0.2) / 40)
+    assert look.found == pytest.approx(2 * 2 * np.sqrt(30 / np.pi))
+    assert learned._Look(40.0, look.maps, pieces * 0, 20.0, Fraction(2)).depth == 0
 
 
 def test_looks_are_limited_however_cells_are_taken() -> None:

@@ -1,5 +1,6 @@
 """Every format is written to disk by a library of its own and read back through the public functions."""
 
+import errno
 import json
 import os
 import pickle
@@ -15,9 +16,12 @@ from imagecodecs import png_encode
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from napari_all_detect.errors import InputError, ParameterError
+from napari_all_detect.errors import InputError, ParameterError, StoreError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import ImageFile, Plane, as_inputs, as_rgb, find_images, open_planes
+from napari_all_detect.sources import plane as plane_module
+from napari_all_detect.sources.identity import stamp
+from napari_all_detect.sources.plane import readable
 
 GREY = "grey image repeated to three channels: it carries no stain colour"
 RNG = np.random.default_rng(7)
@@ -771,7 +775,10 @@ def test_ome_zarr_with_channels_first_is_rgb(tmp_path, version):
     plane = only_plane(path)
     assert plane.read().rgb.shape == (20, 30, 3)
     assert_array_equal(plane.read().rgb, RGB)
-    assert (plane.image, plane.pixel_size_um) == ("smear.ome.zarr", 0.25)
+    assert (plane.image, plane.pixel_size_um, plane.downsample) == ("smear.ome.zarr", 0.25, 1.0)
+    (half,) = open_planes(*find_images([path]), ReadParams(level=1))
+    assert_array_equal(half.read().rgb, RGB[::2, ::2])
+    assert (half.pixel_size_um, half.downsample) == (0.5, 2.0)
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
@@ -1246,6 +1253,45 @@ def test_folder_without_the_right_to_look(tmp_path, monkeypatch):
 
 
 # What the batch runner and the start-up time rely on
+
+
+@pytest.mark.parametrize(
+    "name", ["EIO", "EAGAIN", "EBUSY", "ESTALE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ECONNRESET"]
+)
+def test_a_disk_in_trouble_may_be_asked_again(tmp_path, name):
+    number = getattr(errno, name)
+    with pytest.raises(StoreError, match="the disk or server failed"), readable(tmp_path, "an image"):
+        raise OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(status, StoreError) for status in (None, 408, 425, 429, 500, 502, 503, 504)]
+    + [(status, InputError) for status in (400, 401, 403, 404, 410, 501)],
+)
+def test_a_server_in_trouble_may_be_asked_again(tmp_path, monkeypatch, status, error):
+    class ServerError(Exception):
+        pass
+
+    answer = ServerError("no")
+    if status:
+        answer.status = status
+    monkeypatch.setattr(plane_module, "network_errors", lambda: (ServerError,))
+    with pytest.raises(InputError) as caught, readable(tmp_path, "an image"):
+        raise answer
+    assert caught.type is error
+
+
+def test_labels_and_tables_in_a_store_are_no_change_of_its_image(tmp_path):
+    store = tmp_path / "smear.ome.zarr"
+    write_ome_zarr(store, RGB.transpose(2, 0, 1).copy(), "cyx", "0.5")
+    before = stamp(store)
+    for name in ("labels", "tables"):
+        (store / name / "cells").mkdir(parents=True)
+        (store / name / "cells" / "zarr.json").write_text("{}")
+    assert stamp(store) == before
+    (store / "full" / "more").write_text("")
+    assert stamp(store) != before
 
 
 def test_planes_can_be_sent_to_another_process(tmp_path):

@@ -89,6 +89,26 @@ def test_macenko_tells_the_stains_of_a_mixture() -> None:
     assert apart(normalise_stain(crop, "macenko"), normalise_stain(twice, "macenko")) < 0.1 * apart(crop, twice)
 
 
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("reinhard", [(117, 109, 241), (119, 117, 239), (170, 139, 255), (170, 145, 254)]),
+        ("macenko", [(128, 115, 226), (150, 152, 225), (145, 109, 245), (156, 124, 244)]),
+    ],
+)
+def test_the_reference_never_changes(method: str, expected: list[tuple[int, int, int]]) -> None:
+    """Bundles were trained on these colours: with others they would score otherwise."""
+    y, x = np.mgrid[:16, :16]
+    nucleus = (y - 8) ** 2 + (x - 8) ** 2 < 25
+    amounts = np.where(nucleus, 1.0, 0.3) + 0.02 * ((3 * y + 5 * x) % 7), 0.2 + 0.05 * ((y + 2 * x) % 5)
+    density = np.stack(amounts, axis=-1) @ [[0.65, 0.70, 0.29], [0.27, 0.95, 0.11]]
+    crop = np.rint(256 * np.exp(-density) - 1).astype(np.uint8)
+    crop[0, 0] = 0
+    crop[12:, 12:] = 215, 245, 240  # too pale to tell a stain
+    done = normalise_stain(crop[None], method)[0]
+    np.testing.assert_allclose(done[[8, 8, 3, 14], [8, 4, 3, 2]], expected, atol=1)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("colour", [(0, 0, 0), (1, 1, 1), (90, 60, 140), (255, 255, 255), (0, 255, 0), (255, 0, 0)])
 def test_a_flat_cell_is_no_trouble(method: str, colour: tuple[int, int, int]) -> None:

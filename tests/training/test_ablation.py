@@ -124,7 +124,8 @@ def test_panels_are_those_of_the_test_cells_that_they_name(run: Path, monkeypatc
     figures = {name: Validation(accuracy=0.7, auc=0.8, f1=0.6, kappa=k, n=9) for name, k in (("a", 0.4), ("b", 0.1))}
     members = [SimpleNamespace(name=name, validation=validation) for name, validation in figures.items()]
     of: Any = classifiers(loaded)
-    panels = ablating._panels(loaded, of, SimpleNamespace(manifest=SimpleNamespace(members=members)))  # type: ignore[arg-type]
+    bundle: Any = SimpleNamespace(manifest=SimpleNamespace(members=members))
+    panels = ablating._panels(loaded, of, bundle)
     which = chosen_cells(of[-1])
     assert len(panels) == len(which) > 2
     for (caption, drawn), k in zip(panels, which, strict=True):

@@ -100,11 +100,15 @@ def test_random_maps_stay_in_their_ranges_and_use_them() -> None:
     assert 1.09 < scale.max() <= 1 / 0.9 + 1e-6
     flips = {(x, y) for x, y in zip(np.sign(xx), np.sign(yy), strict=True)}
     assert flips == {(1, 1), (1, -1), (-1, 1), (-1, -1)}
-    angle = np.degrees(np.arctan2(np.abs(yx), np.abs(xx)))
-    assert 29 < angle.max() <= 30 + 1e-4
+    angle = np.degrees(np.arctan2(yx * np.sign(xx), np.abs(xx)))
+    for turned in (angle, -angle):
+        assert 29 < turned.max() <= 30 + 1e-4
     centre = (SIZE - 1) / 2
     displaced = np.stack([maps[:, :3], maps[:, 3:6]], axis=1) @ [centre, centre, 1] - centre
-    assert 1.9 < np.abs(displaced).max() <= 2 + 1e-4
+    for shifted in (displaced, -displaced):
+        assert (shifted.max(axis=0) > 1.9).all()
+        assert (shifted.max(axis=0) <= 2 + 1e-4).all()
+    assert abs(np.corrcoef(displaced.T)[0, 1]) < 0.1
     assert (maps[:, 6:] == 0).all()
     np.testing.assert_allclose(xx * xy + yx * yy, 0, atol=1e-6)
 
@@ -143,3 +147,7 @@ def test_more_jitter_goes_further_and_never_beyond_what_is_said() -> None:
     bound = (0.2 * amounts + 0.2) @ np.abs(rgb_from_bex)
     found = np.abs(-np.log((far[:, 0, 0].astype(float) + 1) / 256) - density).max(axis=0)
     assert (found <= bound + 0.01).all()
+    # Each stain for itself, by a factor and an offset.
+    changed = -np.log((far[:, 0, 0].astype(float) + 1) / 256) @ bex_from_rgb - density @ bex_from_rgb
+    assert (np.abs(changed).max(axis=0) > 0.7 * (0.2 * amounts + 0.2)).all()
+    assert np.abs(np.corrcoef(changed.T)[np.triu_indices(3, 1)]).max() < 0.3

@@ -12,7 +12,7 @@ from all_detect_training.card import model_card, reproducing
 from all_detect_training.dataset import Cells
 from all_detect_training.presets import FitParams
 from all_detect_training.trusting import TrustTargets
-from napari_all_detect.bundle.manifest import Manifest
+from napari_all_detect.bundle.manifest import Bf16, Domain, Manifest
 
 ROWS = {
     "SAP (simple average)": "equal",
@@ -23,6 +23,9 @@ ROWS = {
 }
 CELL_FIGURES = ("auc", "accuracy", "f1", "kappa", "balanced_accuracy")
 IMAGE_FIGURES = ("auc", "accuracy", "balanced_accuracy")
+ROUNDED = Bf16(
+    precision="bf16", same_calls=0.9995, expected=0.999, kappa=0.99, largest_change=0.05, mean_change=0.002, n=3000
+)
 Content = dict[str, Any]
 
 
@@ -86,6 +89,8 @@ def test_the_card_says_what_matters(manifest: Manifest) -> None:
         "Drawn smears\nNobody's 2026",
         "lower right 32 x 32 px",
         "the first 60% of the images train, the next 15% validate, the last 25% test",
+        "Where no error rate decides (below), it is called ALL from 0.5 on.",
+        "cover the choice of test images only, not that of patients, laboratories or training runs",
         manifest.license,
         manifest.citation,
     ):
@@ -120,6 +125,45 @@ def test_trust_is_the_bundles(manifest: Manifest) -> None:
     n_all = sum(own["ALL"].values())
     row = rows["0.05 / 0.05 (the bundle's own)"]
     assert (row[0], row[2]) == (f"{own['ALL']['Hem'] / n_all:.1%}", f"{own['ALL']['uncertain'] / n_all:.1%}")
+
+
+def test_sensitivity_calls_and_domain_are_the_bundles(manifest: Manifest) -> None:
+    metrics = json.loads(json.dumps(manifest.metrics))
+    counts = {"ALL": {"ALL": 5, "Hem": 1, "uncertain": 2}, "Hem": {"ALL": 3, "Hem": 4, "uncertain": 9}}
+    trust = metrics["trust"]
+    trust["calls"] = {"own": {"error_rate_all": 0.01, "error_rate_hem": 0.02, **counts}, "by_rate": []}
+    trust["domain"] = {"cells": 200, "in_domain": 180, "blurred": 6}
+    trust["bf16"] = {"same_calls": 0.998, "mean_change": 0.0012, "largest_change": 0.034, "n": 2000}
+    trust["calibration"]["ensemble"]["after"]["reliability"] = [{"n": 7, "p_all": 0.123, "share_all": 0.456}]
+    domain = Domain(
+        mean=(0.0,) * 6,
+        covariance=tuple(tuple(row) for row in np.eye(6).tolist()),
+        threshold=1.0,
+        false_alarm_rate=0.04,
+        least_sharpness=0.1,
+        n=1234,
+    )
+    one = ROUNDED.model_copy(update={"precision": "bf16,fp32"})
+    changed = manifest.model_copy(update={"metrics": metrics, "domain": domain, "bf16": one})
+    card = model_card(changed)
+    kappa = metrics["ensembles"]["kappa"]
+    for level in ("cell", "image"):
+        sensitivity, specificity = (shown(kappa[level][name]) for name in ("sensitivity", "specificity"))
+        assert sensitivity != specificity
+        assert f"sensitivity {sensitivity}, specificity {specificity}." in card
+    rows = tables(card)
+    assert rows["0.01 / 0.02 (the bundle's own)"] == ["12.5%", "18.8%", "25.0%", "56.2%"]
+    assert rows["7"] == ["0.123", "0.456"]
+    for text in (
+        "the colours of 1234 training cells; its border leaves out 4% of the validation cells at most",
+        "Of 200 test cells 90.0% are in it, and 3.0% are flagged as blurred.",
+        "All members but mobilenet may compute in bf16",
+        "99.95% of the 3000 validation cells, by which this was chosen, and 99.80% of the 2000 test cells",
+        "P(ALL) changes by 0.0012 on average, 0.034 at most.",
+    ):
+        assert text in card, text
+    assert "All members may compute" in model_card(changed.model_copy(update={"bf16": ROUNDED}))
+    assert commands(card)[1].endswith(" --bf16")
 
 
 def test_a_figure_that_is_not_defined_is_no_number(manifest: Manifest) -> None:
@@ -173,5 +217,22 @@ def test_commands_name_what_departs_from_the_preset(
         "all-detect-train fit --preset tiny --cells DATA --classes Benign=Hem,Early=ALL,Pre=ALL --trunks TRUNKS "
         "--epochs 4 --members vgg16,mobilenet --seed 2021 --out RUN"
     )
+    params = {**training["params"], "batch_size": 5, "stain_jitter": 0.2}
+    params["members"] = [{**member, "stretch": 2.5} for member in params["members"]]
+    dataset = {**manifest.training["dataset"], "classes": {"ALL": "ALL", "Hem": "Hem"}, "split": "2/5"}
+    trunks = dict.fromkeys(training["trunks"], "imagenet")
+    changed = manifest.model_copy(
+        update={"training": {**training, "dataset": dataset, "trunks": trunks, "params": params}}
+    )
+    assert commands(model_card(changed))[0] == (
+        "all-detect-train fit --preset tiny --manifest DATA --of-smears --split 2/5 --mask-corner 32 --trunks imagenet "
+        "--epochs 4 --members vgg16,mobilenet --batch-size 5 --stain-jitter 0.2 --seed 2021 --out RUN"
+    )
+    assert tables(model_card(changed))["vgg16"].count("10") == 1  # epochs
+    params = {**training["params"], "stain_normalisation": "reinhard"}
+    changed = manifest.model_copy(update={"training": {**training, "params": params}})
+    assert " --stain-normalisation reinhard --seed" in commands(model_card(changed))[0]
+    assert "--stain-jitter" not in commands(model_card(changed))[0]
+    changed = manifest.model_copy(update={"training": training})
     assert "Every image shows one cell" in model_card(changed)
     assert "scale bar" not in model_card(changed)

@@ -34,6 +34,24 @@ def test_cells_alike_are_in_and_other_stains_are_out(rate: float) -> None:
     assert (domain.n, domain.false_alarm_rate) == (600, rate)
 
 
+@pytest.mark.parametrize(("n", "within"), [(500, 491), (99, 98), (40, 40)])
+def test_the_border_leaves_out_as_many_validation_cells_as_may_be(n: int, within: int) -> None:
+    rng = np.random.default_rng(4)
+    validation = stained(n, rng)
+    domain = fit_domain(stained(60, rng), validation, 0.02)
+    assert round(in_domain(domain, validation) * n) == within
+
+
+def test_colours_that_go_together_leave_a_covariance_that_can_be_inverted() -> None:
+    rng = np.random.default_rng(5)
+    grey = np.where(stained(60, rng) > 0, rng.normal(150, 20, (60, 1, 1, 1)), 0).clip(0, 255).astype(np.uint8)
+    domain = fit_domain(grey, grey, 0.02)
+    assert domain is not None
+    covariance = np.array(domain.covariance)
+    assert covariance[0, 1] > 10
+    assert covariance[0, 1] <= 0.95 * covariance[0, 0]
+
+
 def test_dirt_among_the_training_cells_does_not_widen_the_domain() -> None:
     rng = np.random.default_rng(1)
     dirty = np.concatenate([stained(500, rng), stained(80, rng, (240, 230, 60))])

@@ -6,13 +6,16 @@ import zipfile
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from all_detect_training.bundling import About, export_bundle
+from all_detect_training.card.page import card_page
 from all_detect_training.cli import main
 from all_detect_training.dataset import Cells
+from napari_all_detect.bundle import load_bundle
 
 
 class Page(HTMLParser):
@@ -61,6 +64,19 @@ def test_the_card_is_a_page_that_stands_alone(
     assert all(reference.startswith("#") for reference in page.references)
     assert main(words) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+def test_the_page_draws_the_aucs_for_cells_the_best_first(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("all_detect_training.card.page.comparison_plot", lambda rows, _: drawn.append(rows) or "")
+    bundle = load_bundle(exported)
+    card_page(bundle)
+    metrics = bundle.manifest.metrics
+    named = metrics["members"] | {f"ensemble, {name}": row for name, row in metrics["ensembles"].items()}
+    (rows,) = drawn
+    found = {name: {"value": value, "low": low, "high": high} for name, value, low, high in rows}
+    assert found == {name: row["cell"]["auc"] for name, row in named.items()}
+    assert [row[1] for row in rows] == sorted((row[1] for row in rows), reverse=True)
 
 
 def test_the_shipped_bundles_have_pages(tmp_path: Path) -> None:

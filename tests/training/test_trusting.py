@@ -19,7 +19,7 @@ from all_detect_training.trusting import TrustTargets
 from napari_all_detect.bundle.manifest import Manifest
 from napari_all_detect.ensemble import combine, member_weights
 from napari_all_detect.errors import InputError
-from napari_all_detect.trust import Bounds, calibrate, calls, colour_features, domain_distance
+from napari_all_detect.trust import Bounds, calibrate, calls, colour_features, domain_distance, sharpness
 
 ABOUT = About(name="trusted", version="1")
 MEMBERS = {"vgg16": 0.9, "mobilenet": 0.6}
@@ -135,10 +135,44 @@ def test_figures_on_test_cells(export: Export, cells: Cells, p_all: dict[str, ND
     own = figures["calls"]["own"]
     for name, there in (("ALL", truth), ("Hem", ~truth)):
         assert own[name] == {call: int((called[there] == call).sum()) for call in ("ALL", "Hem", "uncertain")}
+    found = conformal.bounds["kappa"]
+    for rate, *bounds, row in zip(
+        conformal.rates, found.least_all, found.most_hem, figures["calls"]["by_rate"], strict=True
+    ):
+        called = calls(p, manifest.ensemble.threshold, Bounds(*bounds))
+        assert (row["error_rate_all"], row["error_rate_hem"]) == (rate, rate)
+        assert row["ALL"]["Hem"] == (called[truth] == "Hem").sum()
+        assert row["Hem"]["ALL"] == (called[~truth] == "ALL").sum()
     domain = manifest.domain
     assert domain is not None
     distance = domain_distance(colour_features(cells.crops[test]), domain.mean, domain.covariance, domain.threshold)
     assert figures["domain"]["in_domain"] == (distance <= 1).sum() > 0.94 * test.sum()
+    assert figures["domain"]["blurred"] == (sharpness(cells.crops[test]) < domain.least_sharpness).sum()
+
+
+def test_a_bundle_takes_nothing_but_its_figures_from_the_test_cells(
+    run: Path, cells: Cells, p_all: dict[str, NDArray[np.float32]], tmp_path: Path
+) -> None:
+    def export(name: str, changed: str) -> Manifest:
+        there = sides(cells) == changed
+        crops = np.where(there[:, None, None, None] & (cells.crops > 0), cells.crops // 2 + 40, cells.crops)
+        replace(cells, crops=crops.astype(np.uint8)).save(run / "cells.npz")
+        for member, p in p_all.items():
+            np.save(run / f"{member}.npy", np.where(there, 1 - p, p).astype(np.float32))
+        return export_bundle(run, tmp_path / name, ABOUT, TrustTargets(sensitivity=0.9))
+
+    plain, other = export("plain", ""), export("other", "test")
+    assert plain.metrics != other.metrics
+    for part in ("members", "ensemble", "domain", "crop"):
+        assert getattr(plain, part) == getattr(other, part)
+    trained = export("trained", "train")
+    for part in ("members", "ensemble"):
+        assert getattr(plain, part) == getattr(trained, part)
+    # The domain is that of the training cells, its border that of the validation cells.
+    assert plain.domain is not None
+    assert trained.domain is not None
+    assert abs(np.subtract(trained.domain.mean, plain.domain.mean)[:3]).min() > 5
+    assert trained.domain.threshold > 2 * plain.domain.threshold
 
 
 def test_a_threshold_for_a_wanted_sensitivity(
