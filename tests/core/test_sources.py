@@ -582,9 +582,12 @@ def write_ome_set(folder, images, axis="T", sizes_um=None, names=("", ""), **opt
 def test_planes_of_a_set_of_ome_tiffs_count_with_their_files(tmp_path):
     write_ome_set(tmp_path, STACK[:3])
     for i in range(3):
-        assert_array_equal(pixels(tmp_path / f"{i}.ome.tif"), STACK[i])
+        (plane,) = planes_in(tmp_path / f"{i}.ome.tif")
+        assert plane.plane == f"t{i}"
+        assert_array_equal(plane.read().rgb, STACK[i])
     (tmp_path / "0.ome.tif").unlink()
-    assert_array_equal(pixels(tmp_path / "2.ome.tif"), STACK[2])
+    (plane,) = planes_in(tmp_path / "2.ome.tif")
+    assert_array_equal(plane.read().rgb, STACK[2])
 
 
 @pytest.mark.parametrize("reading", [ReadParams(), ReadParams(tile_size_px=256)], ids=["whole", "tiles"])
@@ -659,8 +662,9 @@ def test_tiff_pages_are_read_one_by_one(tmp_path):
         (STACK[..., 0], {f"p{i}": np.dstack([page[..., 0]] * 3) for i, page in enumerate(STACK)}),
         (STACK[0, :3].transpose(0, 2, 1)[..., :3], {"0": STACK[0, :3].transpose(0, 2, 1)[..., :3]}),
         (STACK.transpose(0, 3, 1, 2)[:2, :, None], {f"t{i}": STACK[i] for i in range(2)}),
+        (RGB[:, :12].transpose(2, 0, 1), {"0": RGB[:, :12]}),
     ],
-    ids=["HW", "HW3", "HW4", "3HW", "nHW3", "n3HW", "1HW3", "nHW", "3H3", "t3zHW"],
+    ids=["HW", "HW3", "HW4", "3HW", "nHW3", "n3HW", "1HW3", "nHW", "3H3", "t3zHW", "narrow"],
 )
 def test_zarr_array_shapes(tmp_path, array, expected, zarr_format):
     path = tmp_path / "smear.zarr"
@@ -941,13 +945,21 @@ def test_pixel_size_of_ome_tiff(tmp_path, x, y, unit, expected):
     assert only_plane(tmp_path / "a.ome.tif").pixel_size_um == (expected and pytest.approx(expected))
 
 
-@pytest.mark.parametrize(("names", "expected"), [(("a", "b"), 0.07), (("", ""), None), (("b", "b"), None)])
-def test_pixel_size_of_the_image_that_is_in_the_ome_tiff(tmp_path, names, expected):
-    write_ome_set(tmp_path, STACK[:2], sizes_um=(0.5, 0.07), names=names)
-    for i, size_um in enumerate((0.5, 0.07)):
-        assert only_plane(tmp_path / f"{i}.ome.tif").pixel_size_um == size_um
+@pytest.mark.parametrize(
+    ("names", "sizes_um", "expected"),
+    [
+        (("a", "b"), (0.5, 0.07), 0.07),
+        (("", ""), (0.5, 0.07), None),
+        (("b", "b"), (0.5, 0.07), None),
+        (("b", "b"), (0.07, 0.07), 0.07),
+    ],
+)
+def test_pixel_size_of_the_image_that_is_in_the_ome_tiff(tmp_path, names, sizes_um, expected):
+    write_ome_set(tmp_path, STACK[:2], sizes_um=sizes_um, names=names)
+    for i, size_um in enumerate(sizes_um):
+        assert [plane.pixel_size_um for plane in planes_in(tmp_path / f"{i}.ome.tif")] == [size_um]
     (tmp_path / "0.ome.tif").unlink()
-    assert only_plane(tmp_path / "1.ome.tif").pixel_size_um == expected
+    assert [plane.pixel_size_um for plane in planes_in(tmp_path / "1.ome.tif")] == [expected]
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
@@ -1080,6 +1092,12 @@ def test_folders_that_links_lead_to_are_searched_once(tmp_path):
     assert [file.image for file in find_images([tmp_path / "alias"])] == images
 
 
+def test_links_to_what_is_left_out_are_followed(tmp_path):
+    touch(tmp_path, ".store/day/1.png", "a/2.png")
+    (tmp_path / "day").symlink_to(tmp_path / ".store/day")
+    assert [file.image for file in find_images([tmp_path])] == ["a/2.png", "day/1.png"]
+
+
 def test_folders_of_other_programs_hold_no_smears(tmp_path):
     touch(tmp_path, "__MACOSX/b.jpg", "b.jpg", "@eaDir/SYNO_THUMB.jpg", "c.JFIF", "d.jpe", "slide.svs", "e.tf8")
     assert [file.image for file in find_images([tmp_path])] == ["b.jpg", "c.JFIF", "d.jpe", "e.tf8", "slide.svs"]
@@ -1088,6 +1106,8 @@ def test_folders_of_other_programs_hold_no_smears(tmp_path):
 def test_inputs_are_a_list_and_none_is_empty():
     assert as_inputs("a.png") == as_inputs(["a.png"]) == ["a.png"]
     assert as_inputs(Path("a.png")) == [Path("a.png")]
+    upath = pytest.importorskip("upath")
+    assert as_inputs(upath.UPath("memory://a.png")) == [upath.UPath("memory://a.png")]
     with pytest.raises(ParameterError, match="an input is empty"):
         as_inputs(["a.png", ""])
 

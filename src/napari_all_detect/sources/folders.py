@@ -36,7 +36,8 @@ def as_inputs(inputs: str | Path | Sequence[str | Path]) -> list[str | Path]:
     ParameterError
         If one is empty, which would stand for the folder that the program runs in.
     """
-    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    is_one = isinstance(inputs, str) or hasattr(inputs, "parts")  # as paths have, those of URLs, too
+    listed: list[str | Path] = [inputs] if is_one else list(inputs)  # type: ignore[list-item, arg-type]
     if "" in listed:
         raise ParameterError("an input is empty; expected a path, such as . for the folder that you are in")
     return listed
@@ -123,7 +124,7 @@ def _images_below(folder: Path, root: Path | None, seen: set[Path]) -> Iterator[
     except unreachable():
         yield folder  # open_planes meets the same error and can tell the user
         return
-    left_out = (*_NO_SMEARS, *(_WRITTEN if _is_results(folder) else ()))
+    left_out = _left_out(folder)
     for entry in entries:
         if entry.name.startswith(".") or entry.name in left_out:
             continue
@@ -166,11 +167,28 @@ def _exists(path: Path) -> bool:
 def _is_seen(folder: Path, root: Path, seen: set[Path]) -> bool:
     """Return whether a folder was searched, or will be under its own name: links can lead there, or round and round."""
     real = folder.resolve()
-    if folder.is_symlink() and (real.is_relative_to(root) or folder.parent.resolve().is_relative_to(real)):
+    if folder.is_symlink() and (_is_searched(real, root) or folder.parent.resolve().is_relative_to(real)):
         return True
     known = real in seen
     seen.add(real)
     return known
+
+
+def _is_searched(real: Path, root: Path) -> bool:
+    """Return whether the search comes to a folder without links: below the root, in nothing that is left out."""
+    if not real.is_relative_to(root):
+        return False
+    place = root
+    for part in real.relative_to(root).parts:
+        if part.startswith(".") or part in _left_out(place):
+            return False
+        place /= part
+    return True
+
+
+def _left_out(folder: Path) -> tuple[str, ...]:
+    """Return the names of sub-folders that hold no smears."""
+    return *_NO_SMEARS, *(_WRITTEN if _is_results(folder) else ())
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:

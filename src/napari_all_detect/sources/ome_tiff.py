@@ -20,11 +20,10 @@ def pixels_of(tif: TiffFile, number: int) -> ElementTree.Element | None:
     tifffile leaves out an image none of whose pages are there; then only a name tells the others apart.
     """
     images = _root(tif.ome_metadata or "").findall("{*}Image")
-    if len(images) != len(tif.series):
-        images, number = [one for one in images if one.get("Name", "") == tif.series[number].name], 0
-        if len(images) != 1:
-            return None
-    return images[number].find("{*}Pixels")
+    if len(images) == len(tif.series):
+        return images[number].find("{*}Pixels")
+    found = [one.find("{*}Pixels") for one in images if one.get("Name", "") == tif.series[number].name]
+    return found[0] if len({None if one is None else size_um(one) for one in found}) == 1 else None
 
 
 def size_um(pixels: ElementTree.Element) -> float | None:

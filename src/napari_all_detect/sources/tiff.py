@@ -59,7 +59,10 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A plane in the list of a file: the page from which its place in the list comes, its name and what to read."""
+    """A plane in the list of a file: the page from which its place in the list comes, its name and what to read.
+
+    One of another file of a set is not the file's own.
+    """
 
     page: int
     name: str
@@ -67,6 +70,7 @@ class _Entry:
     shape: tuple[int, int]
     place: _Place
     downsample: float
+    own: bool
 
 
 def open_tiff(file: ImageFile, reading: ReadParams, wanted_um: float | None = None) -> list[Plane]:
@@ -89,6 +93,7 @@ def open_tiff(file: ImageFile, reading: ReadParams, wanted_um: float | None = No
             opener=_opener(file.path, entry, reading),
         )
         for entry in found
+        if entry.own
     ]
     if not planes:
         raise InputError(
@@ -139,8 +144,6 @@ def _list(tif: TiffFile, path: Path, reading: ReadParams, wanted_um: float | Non
         told = reading.channels or _told_channels(tif, series, number)
         channels = choose_channels(axes, series.shape, allowed, told, str(path))
         for name, index in indices(axes, series.shape):
-            if of_set and not _is_own(tif, whole, index):
-                continue
             if whole.kind not in _NAMED_KINDS and not whole.is_truncated:
                 page = whole.pages[_page_numbers(whole, index).flat[0]]
                 page_number = page.index if page is not None else page_number
@@ -148,9 +151,8 @@ def _list(tif: TiffFile, path: Path, reading: ReadParams, wanted_um: float | Non
             elif len(tif.series) > 1:
                 name = f"s{number}" if name == "0" else f"s{number}_{name}"
             place = _Place(number, int(level.path), index, channels, is_negative(series.keyframe))
-            yield _Entry(
-                page_number, name, level.pixel_size_um, tiff_parts.plane_shape(series), place, level.downsample
-            )
+            shape, own = tiff_parts.plane_shape(series), not of_set or _is_own(tif, whole, index)
+            yield _Entry(page_number, name, level.pixel_size_um, shape, place, level.downsample, own)
 
 
 def _is_smear(series: TiffPageSeries) -> bool:

@@ -198,7 +198,7 @@ def _axes_of_array(array: zarr.Array[Any], path: Path) -> tuple[str, ...]:
         raise InputError(f"{path}: a zarr array of shape {shape}; expected 2 to 5 axes such as (n, H, W, 3)")
     if len(shape) == 2:
         return ("y", "x")
-    if shape[-1] in (1, 3, 4) or shape[-1] <= FEW < shape[-2]:
+    if shape[-1] in (1, 3, 4) or shape[-1] <= FEW < min(shape[-3:-1]):
         return (*"p" * (len(shape) - 3), "y", "x", "c")
     if len(shape) == 5:
         return ("t", "c", "z", "y", "x")  # the order that OME-Zarr asks for
