@@ -89,7 +89,7 @@ def test_the_card_says_what_matters(manifest: Manifest) -> None:
         "Drawn smears\nNobody's 2026",
         "lower right 32 x 32 px",
         "the first 60% of the images train, the next 15% validate, the last 25% test",
-        "Where no error rate decides (below), it is called ALL from 0.5 on.",
+        "Where no error rate decides (below), a cell is called ALL from 0.5 on.",
         "cover the choice of test images only, not that of patients, laboratories or training runs",
         manifest.license,
         manifest.citation,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -324,9 +325,24 @@ def test_the_lock_of_a_killed_fit_keeps_nobody_out(
         open_run(run, listed(ROWS))
         assert (run / ".lock").exists()
     assert {path.name for path in run.iterdir()} == {"run.json", "images.csv", "cells.npz"}
-    with pytest.raises(KeyboardInterrupt), run_cells.locked_run(tmp_path / "new"):
+    with pytest.raises(KeyboardInterrupt), run_cells.locked_run(tmp_path / "new/deep"):
         raise KeyboardInterrupt
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOLCK])
+def test_a_folder_that_cannot_be_locked_is_used_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    def refused(self: FileLock) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(FileLock, "acquire", refused)
+    with run_cells.locked_run(tmp_path):
+        assert f"{tmp_path} can't be locked" in caplog.text
+    code = errno.ENOSPC
+    with pytest.raises(OutputError, match="can't be written to"), run_cells.locked_run(tmp_path):
+        pytest.fail("a full disk is another matter")
 
 
 def test_a_disk_that_is_full_at_the_start_says_to_make_room(

@@ -76,7 +76,7 @@ def test_missing_files_and_columns_are_named(tmp_path: Path) -> None:
         read_manifest(write(tmp_path, [("a.png", "ALL")], ("path", "class")))
     with pytest.raises(InputError, match="can't be read"):
         read_manifest(tmp_path / "no.csv")
-    for name in ("class", " Subject"):
+    for name in ("class", " subject"):
         with pytest.raises(InputError, match=f"2 columns are called {name.strip().lower()}; keep one, or rename"):
             read_manifest(write(tmp_path, [("a.png", "ALL", "1", "x")], (*HEAD[:3], name)))
 
@@ -114,6 +114,26 @@ def test_manifests_as_spreadsheets_write_them(tmp_path: Path, delimiter: str, en
     images = read_manifest(tmp_path / "cells.csv")
     assert [(image.subject, image.is_all) for image in images] == [("1", True), ("2", False)]
     assert all(image.path.is_file() for image in images)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        'path,class,subject,"notes; a; b; c; d"',
+        '"note; x; y\nz",path,class,subject',
+        'path;class;subject;"a,b,c,d,e"',
+        "path,Class,class,subject",
+    ],
+)
+def test_other_headings_decide_nothing(tmp_path: Path, head: str) -> None:
+    (tmp_path / "a.png").touch()
+    delimiter = ";" if ";class" in head else ","
+    names = next(csv.reader(head.splitlines(keepends=True), delimiter=delimiter))
+    values = {"path": "a.png", "class": "ALL", "subject": "1"}
+    row = delimiter.join(values.get(name, "other") for name in names)
+    (tmp_path / "cells.csv").write_text(f"{head}\n{row}\n")
+    (image,) = read_manifest(tmp_path / "cells.csv")
+    assert (image.path.name, image.is_all, image.subject) == ("a.png", True, "1")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
@@ -165,7 +185,7 @@ def test_names_that_no_file_can_have_are_missing_files(tmp_path: Path, name: str
 def test_what_a_manifest_has_is_told_in_its_order(tmp_path: Path) -> None:
     path = tmp_path / "cells.csv"
     for text, said in (
-        ("path;class\n", "columns path, class; expected path, class, subject"),
+        ("path;class\n", "columns path;class; expected path, class, subject"),
         ("path|class|subject\n", r"columns path\|class\|subject; expected path, class, subject, separated by commas"),
         ("z,path,class,a\n1,2,3,4\n", "columns z, path, class, a; expected"),
         ("path,class,subject\n", "no row below the header"),

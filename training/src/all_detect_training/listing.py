@@ -3,8 +3,10 @@
 import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 from unicodedata import normalize
 
 from all_detect_training.splits import SPLITS
@@ -13,6 +15,7 @@ from napari_all_detect.errors import InputError
 __all__ = ["LabelledImage", "read_manifest", "some"]
 
 COLUMNS = ("path", "class", "subject", "split")
+NEEDED = {"path", "class", "subject"}
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ def read_manifest(path: Path) -> list[LabelledImage]:
         missing, two rows name one file, or a subject is spelt in two ways.
     """
     (_, head), *rows = _rows_of(path) or [(1, [])]
-    columns = [name.strip().casefold() for name in head]
-    if not {"path", "class", "subject"} <= set(columns):
+    columns = _headings(head)
+    if not NEEDED.issubset(columns):
         found = ", ".join(columns) or "none"
         raise InputError(f"{path}: columns {found}; expected path, class, subject, separated by commas")
     for name in COLUMNS:
@@ -93,7 +96,7 @@ def _rows_of(path: Path) -> list[tuple[int, list[str]]]:
     line = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            delimiter = max(",;\t", key=file.readline().count)
+            delimiter = _delimiter(file)
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             for row in reader:
@@ -105,8 +108,26 @@ def _rows_of(path: Path) -> list[tuple[int, list[str]]]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 ({error}); save it as CSV UTF-8") from error
     except csv.Error as error:
-        raise InputError(f"{path}, line {line}: {error}; see whether a quote was not closed") from error
+        raise InputError(
+            f"{path}, line {line}: {error}; see whether a quote was not closed, or text follows one"
+        ) from error
     return rows
+
+
+def _delimiter(file: TextIO) -> str:
+    """Return what separates the columns: that by which the first line has those that are needed."""
+    for delimiter in ",;\t":
+        file.seek(0)
+        with suppress(csv.Error):
+            if NEEDED.issubset(_headings(next(csv.reader(file, delimiter=delimiter, strict=True), []))):
+                return delimiter
+    return ","
+
+
+def _headings(row: Sequence[str]) -> list[str]:
+    """Return headings in small letters, but for those of which there is one in small letters already."""
+    names = [name.strip() for name in row]
+    return [name if name.casefold() in names else name.casefold() for name in names]
 
 
 def _is_file(path: Path) -> bool:

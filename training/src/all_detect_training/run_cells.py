@@ -1,10 +1,11 @@
 """A run's cells on disk: their crops, the side of each, and whose each is."""
 
 import csv
+import errno
 import io
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +24,38 @@ from napari_all_detect.results import locked_folder
 __all__ = ["locked_run", "open_cells", "split_of"]
 
 log = logging.getLogger(__name__)
+NO_LOCK = (errno.EROFS, errno.EACCES, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What a disk answers that is read only, or knows no locks."""
+
 IMAGES = "images.csv"
 COLUMNS = ("image", "subject", "split")
 
 
 @contextmanager
 def locked_run(run: Path) -> Iterator[None]:
-    """Keep other fits out of a run folder; one that is new and stays empty is removed again.
+    """Keep other fits out of a run folder; folders that are new and stay empty are removed again.
+
+    A folder that is there and can't be locked, as on a disk that is read only, is used all the same, and told.
 
     Raises
     ------
     OutputError
-        If another fit writes into it now, or it can't be written to. The lock of one that was killed is open.
+        If another fit writes into it now, or it can't be made. The lock of one that was killed is open.
     """
-    is_new = not run.exists()
+    new = [folder for folder in (run, *run.parents) if not folder.exists()]
     try:
-        with locked_folder(run):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked_folder(run))
+            except OutputError as error:
+                if not run.is_dir() or getattr(error.__cause__, "errno", None) not in NO_LOCK:
+                    raise
+                log.warning("%s can't be locked: see that no other fit writes into it", run)
             yield
     finally:
-        if is_new:
-            with suppress(OSError):
-                run.rmdir()
+        with suppress(OSError):
+            for folder in new:
+                folder.rmdir()
 
 
 def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: int) -> Cells:

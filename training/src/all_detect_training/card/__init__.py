@@ -103,8 +103,8 @@ def _what_it_is(manifest: Manifest) -> str:
 
 
 def _called(manifest: Manifest) -> str:
-    others = "Where no error rate decides (below), it" if manifest.ensemble.conformal else "It"
-    return f"{others} is called ALL from {manifest.ensemble.threshold:g} on."
+    start = "Where no error rate decides (below), a" if manifest.ensemble.conformal else "A"
+    return f"{start} cell is called ALL from {manifest.ensemble.threshold:g} on."
 
 
 def _stain(manifest: Manifest) -> str:
