@@ -209,7 +209,10 @@ def test_a_tuning_that_was_interrupted_leaves_none(duo: Bundle, monkeypatch: pyt
 def test_a_damaged_file_of_tuning_is_one_line(duo: Bundle) -> None:
     write_tuning(duo, TUNED)
     (file,) = networks_of(duo.digest).parent.glob("*-tuning.json")
-    for text in ("", "[]", '{"cells": 3}', '{"measured": 3}'):
+    whole = json.loads(file.read_text())
+    nothing, words = [], [whole["measured"][0] | {"ms_per_cell": "fast"}]
+    other = [json.dumps(whole | {"measured": measured}) for measured in (nothing, words)]
+    for text in ("", "[]", '{"cells": 3}', '{"measured": 3}', *other):
         file.write_text(text)
         with pytest.raises(BundleError, match=r"tune duo-0\.1 again"):
             open_engine(duo, ON_CPU)

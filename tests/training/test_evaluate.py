@@ -242,7 +242,7 @@ def test_smears_without_a_cell_are_told_once(
     table = evaluate(images, "smears", params)
     assert set(table["image"]) == {"all/0.png"}
     assert [r.getMessage() for r in caplog.records] == ["no cell found in 1 of 2 images, which are left out: all/1.png"]
-    figures = evaluation_figures(table, 0.5)
+    figures = evaluation_figures(table, 0.5, len(images))
     printed = write_evaluation(tmp_path / "out", table, figures)
     assert printed.startswith(f"{len(table)} cells of 1 of 2 images; ")
     caplog.clear()

@@ -494,12 +494,12 @@ def test_a_folder_with_something_in_it_is_refused_before_training(
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.usefixtures("quick_training")
 @pytest.mark.parametrize("failing", [1, 2])
 def test_a_network_whose_bundle_cannot_be_written_is_kept_elsewhere(
     trained: Trained,
     tmp_path: Path,
     train: Callable[..., int],
-    quick_training: list[SegmenterParams],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     failing: int,
@@ -528,11 +528,11 @@ def test_a_network_whose_bundle_cannot_be_written_is_kept_elsewhere(
     assert train(*words) == 0
 
 
+@pytest.mark.usefixtures("quick_training")
 def test_a_bundle_that_can_be_written_nowhere_is_one_line(
     trained: Trained,
     tmp_path: Path,
     train: Callable[..., int],
-    quick_training: list[SegmenterParams],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -19,7 +19,7 @@ from napari_all_detect.params import ReadParams, SegmentationParams
 from napari_all_detect.results import Failure, locked_folder
 from napari_all_detect.retrying import with_retries
 from napari_all_detect.segmentation import find_in_view, open_method, segment_cells
-from napari_all_detect.sources import TiledPlane, as_inputs, find_images
+from napari_all_detect.sources import TiledPlane, find_images
 from napari_all_detect.tiling import find_tiled
 
 __all__ = ["segment_batch"]
@@ -66,11 +66,11 @@ def segment_batch(
         If there is no input, or one is empty; if there is no such method, or its bundle can't be used.
     """
     progress, folder, params = progress or BatchProgress(), Path(out), params or SegmentationParams()
-    listed = as_inputs(inputs)
-    if not listed:
+    files = find_images(inputs)
+    if not files:
         raise ParameterError("there are no inputs; expected a path at least")
     open_method(params.method, "auto", "auto")
-    units, failures = plan_units(find_images(listed), reading)
+    units, failures = plan_units(files, reading)
     kinds = ["labels", "nuclei"] if nuclei else ["labels"]
     there = [name for kind in kinds for unit in units if (folder / (name := f"{unit.stem}_{kind}.tif")).exists()]
     if there and not overwrite:

@@ -43,12 +43,12 @@ def as_inputs(inputs: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return listed
 
 
-def find_images(inputs: Sequence[str | Path]) -> list[ImageFile]:
+def find_images(inputs: str | Path | Sequence[str | Path]) -> list[ImageFile]:
     """Find the image files among files and folders.
 
     Parameters
     ----------
-    inputs : sequence of str or Path
+    inputs : path, or sequence of str or Path
         Files, zarr stores (or arrays and images inside one), folders, patterns such as `day*/*.tif`, and URLs of
         all of them where the server lists its folders. Folders are searched to the bottom
         for PNG, JPEG, BMP, TIFF and zarr, in natural order (`cell2` before `cell10`); hidden files, other
@@ -76,7 +76,7 @@ def find_images(inputs: Sequence[str | Path]) -> list[ImageFile]:
     ['cell2.png', 'cell10.png']
     """
     found: dict[Path, tuple[Path, int]] = {}
-    for given in (match for pattern in inputs for match in _matches(as_place(pattern))):
+    for given in (match for pattern in as_inputs(inputs) for match in _matches(as_place(pattern))):
         for path, named_parts in _expand(given):
             found.setdefault(absolute(path), (path, named_parts))
     names = _unique_names({place: named_parts for place, (_, named_parts) in found.items()})

@@ -68,7 +68,7 @@ def evaluate(images: Sequence[LabelledImage], kind: Kind, params: ScoreParams, m
     Returns
     -------
     table : DataFrame
-        The columns of `cells.csv`, then `class` (the image's) and `subject`; `attrs["images"]` is how many were given.
+        The columns of `cells.csv`, then `class` (the image's) and `subject`.
 
     Raises
     ------
@@ -85,12 +85,10 @@ def evaluate(images: Sequence[LabelledImage], kind: Kind, params: ScoreParams, m
         raise InputError(f"no cell found in {len(images)} images; check that they are smears, or cells on black")
     empty = [i.image for i, table in zip(images, tables, strict=True) if table is not None and not len(table)]
     warn_no_cell(empty, len(images))
-    table = pd.concat(filled, ignore_index=True)
-    table.attrs["images"] = len(images)
-    return table
+    return pd.concat(filled, ignore_index=True)
 
 
-def evaluation_figures(table: pd.DataFrame, threshold: float) -> dict[str, Any]:
+def evaluation_figures(table: pd.DataFrame, threshold: float, images_given: int | None = None) -> dict[str, Any]:
     """Measure what `evaluate` scored.
 
     Parameters
@@ -98,6 +96,8 @@ def evaluation_figures(table: pd.DataFrame, threshold: float) -> dict[str, Any]:
     table : DataFrame
     threshold : float
         From which a cell counts as called ALL where every cell is called.
+    images_given : int, optional
+        How many images were to be scored; those with cells if not given.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def evaluation_figures(table: pd.DataFrame, threshold: float) -> dict[str, Any]:
     return {
         "cells": len(table),
         "images": n_images,
-        "images_given": table.attrs.get("images", n_images),
+        "images_given": n_images if images_given is None else images_given,
         **({"subjects": _subject_figures(alike)} if len(alike) else {}),
         "resampled": "subjects" if by_subject else "images",
         "threshold": threshold,

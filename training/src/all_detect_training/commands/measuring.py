@@ -64,7 +64,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     manifest = load_bundle(args.bundle).manifest
     chosen = _chosen(images, sides_in_training(manifest, images), args.only)
     table = evaluate(chosen, kind, ScoreParams(bundle=args.bundle), args.mask_corner)
-    figures = evaluation_figures(table, manifest.ensemble.threshold)
+    figures = evaluation_figures(table, manifest.ensemble.threshold, len(chosen))
     sys.stdout.write(write_evaluation(args.out, table, figures))
 
 
