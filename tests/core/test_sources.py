@@ -553,6 +553,15 @@ def test_ome_tiff_with_two_images(tmp_path):
     assert_array_equal(planes[2].read().rgb, STACK[2])
 
 
+@pytest.mark.parametrize("names", [("", "label image", "Macro image"), ("label image",)], ids=["beside", "alone"])
+def test_pictures_of_the_slide_in_an_ome_tiff(tmp_path, names):
+    path = tmp_path / "slide.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for name, page in zip(names, STACK, strict=False):
+            writer.write(page, photometric="rgb", metadata={"axes": "YXS", "Name": name})
+    assert_array_equal(pixels(path), STACK[0])
+
+
 def write_ome_set(folder, images, axis="T", sizes_um=None, names=("", ""), **options):
     """Write one page into each file, and into each that all are one image, along an axis, or images of their own."""
     height, width, samples = np.atleast_3d(images[0]).shape
@@ -830,12 +839,6 @@ def test_zarr_group_without_an_image(tmp_path):
     zarr.create_group(tmp_path / "group.zarr")
     with pytest.raises(InputError, match=r"a zarr group without an OME-Zarr image; give the path of an array"):
         planes_in(tmp_path / "group.zarr")
-
-
-def test_a_collection_of_images_names_one(tmp_path):
-    zarr.create_group(tmp_path / "all.zarr", attributes={"bioformats2raw.layout": 3})
-    with pytest.raises(InputError, match=r"an image inside it: .*all.zarr/0, for instance"):
-        planes_in(tmp_path / "all.zarr")
 
 
 @pytest.mark.parametrize("omero", [None, {"channels": None}, {"channels": ["red", 1, None]}])

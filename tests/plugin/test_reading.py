@@ -105,6 +105,20 @@ def test_scores_of_a_coarser_level_lie_where_its_pixels_are(tmp_path, drawn, res
     assert layer.contour == 2
 
 
+def test_the_only_image_of_a_collection_is_opened(tmp_path, drawn, results):
+    zarr.create_group(tmp_path / "slide.zarr", attributes={"ome": {"version": "0.5", "bioformats2raw.layout": 3}})
+    write_image(tmp_path / "slide.zarr/0", np.moveaxis(drawn.rgb, -1, 0)[None, :, None])
+    numbers = np.unique(drawn.labels)[1:]
+    found = results(np.full((len(numbers), 3), 0.9), numbers, **table.geometry(drawn.labels, 0.25))
+    add_labels(tmp_path / "slide.zarr/0", [LabelledPlane({}, drawn.labels, found.table)])
+    (pixels, options, _), (labels, _, _) = read(tmp_path / "slide.zarr")
+    assert options["name"] == "slide"
+    np.testing.assert_array_equal(np.asarray(pixels[0]).reshape(drawn.rgb.shape), drawn.rgb)
+    np.testing.assert_array_equal(np.asarray(labels).reshape(drawn.labels.shape), drawn.labels)
+    write_image(tmp_path / "slide.zarr/1", np.moveaxis(drawn.rgb, -1, 0)[None, :, None])
+    assert get_reader(str(tmp_path / "slide.zarr")) is None
+
+
 def test_grey_stores_and_plates_are_left_to_others(tmp_path):
     write_image(tmp_path / "grey.zarr", np.zeros((1, 64, 64), np.uint8), axes="cyx")
     assert get_reader(str(tmp_path / "grey.zarr")) is None

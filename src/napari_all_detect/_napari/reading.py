@@ -49,11 +49,15 @@ def _is_ours(path: Path) -> bool:
     """Return whether a folder is one image in colour; a plate's images are many, and may differ in size."""
     try:
         files = find_images([path])
-        if len(files) != 1 or len({plane.image for plane in open_planes(files[0])}) != 1:
-            return False
-        return is_coloured_image(files[0])
+        images = _images_in(files[0]) if len(files) == 1 else []
+        return len(images) == 1 and is_coloured_image(images[0])
     except AllDetectError:
         return False
+
+
+def _images_in(file: ImageFile) -> list[ImageFile]:
+    """Return the images of a store: a plate and a collection hold several, or one that lies deeper."""
+    return list(dict.fromkeys(ImageFile(plane.path, plane.image) for plane in open_planes(file)))
 
 
 def read_results(folder: Path) -> list[LayerData]:
@@ -105,11 +109,12 @@ def read_zarr(path: Path) -> list[LayerData]:
         If the image can't be read.
     """
     (file,) = find_images([path])
-    smear = open_smear(file)
+    (image,) = _images_in(file)
+    smear = open_smear(image)
     layers = [smear.layer(path.stem)]
-    for name in label_images(path):
-        labels = read_label_image(path, name)
-        saved = saved_scores(path, labels) if name == NAME else None
+    for name in label_images(image.path):
+        labels = read_label_image(image.path, name)
+        saved = saved_scores(image.path, labels) if name == NAME else None
         title = f"{path.stem} {name}"
         if saved is None:
             layers.append((labels, {"name": title, **smear.placed(labels.shape)}, "labels"))

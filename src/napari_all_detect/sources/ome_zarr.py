@@ -82,7 +82,6 @@ def levels(attributes: Mapping[str, Any], version: str, path: Path) -> list[Leve
     if "multiscales" not in attributes:
         raise InputError(
             f"{path}: a zarr group without an OME-Zarr image; give the path of an array or an image inside it"
-            + (f": {path}/0, for instance" if "bioformats2raw.layout" in attributes else "")
         )
     model: type[Multiscale04 | Multiscale05] = Multiscale05 if version == "0.5" else Multiscale04
     multiscale = validated(model, attributes["multiscales"][0], path, "multiscales.0")

@@ -18,21 +18,21 @@ __all__ = ["FieldOfView", "fields_of_plate", "fields_of_well"]
 
 @dataclass(frozen=True)
 class FieldOfView:
-    """One image of a plate.
+    """One image of several in a store.
 
     Attributes
     ----------
     path : str
         From the group that was opened: `A/1/0`.
     well : str
-        Row and column as the plate names them: `A1`.
+        Row and column as the plate names them: `A1`; empty if it is of no plate.
     field : str
         Its name in the well: `0`.
     """
 
     path: str
-    well: str
-    field: str
+    well: str = ""
+    field: str = ""
 
 
 def fields_of_plate(plate: zarr.Group, attributes: Mapping[str, Any], version: str, path: Path) -> list[FieldOfView]:
@@ -55,7 +55,7 @@ def fields_of_plate(plate: zarr.Group, attributes: Mapping[str, Any], version: s
         try:
             images = _images(plate[well.path], path / well.path)
         except (KeyError, InputError):
-            found.append(FieldOfView(well.path, name, ""))
+            found.append(FieldOfView(well.path, name))
         else:
             found += [FieldOfView(f"{well.path}/{image}", name, image) for image in images]
     return found

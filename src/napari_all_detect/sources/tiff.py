@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
-from napari_all_detect.sources import ome_tiff, tiff_parts
+from napari_all_detect.sources import ome_xml, tiff_parts
 from napari_all_detect.sources.ome_zarr import Level, choose_level, rgb_channels
 from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
 from napari_all_detect.sources.places import is_remote
@@ -132,9 +132,9 @@ def _check_complete(tif: TiffFile, path: Path) -> None:
 
 def _list(tif: TiffFile, path: Path, reading: ReadParams, wanted_um: float | None) -> Iterator[_Entry]:
     page_number = 0
-    of_set = tif.series[0].kind == "ome" and ome_tiff.is_of_set(tif)
+    of_set = tif.series[0].kind == "ome" and ome_xml.is_of_set(tif)
     for number, whole in enumerate(tif.series):
-        if not _is_smear(whole):
+        if not _is_smear(whole, alone=len(tif.series) == 1):
             continue
         pyramid = tiff_parts.pyramid(tif, number)
         level = choose_level(_levels(pyramid, _pixel_size_um(tif, whole, number)), reading.level, wanted_um, path)
@@ -155,9 +155,10 @@ def _list(tif: TiffFile, path: Path, reading: ReadParams, wanted_um: float | Non
             yield _Entry(page_number, name, level.pixel_size_um, shape, place, level.downsample, own)
 
 
-def _is_smear(series: TiffPageSeries) -> bool:
+def _is_smear(series: TiffPageSeries, *, alone: bool) -> bool:
     """Return whether a series is neither a copy nor a mask of another, nor a picture of a whole slide or its label."""
     from_afar = series.kind in _SLIDE_KINDS and series.name in _FROM_AFAR
+    from_afar |= series.kind == "ome" and not alone and ome_xml.is_from_afar(series.name)
     return not (series.keyframe.is_reduced or series.keyframe.is_mask or from_afar)
 
 
@@ -175,8 +176,8 @@ def _told_channels(tif: TiffFile, series: TiffPageSeries, number: int) -> tuple[
     if "S" in series.axes:
         return None
     channels = list[dict[str, str]]()
-    if series.kind == "ome" and (pixels := ome_tiff.pixels_of(tif, number)) is not None:
-        channels = ome_tiff.channels(pixels)
+    if series.kind == "ome" and (pixels := ome_xml.pixels_of(tif, number)) is not None:
+        channels = ome_xml.channels(pixels)
     elif series.kind == "imagej":
         channels = _imagej_channels(tif)
     count = dict(zip(series.axes, series.shape, strict=True)).get("C")
@@ -279,8 +280,8 @@ def _pixel_size_um(tif: TiffFile, series: TiffPageSeries, number: int) -> float 
 def _stated_um(tif: TiffFile, series: TiffPageSeries, number: int) -> float | None:
     """Return the pixel size that metadata of OME and Aperio state."""
     if series.kind == "ome":
-        pixels = ome_tiff.pixels_of(tif, number)
-        return None if pixels is None else ome_tiff.size_um(pixels)
+        pixels = ome_xml.pixels_of(tif, number)
+        return None if pixels is None else ome_xml.size_um(pixels)
     if series.kind == "svs":
         return _aperio_um(series.keyframe.description)
     return None

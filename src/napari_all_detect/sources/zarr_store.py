@@ -1,4 +1,4 @@
-"""Zarr arrays (v2 and v3, sharded or not), and OME-Zarr images and plates (0.4 and 0.5)."""
+"""Zarr arrays (v2 and v3, sharded or not), and OME-Zarr images, plates and collections (0.4 and 0.5)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
+from napari_all_detect.sources.collection import images_of_collection, is_collection
 from napari_all_detect.sources.ome_zarr import Level, choose_level, levels, ome_attributes, rgb_channels
 from napari_all_detect.sources.places import has_query, is_remote, zarr_place
 from napari_all_detect.sources.plane import ImageFile, OmePlace, Plane, readable
@@ -58,7 +59,7 @@ def looks_like_zarr(path: Path) -> bool:
 
 
 def open_zarr(file: ImageFile, reading: ReadParams, wanted_um: float | None = None) -> list[Plane]:
-    """List the planes of a zarr array, of one level of an OME-Zarr image, or of all images of a plate or well.
+    """List the planes of a zarr array, of one level of an OME-Zarr image, or of all images of a plate or a collection.
 
     Only metadata are read.
     """
@@ -75,6 +76,8 @@ def open_zarr(file: ImageFile, reading: ReadParams, wanted_um: float | None = No
             fields = fields_of_plate(node, attributes, version, file.path)
         elif "well" in attributes:
             fields = fields_of_well(node, file.path)
+        elif is_collection(attributes):
+            fields = images_of_collection(node, file.path)
         else:
             return _planes_of_image(node, file, reading, wanted_um)
     return [plane for field in fields for plane in _planes_of_field(node, file, field, reading, wanted_um)]
@@ -83,7 +86,7 @@ def open_zarr(file: ImageFile, reading: ReadParams, wanted_um: float | None = No
 def _planes_of_field(
     parent: zarr.Group, file: ImageFile, field: FieldOfView, reading: ReadParams, wanted_um: float | None
 ) -> list[Plane]:
-    """List the planes of one image of a plate; if it can't be opened, one that can't be read, to spoil no other."""
+    """List the planes of one image among several; if it can't be opened, one that can't be read, to spoil no other."""
     image = ImageFile(file.path / field.path, f"{file.image}/{field.path}")
     try:
         with readable(image.path, "zarr"):

@@ -1,4 +1,4 @@
-"""What the metadata of an OME-TIFF say: pixel sizes, colours of channels, and whether it is one file of a set."""
+"""What OME's metadata say, of a TIFF or of a collection: names, pixel sizes, colours of channels, files of a set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,32 @@ from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
 if TYPE_CHECKING:
     from tifffile import TiffFile
 
-__all__ = ["channels", "is_of_set", "pixels_of", "size_um"]
+__all__ = ["channels", "image_names", "is_from_afar", "is_of_set", "pixels_of", "size_um"]
+
+_FROM_AFAR = frozenset(
+    {"label", "label image", "macro image", "macro mask image", "overview", "overview image", "thumbnail image"}
+)
+"""What Bio-Formats calls the pictures of a slide's label and of the slide as a whole."""
+
+
+def image_names(xml: str) -> list[str]:
+    """Return the names of all images, empty where one has none.
+
+    Raises
+    ------
+    xml.etree.ElementTree.ParseError
+        If it is no XML.
+    """
+    return [image.get("Name", "") for image in _root(xml).iterfind("{*}Image")]
+
+
+def is_from_afar(name: str) -> bool:
+    """Return whether one image of several is, by its name, a picture of a whole slide or its label.
+
+    >>> is_from_afar("macro image"), is_from_afar("smear.svs")
+    (True, False)
+    """
+    return name.lower() in _FROM_AFAR
 
 
 def pixels_of(tif: TiffFile, number: int) -> ElementTree.Element | None:
