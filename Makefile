@@ -33,7 +33,7 @@ CELLS := src/napari_all_detect/bundle/builtin/cells
 cells: $(VENV)/dev.stamp
 	rm -rf $(CELLS)
 	$(BIN)/all-detect-train segmenter --masks $(DATA)/wbc_masks/set1_120px --masks $(DATA)/wbc_masks/set2_300px \
-		--boxes $(DATA)/bccd --smears $(DATA)/taleqani --hold-out 3 --out $(CELLS) --version 1.1.1
+		--boxes $(DATA)/bccd --smears $(DATA)/taleqani --hold-out 3 --out $(CELLS) --version 1.1.2
 
 # The shipped bundle of five CNNs, from the data: make lite DATA=/path/to/data (an interrupted one goes on)
 LITE := src/napari_all_detect/bundle/builtin/lite

@@ -730,6 +730,31 @@ def test_where_nothing_is_clear_cells_are_looked_at_from_afar() -> None:
     assert far[0] == pytest.approx(near[0] / 2, abs=2)
 
 
+@pytest.mark.parametrize(
+    ("found", "depth", "looks"),
+    [
+        (114.0, 0.85, [100.0]),
+        (86.0, 0.85, [100.0]),
+        (116.0, 0.85, [100.0, 116.0]),
+        (84.0, 0.85, [100.0, 84.0]),
+        (114.0, 0.78, [100.0, 200.0, 114.0]),
+        (111.0, 0.78, [100.0, 200.0]),
+    ],
+)
+def test_cells_of_another_size_are_looked_at_again_sooner_where_they_are_not_clear(
+    found: float, depth: float, looks: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+
+    def look(_: View, diameter: float, __: FakeMapper) -> SimpleNamespace:
+        looked.append(diameter)
+        return SimpleNamespace(assumed=diameter, found=found, depth=depth if diameter < 150 else 0.0)
+
+    monkeypatch.setattr(learned, "_look", look)
+    learned._best_look(View.whole(painted((8, 8))), 100.0, FakeMapper())
+    assert looked == looks
+
+
 def test_how_sure_the_network_is_counts_by_area() -> None:
     pieces = np.repeat(np.array([0, 1, 2], np.int32), (60, 30, 10))[None]
     core = np.zeros(pieces.shape, np.uint8)

@@ -20,11 +20,12 @@ from napari_all_detect.unet import EMPTY_FIELD, STRIDE
 
 __all__ = ["segment_learned"]
 
-LIKE_SIZE = (0.88, 1.12)
-"""Cells whose diameter, as found, differs from the one assumed by no more are not looked at again."""
-
 CLEAR = 0.8
 """Less depth than this may mean that lobes were taken for cells: a look from afar is cheap."""
+
+OFF_BY, CLEARLY_OFF_BY = 0.12, 0.15
+"""Cells whose diameter, as found, is off the one assumed by no more than this share of it are not looked at again; the
+second where they are clear. Those that the network learned from spread by a quarter."""
 
 SURE = 0.75
 """Less depth than this betrays cells that were taken for parts of larger ones."""
@@ -128,7 +129,7 @@ def _best_look(view: View, estimate: float, mapper: Mapper) -> _Look:
         far = _look(view, 2 * estimate, mapper)
         best = far if far.depth > best.depth - BLUR else best
     for _ in range(MORE_LOOKS):
-        if not LIKE_SIZE[0] <= best.found / best.assumed <= LIKE_SIZE[1]:
+        if abs(best.found / best.assumed - 1) > (CLEARLY_OFF_BY if best.depth >= CLEAR else OFF_BY):
             other, least = _look(view, max(best.found, estimate / CLOSEST), mapper), best.depth - BLUR
         elif 0 < best.depth < SURE and best.assumed > estimate / CLOSEST:
             other, least = _look(view, best.assumed / 2, mapper), best.depth + BLUR
