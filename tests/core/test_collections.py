@@ -101,6 +101,13 @@ def test_an_image_that_is_missing_spoils_no_other(tmp_path: Path, smear: Callabl
     assert first.read().rgb.shape == third.read().rgb.shape == (144, 176, 3)
 
 
+def test_an_image_that_says_how_it_was_made_is_an_image(tmp_path: Path, smear: Callable[..., Pixels]) -> None:
+    write_collection(tmp_path / "slides.zarr", [smear(0)], "0.4")
+    image = zarr.open_group(tmp_path / "slides.zarr/0")
+    image.attrs["bioformats2raw.layout"] = 3
+    assert [plane.image for plane in planes_in(tmp_path / "slides.zarr/0")] == ["slides.zarr/0"]
+
+
 def test_a_collection_without_an_image(tmp_path: Path) -> None:
     write_collection(tmp_path / "empty.zarr", [], "0.5")
     with pytest.raises(InputError, match="a collection without an image; convert the file again"):

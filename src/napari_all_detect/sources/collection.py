@@ -20,8 +20,8 @@ __all__ = ["images_of_collection", "is_collection"]
 
 
 def is_collection(attributes: Mapping[str, Any]) -> bool:
-    """Return whether a group's OME-Zarr attributes are those of a collection."""
-    return "bioformats2raw.layout" in attributes
+    """Return whether a group's OME-Zarr attributes are those of a collection, and not of an image of its own."""
+    return "bioformats2raw.layout" in attributes and "multiscales" not in attributes
 
 
 def images_of_collection(collection: zarr.Group, path: Path) -> list[FieldOfView]:
