@@ -553,13 +553,17 @@ def test_ome_tiff_with_two_images(tmp_path):
     assert_array_equal(planes[2].read().rgb, STACK[2])
 
 
-@pytest.mark.parametrize("names", [("", "label image", "Macro image"), ("label image",)], ids=["beside", "alone"])
-def test_pictures_of_the_slide_in_an_ome_tiff(tmp_path, names):
+@pytest.mark.parametrize(
+    ("names", "left"),
+    [(("", "label image", "Macro image"), [0]), (("label image",), [0]), (("label", "overview"), [0, 1])],
+    ids=["beside", "alone", "no other"],
+)
+def test_pictures_of_the_slide_in_an_ome_tiff(tmp_path, names, left):
     path = tmp_path / "slide.ome.tif"
     with tifffile.TiffWriter(path, ome=True) as writer:
         for name, page in zip(names, STACK, strict=False):
             writer.write(page, photometric="rgb", metadata={"axes": "YXS", "Name": name})
-    assert_array_equal(pixels(path), STACK[0])
+    assert_array_equal([plane.read().rgb for plane in planes_in(path)], STACK[left])
 
 
 def write_ome_set(folder, images, axis="T", sizes_um=None, names=("", ""), **options):

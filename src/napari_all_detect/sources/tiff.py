@@ -132,9 +132,11 @@ def _check_complete(tif: TiffFile, path: Path) -> None:
 
 def _list(tif: TiffFile, path: Path, reading: ReadParams, wanted_um: float | None) -> Iterator[_Entry]:
     page_number = 0
-    of_set = tif.series[0].kind == "ome" and ome_xml.is_of_set(tif)
+    is_ome = tif.series[0].kind == "ome"
+    of_set = is_ome and ome_xml.is_of_set(tif)
+    names_tell = is_ome and not all(ome_xml.is_from_afar(series.name) for series in tif.series)
     for number, whole in enumerate(tif.series):
-        if not _is_smear(whole, alone=len(tif.series) == 1):
+        if not _is_smear(whole) or (names_tell and ome_xml.is_from_afar(whole.name)):
             continue
         pyramid = tiff_parts.pyramid(tif, number)
         level = choose_level(_levels(pyramid, _pixel_size_um(tif, whole, number)), reading.level, wanted_um, path)
@@ -155,10 +157,9 @@ def _list(tif: TiffFile, path: Path, reading: ReadParams, wanted_um: float | Non
             yield _Entry(page_number, name, level.pixel_size_um, shape, place, level.downsample, own)
 
 
-def _is_smear(series: TiffPageSeries, *, alone: bool) -> bool:
+def _is_smear(series: TiffPageSeries) -> bool:
     """Return whether a series is neither a copy nor a mask of another, nor a picture of a whole slide or its label."""
     from_afar = series.kind in _SLIDE_KINDS and series.name in _FROM_AFAR
-    from_afar |= series.kind == "ome" and not alone and ome_xml.is_from_afar(series.name)
     return not (series.keyframe.is_reduced or series.keyframe.is_mask or from_afar)
 
 
