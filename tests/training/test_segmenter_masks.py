@@ -211,6 +211,15 @@ def test_a_missing_mask_is_named(tmp_path: Path) -> None:
         read_masked(tmp_path)
 
 
+def test_a_mask_without_an_image_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a", "b", "c"):
+        save_pair(tmp_path, name, one_cell())
+    (tmp_path / "a_image.png").unlink()
+    (tmp_path / "c_image.png").unlink()
+    assert [image.name for image in read_masked(tmp_path)] == ["b"]
+    assert caplog.messages == [f"{tmp_path}: masks without an image, passed over: a_mask.png, c_mask.png"]
+
+
 def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
     save_pair(tmp_path, "a", one_cell()[:-1], painted(one_cell()))
     with pytest.raises(InputError, match=r"a_mask\.png: its shape is \(95, 112\), the image's \(96, 112\)"):

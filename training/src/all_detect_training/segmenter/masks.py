@@ -96,19 +96,23 @@ def read_masked(folder: Path) -> list[DrawnImage]:
     paths = _files(folder, "_image")
     if not paths:
         raise InputError(f"{folder}: no image; expected <name>_image.png with <name>_mask.png")
+    names = [path.stem.removesuffix("_image") for path in paths]
+    masks = {path.stem.removesuffix("_mask"): path for path in _files(folder, "_mask")}
     drawn = []
-    for path in paths:
-        name = f"{path.stem.removesuffix('_image')}_mask"
-        masks = [other for other in _files(folder, "_mask") if other.stem == name]
-        if not masks:
-            raise InputError(f"{path}: no mask beside it; expected {name}.png")
-        rgb, mask = read_rgb(path), _read_mask(masks[0])
+    for name, path in zip(names, paths, strict=True):
+        if name not in masks:
+            raise InputError(f"{path}: no mask beside it; expected {name}_mask.png")
+        mask_path = masks[name]
+        rgb, mask = read_rgb(path), _read_mask(mask_path)
         if mask.shape != rgb.shape[:2]:
-            raise InputError(f"{masks[0]}: its shape is {mask.shape}, the image's {rgb.shape[:2]}; expected the same")
+            raise InputError(f"{mask_path}: its shape is {mask.shape}, the image's {rgb.shape[:2]}; expected the same")
         if mask.max() > CELL:
-            drawn.append(_masked(path.stem.removesuffix("_image"), rgb, mask))
+            drawn.append(_masked(name, rgb, mask))
         else:
-            log.warning("left out: %s: no cell; highest level %d, expected 128 or 255", masks[0], int(mask.max()))
+            log.warning("left out: %s: no cell; highest level %d, expected 128 or 255", mask_path, int(mask.max()))
+    alone = [path.name for name, path in masks.items() if name not in names]
+    if alone:
+        log.warning("%s: masks without an image, passed over: %s", folder, ", ".join(alone))
     if not drawn:
         raise InputError(f"{folder}: no cell in any mask; {EXPECTED_LEVELS}")
     _check_parts(folder, drawn)
