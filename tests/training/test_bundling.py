@@ -461,6 +461,12 @@ def test_where_subjects_are_known_they_are_drawn_and_scored_and_not_named(
     subjects = np.array([subject[image] for image in made_up_cells.image[test].tolist()])
     assert metrics["subjects"] == len(set(subjects.tolist())) == 3
     assert metrics["interval"]["method"] == "percentile bootstrap over subjects"
+    validating = split_of(made_up_cells) == "validation"
+    n = {
+        name: len({subject[image] for image in made_up_cells.image[validating & there].tolist()})
+        for name, there in (("ALL", made_up_cells.is_all), ("Hem", ~made_up_cells.is_all))
+    }
+    assert metrics["trust"]["validation"] == {"drawn": "subjects", **n}
     p_all = two_members["mobilenet"].astype(np.float32)[test]
     means = image_means(subjects, p_all)
     truth = image_means(subjects, made_up_cells.is_all[test]) > 0.5

@@ -8,20 +8,25 @@ flattening a member that is otherwise right.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from all_detect_training.resampling import resamples
 from napari_all_detect.trust import Bounds, log_odds
 
-__all__ = ["RATES", "bounds_at", "calibration_error", "cells_needed", "fit_temperature", "log_loss", "reliability"]
+__all__ = ["CONFIDENCE", "RATES", "bounds_at", "calibration_error", "fit_temperature", "log_loss", "reliability"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
 
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
 """Rates of wrong calls for which a bundle holds bounds."""
+
+CONFIDENCE = 0.95
+"""With which such a rate is kept to."""
 
 TEMPERATURES = (0.1, 10.0)
 """A temperature at the upper one means that the member learned nothing, at the lower one that it was right on every
@@ -66,11 +71,14 @@ def _weights(is_all: Bools) -> Floats:
     return np.asarray(weights / weights.sum())
 
 
-def bounds_at(is_all: Bools, p_all: Floats, rate: float) -> Bounds:
+def bounds_at(is_all: Bools, p_all: Floats, rate: float, group: NDArray[Any], confidence: float = CONFIDENCE) -> Bounds:
     """Return the bounds between which a call is uncertain: split-conformal prediction for each class by itself.
 
-    Of n ALL cells, the k-th lowest p_all with k = floor(rate (n + 1)) bounds ALL from below: a new ALL cell that is
-    exchangeable with them falls below it with a probability of `rate` at most (Vovk 2012). Hem likewise from above.
+    Of n ALL cells, the k-th lowest p_all bounds ALL from below. With k = floor(rate (n + 1)) a new ALL cell that is
+    exchangeable with them falls below it with a probability of `rate` at most, but only on average over all the sets
+    that might have been drawn to validate (Vovk 2012). To hold for most of these, k is the highest at which the k
+    lowest cells are `rate` of all ALL cells, or less, in a share `confidence` of the resamples of whole groups
+    (percentile bootstrap): cells of an image are alike. Hem likewise from above.
 
     Parameters
     ----------
@@ -78,26 +86,33 @@ def bounds_at(is_all: Bools, p_all: Floats, rate: float) -> Bounds:
     p_all : (N,) float
         Of cells that no weight was fitted to.
     rate : float
-        In (0, 1). With too few cells of a class for it, that class is always possible.
+        In (0, 1). With too few cells or groups of a class for it, that class is always possible.
+    group : (N,)
+        What was drawn as one: each cell's subject or image.
+    confidence : float
+        In (0, 1).
 
     Examples
     --------
-    >>> p_all = np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9])
-    >>> bounds_at(p_all > 0.35, p_all, 0.4)
-    Bounds(least_all=0.6, most_hem=0.3)
+    >>> p_all = np.linspace(0, 1, 400)
+    >>> bounds_at(p_all > 0.4, p_all, 0.1, group=np.arange(400)).in_words()
+    'Hem up to 0.373, ALL from 0.441; the threshold only between them'
     """
-    of_all, of_hem = np.sort(p_all[is_all]), np.sort(p_all[~is_all])[::-1]
-    k_all, k_hem = (math.floor(rate * (len(p) + 1) + 1e-9) for p in (of_all, of_hem))
-    return Bounds(float(of_all[k_all - 1]) if k_all else 0.0, float(of_hem[k_hem - 1]) if k_hem else 1.0)
+    least_all = _kth_lowest(p_all[is_all], rate, group[is_all], confidence)
+    least_hem = _kth_lowest(-p_all[~is_all], rate, group[~is_all], confidence)
+    return Bounds(0.0 if least_all is None else least_all, 1.0 if least_hem is None else -least_hem)
 
 
-def cells_needed(rate: float) -> int:
-    """Return of how many cells of a class on `bounds_at` can rule that class out.
-
-    >>> cells_needed(0.05)
-    19
-    """
-    return math.ceil(1 / rate - 1e-9) - 1
+def _kth_lowest(p: Floats, rate: float, group: NDArray[Any], confidence: float) -> float | None:
+    """Return the k-th lowest probability of a class, None for k = 0."""
+    lowest = np.argsort(p, kind="stable")[: math.floor(rate * (len(p) + 1) + 1e-9)]
+    if not len(lowest):
+        return None
+    groups, index = np.unique(group, return_inverse=True)
+    times = resamples(len(groups))[1:]
+    shares = times[:, index[lowest]].cumsum(axis=1) / (times @ np.bincount(index))[:, None]
+    k = int((np.quantile(shares, confidence, axis=0) <= rate).sum())
+    return float(p[lowest[k - 1]]) if k else None
 
 
 def log_loss(is_all: Bools, p_all: Floats) -> float:

@@ -87,7 +87,6 @@ def held_out_figures(
     times = resamples(int(levels["cell"].group.max()) + 1)
     figures = list(validation.values())
     ensembles = {w: calibrate(ensemble_p_all(p_all, figures, w), temperatures[w]) for w in WEIGHTINGS}
-    drawn = "images" if subject is None else "subjects"
     return {
         "split": "test",
         "cells": len(cells),
@@ -96,7 +95,7 @@ def held_out_figures(
         "threshold": threshold,
         "interval": {
             "level": LEVEL,
-            "method": f"percentile bootstrap over {drawn}",
+            "method": f"percentile bootstrap over {run.drawn}",
             "resamples": RESAMPLES,
             "seed": RESAMPLING_SEED,
         },

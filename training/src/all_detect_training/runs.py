@@ -44,6 +44,16 @@ class Run:
     p_all: NDArray[np.float32]
     subject: NDArray[np.str_] | None = None
 
+    @property
+    def drawn(self) -> str:
+        """What was drawn as one: `subjects`, or `images` where subjects are unknown."""
+        return "images" if self.subject is None else "subjects"
+
+    @property
+    def group(self) -> NDArray[np.str_]:
+        """Which of them each cell is of, (N,) str."""
+        return self.cells.image if self.subject is None else self.subject
+
 
 def load_run(folder: Path) -> Run:
     """Read a run folder.

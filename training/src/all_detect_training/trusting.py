@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from all_detect_training.calibration import (
+    CONFIDENCE,
     RATES,
     bounds_at,
     calibration_error,
-    cells_needed,
     fit_temperature,
     log_loss,
     reliability,
@@ -39,6 +39,9 @@ __all__ = ["TrustTargets", "Trusted", "fit_trust", "member_temperatures", "trust
 log = logging.getLogger(__name__)
 WEIGHTING = "kappa"
 
+FEW = 10
+"""Of fewer images or subjects, resamples don't tell what others are like."""
+
 
 @dataclass(frozen=True)
 class TrustTargets:
@@ -55,12 +58,15 @@ class TrustTargets:
         threshold at 0.5.
     false_alarm_rate : float
         Share of the validation cells that may be out of domain.
+    confidence : float
+        With which error rates and sensitivity are kept to, over subjects, or images, like those that validate.
     """
 
     error_rate_all: float = 0.05
     error_rate_hem: float = 0.05
     sensitivity: float | None = None
     false_alarm_rate: float = 0.02
+    confidence: float = CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -110,20 +116,26 @@ def fit_trust(run: Run, validation: Sequence[Validation], targets: TrustTargets)
     """
     error_rate_all = _error_rate_all(targets)
     side = run.split == "validation"
-    is_all = run.cells.is_all[side]
+    is_all, group = run.cells.is_all[side], run.group[side]
     votes = {w: ensemble_p_all(run.p_all[side], validation, w) for w in WEIGHTINGS}
     temperatures = _temperatures(is_all, votes, "ensembles by")
     p_all = {w: calibrate(p, temperatures[w]) for w, p in votes.items()}
+    for name, few in _n_groups(is_all, group).items():
+        if few < FEW:
+            log.warning(
+                "%s with %s cells that validate: %d, too few to tell how often those of others are called wrongly",
+                *(run.drawn, name, few),
+            )
     threshold = 0.5
     if targets.sensitivity is not None:
-        threshold = _threshold_for(targets.sensitivity, is_all, p_all[WEIGHTING])
+        threshold = _threshold_for(targets.sensitivity, is_all, p_all[WEIGHTING], group, targets.confidence)
     conformal = Conformal(
         error_rate_all=error_rate_all,
         error_rate_hem=targets.error_rate_hem,
         n_all=int(is_all.sum()),
         n_hem=int((~is_all).sum()),
         rates=RATES,
-        bounds={w: _class_bounds(is_all, p) for w, p in p_all.items()},
+        bounds={w: _class_bounds(is_all, p, group, targets.confidence) for w, p in p_all.items()},
     )
     ensemble = Ensemble(weighting=WEIGHTING, threshold=threshold, temperatures=temperatures, conformal=conformal)
     crops = run.cells.crops
@@ -148,20 +160,34 @@ def _missed(sensitivity: float) -> float:
     return round(1 - sensitivity, DIGITS)
 
 
-def _threshold_for(sensitivity: float, is_all: NDArray[np.bool_], p_all: NDArray[np.float32]) -> float:
+def _threshold_for(
+    sensitivity: float,
+    is_all: NDArray[np.bool_],
+    p_all: NDArray[np.float32],
+    group: NDArray[np.str_],
+    confidence: float,
+) -> float:
     """Return the highest threshold at which this share of ALL cells is called ALL."""
-    n, needed = int(is_all.sum()), cells_needed(_missed(sensitivity))
-    if n < needed:
+    threshold = bounds_at(is_all, p_all, _missed(sensitivity), group, confidence).least_all
+    if not threshold:
         raise InputError(
-            f"a sensitivity of {sensitivity:g} takes {needed} ALL cells that validate at least; there are {n}: "
-            "ask for less, or validate on more cells"
+            f"a sensitivity of {sensitivity:g} can't be kept to with a confidence of {confidence:g} on {is_all.sum()} "
+            f"ALL cells of {_n_groups(is_all, group)['ALL']} images or subjects that validate: ask for less, or "
+            "validate on more"
         )
-    return bounds_at(is_all, p_all, _missed(sensitivity)).least_all
+    return threshold
 
 
-def _class_bounds(is_all: NDArray[np.bool_], p_all: NDArray[np.float32]) -> Any:
+def _n_groups(is_all: NDArray[np.bool_], group: NDArray[np.str_]) -> dict[str, int]:
+    """Count the images or subjects that each class's cells are of."""
+    return {name: len(np.unique(group[there])) for name, there in (("ALL", is_all), ("Hem", ~is_all))}
+
+
+def _class_bounds(
+    is_all: NDArray[np.bool_], p_all: NDArray[np.float32], group: NDArray[np.str_], confidence: float
+) -> Any:
     """Return the bounds at every rate."""
-    found = [bounds_at(is_all, p_all, rate) for rate in RATES]
+    found = [bounds_at(is_all, p_all, rate, group, confidence) for rate in RATES]
     return {"least_all": tuple(b.least_all for b in found), "most_hem": tuple(b.most_hem for b in found)}
 
 
@@ -179,9 +205,10 @@ def trust_figures(raw: Run, run: Run, validation: Sequence[Validation], trusted:
     -------
     figures : dict
         `calibration`: expected calibration error, log loss and reliability diagram of members and ensemble, before and
-        after; `calls`: what became of the cells of each class; `domain`: how many are in it.
+        after; `validation`: how many images or subjects the bounds rest on; `calls`: what became of the cells of each
+        class; `domain`: how many are in it.
     """
-    test = run.split == "test"
+    test, side = run.split == "test", run.split == "validation"
     is_all, ensemble = run.cells.is_all[test], trusted.ensemble
     names = [member.architecture for member in run.params.members]
     before = dict(zip(names, raw.p_all[test].T, strict=True))
@@ -194,6 +221,7 @@ def trust_figures(raw: Run, run: Run, validation: Sequence[Validation], trusted:
             name: {"before": _probability_figures(is_all, p), "after": _probability_figures(is_all, after[name])}
             for name, p in before.items()
         },
+        "validation": {"drawn": run.drawn, **_n_groups(run.cells.is_all[side], run.group[side])},
         "calls": _call_counts(is_all, after["ensemble"], ensemble),
         "domain": None if trusted.domain is None else _domain_figures(run.cells.crops[test], trusted.domain),
     }

@@ -127,7 +127,7 @@ def _called(manifest: Manifest, figures: Mapping[str, Any]) -> list[str]:
     head = ["error rate kept to, ALL / Hem", "ALL called Hem", "Hem called ALL", "ALL uncertain", "Hem uncertain"]
     parts = [
         "A call is `uncertain` where either class is possible at the error rate kept to (split-conformal, each class "
-        "by itself, on the validation cells). On the test cells:",
+        f"by itself, on the validation cells{_confidence(figures)}). On the test cells:",
         table(head, rows),
     ]
     domain, of_test = manifest.domain, figures["domain"]
@@ -139,6 +139,17 @@ def _called(manifest: Manifest, figures: Mapping[str, Any]) -> list[str]:
             "are flagged as blurred."
         ]
     return [*parts, *_rounded(manifest, figures.get("bf16"))]
+
+
+def _confidence(figures: Mapping[str, Any]) -> str:
+    """Say how surely the rate is kept to; bundles of earlier versions kept to it on average."""
+    of = figures.get("validation")
+    if of is None:
+        return ""
+    return (
+        f", with a confidence of {figures['targets']['confidence']:.0%} over {of['drawn']} like the {of['ALL']} with "
+        f"ALL and the {of['Hem']} with Hem cells that these are of"
+    )
 
 
 def _rounded(manifest: Manifest, on_test: Mapping[str, Any] | None) -> list[str]:
