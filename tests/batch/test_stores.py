@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
@@ -223,6 +224,24 @@ def test_over_http_it_is_the_same(
     record = json.loads((tmp_path / "far/run.json").read_text())
     assert record["inputs"] == [f"{remote}/{name}" for name in names]
     assert set(record["images"][2]["pixels_sha256"]) == {"z0", "z1", "z2"}
+
+
+def test_chunks_that_are_missing_are_noted(
+    remote: str, store: Path, tmp_path: Path, params: ScoreParams, content: Content, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Near, far and in tiles alike; the server is asked for nothing more, and another level does not count."""
+    asked: list[str] = []
+    monkeypatch.setattr(Moody, "log_request", lambda handler, *_: asked.append(handler.path))
+    for lost in ("0/c/1/0/0/0", "1/c/0/0/0/0"):
+        (store / lost).unlink()
+    assert score_batch([f"{remote}/stack.zarr"], tmp_path / "far", params).exit_status == 0
+    assert asked.count("/stack.zarr/0/c/1/0/0/0") == 3  # by each plane once
+    score_batch([store], tmp_path / "near", params)
+    assert content(tmp_path / "far") == content(tmp_path / "near")
+    score_batch([store], tmp_path / "tiled", replace(params, reading=ReadParams(tile_size_px=256)))
+    assert (tmp_path / "tiled/images.csv").read_bytes() == (tmp_path / "near/images.csv").read_bytes()
+    images = pd.read_csv(tmp_path / "near/images.csv", keep_default_na=False)
+    assert images["notes"].tolist() == ["1 of 2 chunks missing in the store: black there"] * 3
 
 
 def test_a_folder_that_a_server_lists(remote: str, store: Path) -> None:

@@ -79,6 +79,13 @@ def test_a_field_that_is_damaged_spoils_no_other(plate: Path) -> None:
         assert plane.read().rgb.shape == (144, 176, 3)
 
 
+def test_a_chunk_that_is_missing_is_noted_of_its_field(plate: Path) -> None:
+    (chunk,) = (path for path in (plate / "A/10/0/0").rglob("0") if path.is_file())
+    chunk.unlink()
+    note = "1 of 1 chunks missing in the store: black there"
+    assert [plane.read().notes for plane in planes_in(plate)] == [(), (note,), (), ()]
+
+
 def test_a_well_that_is_missing_spoils_no_other(plate: Path) -> None:
     for file in [*(plate / "A" / "10").glob("zarr.json"), *(plate / "A" / "10").glob(".z*")]:
         file.unlink()
@@ -113,6 +120,8 @@ def test_a_level_by_choice(pyramid: tuple[Path, list[Pixels]], level: int) -> No
     np.testing.assert_array_equal(plane.read().rgb, levels[level])
     assert plane.pixel_size_um == 0.25 * 2**level
     assert plane.ome == OmePlace(str(level), {})
+    (path / "1/c/0/0/0").unlink()
+    assert len(plane.read().notes) == (level == 1)
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ KINDS: dict[str, tuple[str, Writer]] = {
     "v2": ("a.zarr", zarr_array(RGB, chunks=(64, 64, 3), zarr_format=2)),
     "sharded": ("a.zarr", zarr_array(RGB.transpose(2, 0, 1), chunks=(1, 64, 64), shards=(3, 128, 128))),
     "stack": ("a.zarr", zarr_array(np.stack([RGB, RGB[::-1]]), chunks=(1, 100, 100, 3))),
+    "glass": ("a.zarr", zarr_array(RGB, chunks=(100, 100, 3), fill_value=240)),
     "png": ("a.png", lambda path: Image.fromarray(RGB).save(path)),
 }
 
@@ -121,6 +122,33 @@ def test_tiles_are_read_without_the_whole(tmp_path: Path) -> None:
     assert_array_equal(tiled[0:256, 0:300], RGB[0:256, 0:300])
     with pytest.raises(InputError, match="can't be read as zarr"):
         tiled[256:310, 384:450]
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost", "note"),
+    [
+        ("v2", "4.[67].0", "2 of 40 chunks missing in the store: black there"),
+        ("v2", "?.?.0", "40 of 40 chunks missing in the store: black there"),
+        ("floats", "c/1/*/0", "5 of 20 chunks missing in the store: black there"),
+        ("sharded", "c/0/[01]/1", "2 of 12 chunks missing in the store: black there"),
+        ("stack", "c/1/0/4/0", "1 of 20 chunks missing in the store: black there"),
+        ("glass", "c/2/2/0", "1 of 20 chunks missing in the store: filled with 240 there"),
+    ],
+)
+def test_chunks_that_are_missing_are_noted(kind: str, lost: str, note: str, tmp_path: Path) -> None:
+    KINDS[kind][1](tmp_path / "a.zarr")
+    *others, plane = planes_of(tmp_path / "a.zarr", tile_size_px=256)
+    before = plane.read()
+    for chunk in list((tmp_path / "a.zarr").glob(lost)):
+        chunk.unlink()
+    whole, tiled = plane.read(), opened(plane)
+    assert whole.notes == (*before.notes, note)
+    assert set(whole.rgb[whole.rgb != before.rgb].tolist()) == {240 if kind == "glass" else 0}
+    for _ in range(2):
+        for window in tiled.tiles:
+            assert_array_equal(tiled[window], whole.rgb[window])
+        assert tiled.notes == whole.notes
+    assert [other.read().notes for other in others] == [before.notes] * len(others)
 
 
 def test_a_tiff_that_is_cut_short_says_so(tmp_path: Path) -> None:

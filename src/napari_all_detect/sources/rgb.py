@@ -30,7 +30,7 @@ class RgbPlane:
     rgb : (H, W, 3) uint8 array
         C-contiguous, values 0 to 255.
     notes : tuple of str
-        What was done to the values, one sentence each; empty for 8-bit RGB.
+        What was done to the values, and what was missing, one sentence each; empty for 8-bit RGB that is all there.
     """
 
     rgb: NDArray[np.uint8]

@@ -29,8 +29,8 @@ class TiledPlane:
         How wide the tiles are in which it is to be taken.
     reader : callable
         Returns a window of it, (h, w, 3) uint8; index the plane instead.
-    notes : tuple of str
-        What was done to the values, as for `RgbPlane`.
+    noted : callable
+        Returns the notes; see there.
 
     Examples
     --------
@@ -42,7 +42,12 @@ class TiledPlane:
     shape: tuple[int, int]
     tile_px: int
     reader: Callable[[Window], NDArray[np.uint8]]
-    notes: tuple[str, ...] = ()
+    noted: Callable[[], tuple[str, ...]] = tuple
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to the values, and what was missing in the parts read so far, as for `RgbPlane`."""
+        return self.noted()
 
     def __getitem__(self, window: Window) -> NDArray[np.uint8]:
         rows, columns = window
@@ -107,10 +112,10 @@ def open_tiled(
         return as_rgb(asked(window), name, known).rgb
 
     notes = as_rgb(corner, name, known).notes
-    return TiledPlane(shape, tile_px, converted, notes)
+    return TiledPlane(shape, tile_px, converted, lambda: notes)
 
 
 def of_plane(plane: RgbPlane, tile_px: int) -> TiledPlane:
     """Take a plane that was read at once in tiles."""
     shape = plane.rgb.shape[0], plane.rgb.shape[1]
-    return TiledPlane(shape, tile_px, plane.rgb.__getitem__, plane.notes)
+    return TiledPlane(shape, tile_px, plane.rgb.__getitem__, lambda: plane.notes)

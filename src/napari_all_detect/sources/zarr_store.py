@@ -159,25 +159,28 @@ def _open(
     size: tuple[int, int], tile_px: int, path: Path, component: str, axes: Sequence[str], index: Index
 ) -> TiledPlane:
     with readable(path, "zarr"):
-        array = _array(path, component)
+        array, missing = _array(path, component)
 
     def read(window: Window) -> NDArray[np.generic]:
         with readable(path, "zarr"):
             return _cut(array, axes, within(axes, index, window))
 
-    return open_tiled(read, size, tile_px, str(path))
+    tiled = open_tiled(read, size, tile_px, str(path))
+    return replace(tiled, noted=lambda: (*tiled.notes, *missing()))
 
 
 def _read(path: Path, component: str, axes: Sequence[str], index: Index) -> RgbPlane:
     with readable(path, "zarr"):
-        values = _cut(_array(path, component), axes, index)
-    return as_rgb(values, str(path))
+        array, missing = _array(path, component)
+        values = _cut(array, axes, index)
+    plane = as_rgb(values, str(path))
+    return replace(plane, notes=(*plane.notes, *missing()))
 
 
-def _array(path: Path, component: str) -> zarr.Array[Any]:
-    import zarr
+def _array(path: Path, component: str) -> tuple[zarr.Array[Any], Callable[[], tuple[str, ...]]]:
+    from napari_all_detect.sources.missing import open_watched
 
-    return zarr.open_array(zarr_place(path), path=component, mode="r")
+    return open_watched(zarr_place(path), component)
 
 
 def _cut(array: zarr.Array[Any], axes: Sequence[str], index: Index) -> NDArray[np.generic]:
