@@ -33,7 +33,7 @@ SAMPLE_COLUMNS = (
     table.Column("subject", "str", "", "Subject that the sample is from; empty if the sheet does not say"),
     table.Column("images", "int64", "", "Planes scored"),
     table.Column("cells", "int64", "", "Cells of all planes: those that several planes of a stack show count in each"),
-    *(column for column in table.IMAGE_COLUMNS if column.name in ("all", "hem", "uncertain")),
+    *(column for column in table.IMAGE_COLUMNS if column.name in ("all", "hem", "uncertain", "out_of_domain")),
     table.Column("fraction_all", "float32", "", "Cells called ALL among those called ALL or Hem"),
     table.Column(
         "fraction_all_low",
@@ -224,6 +224,7 @@ def _summed(
             "samples": group["sample"].nunique(),
             "images": len(group),
             **counts,
+            "out_of_domain": group["out_of_domain"].sum(min_count=1),
             "fraction_all": counts["all"] / called if called else None,
             "fraction_all_low": low,
             "fraction_all_high": high,

@@ -88,12 +88,13 @@ IMAGE_COLUMNS = (
     Column("all", "int64", "", "Cells called ALL"),
     Column("hem", "int64", "", "Cells called Hem"),
     Column("uncertain", "int64", "", "Cells called uncertain"),
+    Column("out_of_domain", "Int64", "", "Cells out of the domain, called all the same; empty if that is unknown"),
     Column("fraction_all", "float32", "", "Cells called ALL among those called ALL or Hem; empty without any"),
     Column("mean_p_all", "float32", "", "Mean of p_all; empty without cells"),
     Column("median_diameter_px", "float32", "px", "Median diameter; empty without cells"),
     Column("pixel_size_um", "float32", "um", "Edge of a pixel; empty if unknown"),
     Column("rescale", "float32", "", "Factor by which the plane was rescaled before cropping"),
-    Column("notes", "str", "", "What was done to the pixel values, and whether their size is doubtful; joined by ;"),
+    Column("notes", "str", "", "What was done to the pixel values, and what is missing or doubtful; joined by ;"),
     *PLATE,
 )
 
@@ -215,6 +216,7 @@ def image_row(cells: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
         "all": counts["ALL"],
         "hem": counts["Hem"],
         "uncertain": counts["uncertain"],
+        "out_of_domain": cells["in_domain"].eq(False).sum() if cells["in_domain"].notna().any() else None,
         "fraction_all": counts["ALL"] / called if called else None,
         "mean_p_all": cells["p_all"].mean() if len(cells) else None,
         "median_diameter_px": cells["diameter_px"].median() if len(cells) else None,

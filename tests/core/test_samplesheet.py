@@ -31,6 +31,7 @@ def images() -> pd.DataFrame:
         "all": [3, 0, 0, 0, 9],
         "hem": [1, 1, 0, 0, 0],
         "uncertain": [0, 0, 0, 2, 0],
+        "out_of_domain": [3, 1, None, None, 0],
         "mean_p_all": [0.75, 0.25, np.nan, 0.5, 1.0],
     }
     return typed(IMAGE_COLUMNS, values, 5)
@@ -104,6 +105,7 @@ def test_sums_by_hand(tmp_path: Path) -> None:
     table = sums("image,sample,subject\nc.png,s2,P2\na.png,s1,P1\nb.tif,s1,P1\n", tmp_path)
     assert list(table.columns) == [column.name for column in SAMPLE_COLUMNS]
     assert table.iloc[:, :7].to_numpy().tolist() == [["s2", "P2", 1, 2, 0, 0, 2], ["s1", "P1", 3, 5, 3, 2, 0]]
+    assert table["out_of_domain"].fillna(-1).tolist() == [-1, 4]
     assert table["fraction_all"].isna().tolist() == [True, False]
     assert table["fraction_all"][1] == pytest.approx(3 / 5)
     assert table["mean_p_all"].tolist() == pytest.approx([0.5, (4 * 0.75 + 0.25) / 5])

@@ -176,6 +176,7 @@ def test_image_row_by_hand() -> None:
             "call": ["ALL", "Hem", "ALL", "uncertain"],
             "p_all": np.array([0.9, 0.1, 0.8, 0.5], np.float32),
             "diameter_px": np.array([10, 20, 30, 60], np.float32),
+            "in_domain": pd.array([True, False, None, False], "boolean"),
         }
     )
     row = image_row(cells, FACTS)
@@ -183,7 +184,7 @@ def test_image_row_by_hand() -> None:
     assert {c.name: TYPES[c.dtype] for c in IMAGE_COLUMNS} == row.dtypes.astype(str).to_dict()
     figures = row.iloc[0].to_dict()
     assert {k: figures[k] for k in FACTS} == FACTS
-    assert [figures[k] for k in ("cells", "all", "hem", "uncertain")] == [4, 2, 1, 1]
+    assert [figures[k] for k in ("cells", "all", "hem", "uncertain", "out_of_domain")] == [4, 2, 1, 1, 2]
     assert figures["fraction_all"] == pytest.approx(2 / 3)
     assert figures["mean_p_all"] == pytest.approx(2.3 / 4)
     assert figures["median_diameter_px"] == 25
@@ -192,12 +193,13 @@ def test_image_row_by_hand() -> None:
 def test_image_row_without_cells() -> None:
     row = image_row(empty_cells([]), FACTS | {"pixel_size_um": None})
     assert row.loc[0, ["cells", "all", "hem", "uncertain"]].tolist() == [0, 0, 0, 0]
-    empty = ["fraction_all", "mean_p_all", "median_diameter_px", "pixel_size_um"]
+    empty = ["out_of_domain", "fraction_all", "mean_p_all", "median_diameter_px", "pixel_size_um"]
     assert row[empty].isna().all(axis=None)
 
 
 def test_uncertain_cells_alone_have_no_fraction() -> None:
     cells = pd.DataFrame({"call": ["uncertain"], "p_all": np.float32([0.5]), "diameter_px": np.float32([9])})
-    row = image_row(cells, FACTS)
+    row = image_row(cells.assign(in_domain=pd.array([None], "boolean")), FACTS)
+    assert row["out_of_domain"].isna().all()
     assert row["fraction_all"].isna().all()
     assert row["mean_p_all"].item() == 0.5
