@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from napari_all_detect import table
 from napari_all_detect.atomic import write_atomically
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.csv import csv_text, write_csv
-from napari_all_detect.trust import n_out_of_domain
+from napari_all_detect.trust import count_joined, n_out_of_domain
 
 __all__ = [
     "FAILURE_COLUMNS",
@@ -203,6 +204,7 @@ class ResultTables:
         self.failures: list[Failure] = []
         self.planes = 0
         self.counts = dict.fromkeys((*SUMMED, "out_of_domain"), 0)
+        self.notes = Counter[str]()
         write_csv(table.empty_cells(members), folder / "cells.csv")
         write_csv(table.typed(table.IMAGE_COLUMNS, {}, 0), folder / "images.csv")
         write_csv(table.typed(FAILURE_COLUMNS, {}, 0), folder / "failures.csv")
@@ -213,6 +215,7 @@ class ResultTables:
         for name in SUMMED:
             self.counts[name] += int(summary[name].iloc[0])
         self.counts["out_of_domain"] += n_out_of_domain(cells["flags"])
+        self.notes += count_joined(summary["notes"])
         self._append("cells.csv", cells)
         self._append("images.csv", summary)
 

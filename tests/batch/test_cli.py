@@ -597,6 +597,27 @@ def test_cells_that_the_bundle_cannot_judge_are_counted_beside_the_calls(
     assert f" ({', '.join(flags[k].split(';'))}); " in explained.out[0]
 
 
+def test_what_is_noted_on_images_is_told(run: Run, image: Path, out: Path, duo_bundle: Path) -> None:
+    assert not any(
+        line.startswith("noted on") for line in run("score", image, "--out", out, "--bundle", duo_bundle).out
+    )
+    assert "Notes on images" not in (out / "report.html").read_text()
+    with Image.open(image) as drawn:
+        drawn.convert("L").save(image.with_name("grey.png"))
+        Image.fromarray(np.dstack([np.asarray(drawn), np.full(drawn.size[::-1], 99, np.uint8)])).save(image)
+    inputs = [image, image.with_name("grey.png"), "--out", out, "--bundle", duo_bundle, "--pixel-size", "0.01"]
+    ran = run("score", *inputs, "--overwrite")
+    notes = pd.read_csv(out / "images.csv")["notes"].str.split(";").explode().value_counts().to_dict()
+    assert len(notes) == 4
+    (told,) = (line for line in ran.out if line.startswith("noted on images: "))
+    page = html.unescape((out / "report.html").read_text())
+    assert sum(f"{note} ({n})" in told for note, n in notes.items()) == 3
+    assert told.endswith("; 1 more in images.csv")
+    for note, n in notes.items():
+        assert f'<td class="">{note}</td><td class="n">{n}</td>' in page
+    assert told in run("score", *inputs, "--resume").out
+
+
 def test_explaining_what_is_not_there(run: Run, image: Path, out: Path, duo_bundle: Path, tmp_path: Path) -> None:
     heat = tmp_path / "heat.png"
     ran = run("explain", image, "--label", 99, "--out", heat, "--bundle", duo_bundle)

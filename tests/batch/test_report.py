@@ -157,7 +157,7 @@ def test_a_long_table_is_shown_in_part(n: int, said: list[str], results: Path) -
     run = json.loads((results / "run.json").read_text())
     counts = {"planes": n, "cells": 0, "all": 0, "hem": 0, "uncertain": 0}
     images = pd.DataFrame({"image": [f"{i}.png" for i in range(n)]})
-    page = report_html(Report(run, counts, images, None, [], {}, [], {}, pd.DataFrame()))
+    page = report_html(Report(run, counts, images, None, [], {}, [], {}, {}, pd.DataFrame()))
     assert re.findall(r"(\d+)\.png", page) == [str(i) for i in range(200)]
     assert re.findall("The first [^<]*", page) == said
 

@@ -110,6 +110,7 @@ def test_tables_grow_with_each_plane(tmp_path: Path) -> None:
     parts = [plane("a.png", 2), plane("empty.png", 0), plane("b.png", 3)]
     parts[0][0]["flags"] = ["out_of_domain", ""]
     parts[2][0]["flags"] = ["", "blurred;out_of_domain", "out_of_domain"]
+    parts[0][1]["notes"], parts[1][1]["notes"] = "grey", "scaled to 8 bits;grey"
     for done, (cells, summary) in enumerate(parts, start=1):
         tables.add_plane(cells, summary)
         assert tables.planes == done
@@ -117,6 +118,7 @@ def test_tables_grow_with_each_plane(tmp_path: Path) -> None:
             header, *rows = [csv_text(parts[0][k][:0]), *(csv_text(part[k], header=False) for part in parts[:done])]
             assert (tmp_path / name).read_text() == header + "".join(rows)
     assert tables.counts == {"cells": 5, "all": 5, "hem": 0, "uncertain": 0, "out_of_domain": 3}
+    assert tables.notes == {"grey": 2, "scaled to 8 bits": 1}
 
 
 def test_failures_are_written_at_once(tmp_path: Path) -> None:

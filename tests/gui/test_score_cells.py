@@ -302,6 +302,16 @@ def test_cells_out_of_the_domain_are_told_beside_the_calls(scored):
     assert widget.summary.domain.text() == widget.domain.text()
 
 
+def test_what_is_noted_on_the_image_is_told(scored):
+    _, widget, layer, results = scored
+    widget.tabs.setCurrentIndex(1)
+    assert not widget.notes.isVisible()
+    summary = results.rows.summary.assign(notes="scaled to 8 bits;cells are 3 um wide: is that right?")
+    attach(layer, CellResults(replace(results.rows, summary=summary), results.run))
+    assert widget.notes.isVisible()
+    assert "scaled to 8 bits; cells are 3 um wide: is that right?" in widget.notes.text()
+
+
 def test_calls_by_an_error_rate_say_so_until_the_threshold_is_moved(scored):
     _, widget, layer, results = scored
     assert not widget.called_by.isVisibleTo(widget.tabs)

@@ -69,5 +69,5 @@ def summarise(results: CellResults) -> Summary:
         fraction = calls["ALL"] / called
         interval = wilson(fraction, called, Z_95)
     histogram, _ = np.histogram(table["p_all"].to_numpy(np.float64), bins=N_BINS, range=(0, 1))
-    flags = trust.count_flags(table["flags"])
+    flags = trust.count_joined(table["flags"])
     return Summary(len(table), calls, fraction, interval, histogram, dict(flags.most_common()))

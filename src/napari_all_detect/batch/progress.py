@@ -1,6 +1,7 @@
 """What a run tells while it goes on, and at its end."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_all_detect.results import Failure
@@ -35,6 +36,8 @@ class BatchSummary:
     failures : tuple of Failure
     note : str
         What of the sample sheet and the images does not match; empty if all does, or there is no sheet.
+    notes : mapping of str to int
+        On how many planes there is each of the notes in `images.csv`.
     """
 
     folder: Path
@@ -46,6 +49,7 @@ class BatchSummary:
     out_of_domain: int
     failures: tuple[Failure, ...]
     note: str = ""
+    notes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def exit_status(self) -> int:

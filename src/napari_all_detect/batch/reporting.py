@@ -19,7 +19,7 @@ from napari_all_detect.export.report import ROWS_SHOWN, CellPicture, Histogram, 
 from napari_all_detect.results import FAILURE_COLUMNS, Failure, ResultTables
 from napari_all_detect.sources import RgbPlane, TiledPlane
 from napari_all_detect.table import CALLS, typed
-from napari_all_detect.trust import Bounds, count_flags, domain_note
+from napari_all_detect.trust import Bounds, count_joined, domain_note
 
 __all__ = ["gather_report"]
 
@@ -88,7 +88,7 @@ def gather_report(
             images.append(result.summary)
         _count(counted, result.cells)
         has_domain = has_domain or bool(result.cells["in_domain"].notna().any())
-        flags += count_flags(result.cells["flags"])
+        flags += count_joined(result.cells["flags"])
         p_all = result.cells["p_all"].to_numpy(np.float64)
         for title, rank in GALLERIES.items():
             _choose(chosen[title], unit, result.cells, rank(p_all, run["bundle"]["threshold"]))
@@ -108,6 +108,7 @@ def gather_report(
         {title: _gallery(cells, pictures) for title, cells in chosen.items()},
         [_plate(name, found) for name, found in wells.items()],
         flags,
+        tables.notes,
         typed(FAILURE_COLUMNS, _columns(tables.failures), len(tables.failures)),
         domain_note(tables.counts["out_of_domain"], tables.counts["cells"]),
         Bounds(**bounds).in_words() if bounds else "",

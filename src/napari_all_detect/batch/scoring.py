@@ -27,6 +27,7 @@ from napari_all_detect.optional import require
 from napari_all_detect.params import ClusterParams, OutputParams, ScoreParams
 from napari_all_detect.pipeline import Scorer, open_scorer
 from napari_all_detect.results import (
+    SUMMED,
     Failure,
     ResultTables,
     check_folder,
@@ -119,7 +120,9 @@ def score_batch(
     note = "" if covered is None else covered.in_words()
     cells, called_all, called_hem, uncertain, unlike = tables.counts.values()
     failures = tuple(tables.failures)
-    return BatchSummary(folder, tables.planes, cells, called_all, called_hem, uncertain, unlike, failures, note)
+    return BatchSummary(
+        folder, tables.planes, cells, called_all, called_hem, uncertain, unlike, failures, note, tables.notes
+    )
 
 
 @dataclass(frozen=True)
@@ -242,12 +245,11 @@ def _results(
 
 def _summary_of(folder: Path) -> BatchSummary:
     """Return what a run gave that is complete, without a failure."""
-    images = pd.read_csv(folder / "images.csv", usecols=["cells", "all", "hem", "uncertain"])
-    cells, called_all, called_hem, uncertain = map(int, images.sum())
+    images = pd.read_csv(folder / "images.csv", usecols=[*SUMMED, "notes"], keep_default_na=False)
+    cells, called_all, called_hem, uncertain = (int(images[name].sum()) for name in SUMMED)
     flags = pd.read_csv(folder / "cells.csv", usecols=["flags"], keep_default_na=False)["flags"]
-    return BatchSummary(
-        folder, len(images), cells, called_all, called_hem, uncertain, trust.n_out_of_domain(flags), failures=()
-    )
+    unlike, notes = trust.n_out_of_domain(flags), trust.count_joined(images["notes"])
+    return BatchSummary(folder, len(images), cells, called_all, called_hem, uncertain, unlike, failures=(), notes=notes)
 
 
 def _interrupted(folder: Path, output: OutputParams) -> dict[str, Any] | None:

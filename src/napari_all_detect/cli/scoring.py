@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 
 from tqdm import tqdm
 
@@ -12,6 +13,8 @@ from napari_all_detect.params import ClusterParams, OutputParams, ReadParams, Sc
 from napari_all_detect.trust import domain_note
 
 __all__ = ["score", "segment"]
+
+NOTES_SHOWN = 3
 
 
 class _Bar(BatchProgress):
@@ -66,11 +69,21 @@ def score(arguments: argparse.Namespace) -> int:
         f"{summary.called_all} ALL, {summary.called_hem} Hem{uncertain}"
     )
     note = domain_note(summary.out_of_domain, summary.cells)
-    for said in filter(None, (note, summary.note)):
+    for said in filter(None, (note, summary.note, _notes_in_words(summary.notes))):
         print(said)
     _print_end(summary)
     print(RESEARCH_USE)
     return summary.exit_status
+
+
+def _notes_in_words(notes: Mapping[str, int]) -> str:
+    """Say what is noted on most images."""
+    if not notes:
+        return ""
+    most = sorted(notes.items(), key=lambda item: (-item[1], item[0]))
+    shown = "; ".join(f"{note} ({n})" for note, n in most[:NOTES_SHOWN])
+    more = f"; {len(most) - NOTES_SHOWN} more in images.csv" if len(most) > NOTES_SHOWN else ""
+    return f"noted on images: {shown}{more}"
 
 
 def segment(arguments: argparse.Namespace) -> int:

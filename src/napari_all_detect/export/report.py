@@ -117,6 +117,7 @@ class Report:
     galleries : mapping of title to cells
     plates : sequence of Plate
     flags : mapping of flag to number of cells
+    notes : mapping of note to number of planes
     failures : DataFrame
         The table of `failures.csv`.
     caution : str
@@ -133,6 +134,7 @@ class Report:
     galleries: Mapping[str, Sequence[CellPicture]]
     plates: Sequence[Plate]
     flags: Mapping[str, int]
+    notes: Mapping[str, int]
     failures: pd.DataFrame
     caution: str = ""
     rule: str = ""
@@ -149,6 +151,7 @@ def report_html(report: Report) -> str:
         ),
         *(_section(title, [_gallery(cells)] if cells else []) for title, cells in report.galleries.items()),
         _section("Flags", [_flags(report)]),
+        _section("Notes on images", [_notes(report)] if report.notes else []),
         _section("Failures", [_table(report.failures)] if len(report.failures) else ["<p>None.</p>"]),
         _section("Images", [_table(report.images), _more(report.counts["planes"], "images.csv")]),
         _section("The run", [_run(report)]),
@@ -303,6 +306,12 @@ def _flags(report: Report) -> str:
     rows = sorted(report.flags.items(), key=lambda item: (-item[1], item[0]))
     share = [f"{n / report.counts['cells']:.1%}" for _, n in rows]
     return _table(pd.DataFrame({"flag": [name for name, _ in rows], "cells": [n for _, n in rows], "share": share}))
+
+
+def _notes(report: Report) -> str:
+    rows = sorted(report.notes.items(), key=lambda item: (-item[1], item[0]))
+    table = pd.DataFrame({"note": [note for note, _ in rows], "images": [n for _, n in rows]})
+    return _table(table) + _more(len(rows), "images.csv")
 
 
 def _run(report: Report) -> str:

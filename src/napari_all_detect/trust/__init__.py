@@ -15,7 +15,7 @@ from napari_all_detect.trust.calls import (
     votes_all,
 )
 from napari_all_detect.trust.domain import colour_features, domain_distance, sharpness
-from napari_all_detect.trust.flags import FLAGS, count_flags, domain_note, flag_cells, join_flags, n_out_of_domain
+from napari_all_detect.trust.flags import FLAGS, count_joined, domain_note, flag_cells, join_flags, n_out_of_domain
 
 __all__ = [
     "FLAGS",
@@ -24,7 +24,7 @@ __all__ = [
     "calibrate_bounds",
     "calls",
     "colour_features",
-    "count_flags",
+    "count_joined",
     "domain_distance",
     "domain_note",
     "flag_cells",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from napari_all_detect.trust.pixels import darkest_channel, inside
 
-__all__ = ["FLAGS", "count_flags", "domain_note", "flag_cells", "join_flags", "n_out_of_domain"]
+__all__ = ["FLAGS", "count_joined", "domain_note", "flag_cells", "join_flags", "n_out_of_domain"]
 
 FLAGS = (
     "touches_border",
@@ -104,13 +104,13 @@ def join_flags(flags: dict[str, NDArray[np.bool_]], n: int) -> list[str]:
     return [";".join(name for name in present if flags[name][i]) for i in range(n)]
 
 
-def count_flags(flags: Iterable[str]) -> Counter[str]:
-    """Count the cells that have each flag, of what `join_flags` returns.
+def count_joined(texts: Iterable[str]) -> Counter[str]:
+    """Count in how many texts each of what `;` joins there is: cells' flags, or the notes on planes.
 
-    >>> sorted(count_flags(["", "blurred;out_of_domain", "blurred"]).items())
+    >>> sorted(count_joined(["", "blurred;out_of_domain", "blurred"]).items())
     [('blurred', 2), ('out_of_domain', 1)]
     """
-    return Counter(flag for joined in flags for flag in joined.split(";") if flag)
+    return Counter(part for joined in texts for part in joined.split(";") if part)
 
 
 def n_out_of_domain(flags: Iterable[str]) -> int:
@@ -119,7 +119,7 @@ def n_out_of_domain(flags: Iterable[str]) -> int:
     >>> n_out_of_domain(["", "blurred;out_of_domain"])
     1
     """
-    return count_flags(flags)["out_of_domain"]
+    return count_joined(flags)["out_of_domain"]
 
 
 def domain_note(n_out: int, n_cells: int) -> str:

@@ -103,7 +103,7 @@ class ScoreCells(Docked):
             "Called ALL from this probability on, unless an error rate decides; calls follow at once"
         )
         self.threshold_text = QLabel()
-        self.domain = Caution()
+        self.domain, self.notes = Caution(), Caution()
         self.called_by = QLabel()
         self.called_by.setWordWrap(True)
         self.restore_button = button(
@@ -142,6 +142,7 @@ class ScoreCells(Docked):
         colours.addRow("Threshold", row(self.threshold, self.threshold_text, self.restore_button))
         colours.addRow(self.called_by)
         colours.addRow(self.domain)
+        colours.addRow(self.notes)
         cells = column(self._colour_box, self.table)
         cells.layout().setStretchFactor(self.table, 1)
         for title, page in (("Score", setting), ("Cells", cells), ("Summary", self.summary)):
@@ -249,6 +250,7 @@ class ScoreCells(Docked):
         if results is None:
             return
         self.domain.say(trust.domain_note(trust.n_out_of_domain(results.table["flags"]), len(results.table)))
+        self.notes.say("; ".join(trust.count_joined(results.rows.summary["notes"])))
         self.colouring.blockSignals(True)
         self.colouring.setCurrentText(results.colouring)
         self.colouring.blockSignals(False)
