@@ -1,5 +1,6 @@
 """What is OpenVINO's own; what it shares with Keras is in `test_engine.py`."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,6 +105,20 @@ print(*sorted({{"keras", "tensorflow", "jax", "openvino", "openvino_telemetry"}}
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == ["openvino"]
+
+
+def test_threads_make_the_first_inferences_of_a_process_at_once(duo_bundle: Path) -> None:
+    code = f"""
+import threading, time
+import numpy as np
+from napari_all_detect.bundle import load_bundle
+from napari_all_detect.engines.openvino import OpenVinoEngine
+threading.setprofile(lambda *_: time.sleep(0.001))  # lets another thread go on at each call of a function
+print(*OpenVinoEngine(load_bundle({str(duo_bundle)!r})).predict(np.zeros((8, 40, 40, 3), np.uint8)).shape)
+"""
+    env = os.environ | {"ALL_DETECT_THREADS": "4"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["8", "2", "2"]
 
 
 def test_networks_are_made_once(duo: Bundle, crops: Crops, no_export: None) -> None:

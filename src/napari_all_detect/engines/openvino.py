@@ -15,7 +15,7 @@ from napari_all_detect.cores import n_cores
 from napari_all_detect.engines.base import Progress
 from napari_all_detect.engines.openvino_cache import read_networks
 from napari_all_detect.engines.openvino_int8 import read_quantised
-from napari_all_detect.engines.openvino_runtime import compile_network, computes_in_bf16, engine_name
+from napari_all_detect.engines.openvino_runtime import compile_network, computes_in_bf16, engine_name, import_openvino
 from napari_all_detect.engines.precision import in_each
 
 __all__ = ["OpenVinoEngine", "n_threads"]
@@ -57,9 +57,9 @@ class OpenVinoEngine:
         networks, threads = _networks(bundle, precisions), self._threads
         compiled = self._pool.map(lambda network, hint: _Member(network, hint, threads), networks, floats)
         self._members = list(compiled)
-        # OpenVINO's Python part deadlocks (seen in 2026.4) if two threads make their first inference at once.
-        size = bundle.manifest.crop.size
-        self._members[0].predict(np.zeros((size, size, 3), np.uint8))
+        # OpenVINO's Python part deadlocks (seen in 2026.4) if two threads make its table of NumPy's types at once, by
+        # their first inferences.
+        import_openvino().Type.u8.to_dtype()
 
     def predict(
         self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
