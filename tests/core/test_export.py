@@ -4,12 +4,14 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import geojson
 import numpy as np
 import pandas as pd
 import pytest
 import shapely
+import zarr
 from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError, MissingDependencyError
@@ -285,7 +287,6 @@ class TestOmeZarr:
         assert [np.float32(properties[label]["p_all"]) for label in cells["label"]] == cells["p_all"].tolist()
 
     def test_the_specification_is_kept(self, rgb: Pixels, labels: Labels, cells: pd.DataFrame, tmp_path: Path) -> None:
-        import zarr
         from ome_zarr_models.v05 import Image, ImageLabel
 
         write_ome_zarr(rgb, labels, cells, tmp_path / "a.zarr", 0.25)
@@ -361,6 +362,52 @@ class TestOmeZarr:
         assert back.index.tolist() == list(range(3, 3 * n + 1, 3))
         assert back["label_in_plane"].tolist() == cells["label"].tolist() * 3
         assert container.list_labels() == [NAME]
+
+    @pytest.mark.parametrize("version", ["0.4", "0.5"])
+    @pytest.mark.parametrize("units", [{}, {"y": "nanometer", "x": "nanometer"}, {"t": "minute", "z": "micrometer"}])
+    def test_axes_of_labels_have_the_units_of_the_image(
+        self, labels: Labels, cells: pd.DataFrame, tmp_path: Path, version: str, units: dict[str, str]
+    ) -> None:
+        ngio = pytest.importorskip("ngio")
+        pixels = np.zeros((1, 3, 1, *labels.shape), np.uint8)
+        ngio.create_ome_zarr_from_array(
+            tmp_path / "a.zarr", pixels, pixelsize=1, axes_names=list("tczyx"), ngff_version=version, levels=1
+        )
+        group = zarr.open_group(tmp_path / "a.zarr")
+        attributes: dict[str, Any] = group.attrs.asdict()
+        for axis in attributes.get("ome", attributes)["multiscales"][0]["axes"]:
+            axis.pop("unit", None)
+            axis |= {"unit": units[axis["name"]]} if axis["name"] in units else {}
+        group.attrs.put(attributes)
+        add_labels(tmp_path / "a.zarr", [LabelledPlane({"t": 0, "z": 0}, labels, cells)])
+        attributes = zarr.open_group(tmp_path / "a.zarr", path=f"labels/{NAME}", mode="r").attrs.asdict()
+        axes = attributes.get("ome", attributes)["multiscales"][0]["axes"]
+        assert [axis["name"] for axis in axes] == list("tzyx")
+        assert {axis["name"]: axis["unit"] for axis in axes if "unit" in axis} == units
+
+    @pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part:zarr.errors.ZarrUserWarning")
+    @pytest.mark.parametrize("version", ["0.4", "0.5"])
+    def test_consolidated_metadata_are_renewed(
+        self, labels: Labels, cells: pd.DataFrame, tmp_path: Path, version: str
+    ) -> None:
+        ngio = pytest.importorskip("ngio")
+        store, ours = tmp_path / "a.zarr", [f"labels/{NAME}/0", f"tables/{NAME}"]
+        pixels = np.zeros((3, *labels.shape), np.uint8)
+        ngio.create_ome_zarr_from_array(
+            store, pixels, pixelsize=0.25, axes_names=list("cyx"), ngff_version=version, levels=1
+        )
+        zarr.consolidate_metadata(store)
+        for rows in (cells[:1], cells):
+            add_labels(store, [LabelledPlane({}, labels, rows)])
+            root = zarr.open_group(store, mode="r")
+            assert [name in root for name in ours] == [True, True]
+            inner: Any = root[f"labels/{NAME}"].attrs.asdict()
+            assert len(inner.get("ome", inner)["image-label"]["colors"]) == len(rows)
+        with pytest.raises(ZeroDivisionError):
+            add_labels(store, (1 / 0 for _ in range(1)))
+        root = zarr.open_group(store, mode="r")
+        assert root.metadata.consolidated_metadata is not None
+        assert [name in root for name in ours] == [False, False]
 
     def test_labels_of_a_coarser_level(self, labels: Labels, cells: pd.DataFrame, tmp_path: Path) -> None:
         ngio = pytest.importorskip("ngio")

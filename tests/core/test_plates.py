@@ -9,6 +9,7 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 
+from napari_all_detect import retrying
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import Plane, find_images, open_planes
@@ -93,6 +94,68 @@ def test_a_well_that_is_missing_spoils_no_other(plate: Path) -> None:
     assert [plane.well for plane in planes] == ["A02", "A10", "B02", "B02"]
     with pytest.raises(InputError, match="A/10 is named in the metadata but missing"):
         planes[1].read()
+
+
+@pytest.mark.filterwarnings("ignore:Path '0_registered' contains non-alphanumeric characters")
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_fields_whose_names_only_ngio_allows(version: str, tmp_path: Path, smear: Callable[..., Pixels]) -> None:
+    names = ["0", "0_registered"]
+    images = [ngio.ImageInWellPath(row="B", column="03", path=name) for name in names]
+    created = ngio.create_empty_plate(tmp_path / "plate.zarr", name="plate", images=images, ngff_version=version)
+    for seed, name in enumerate(names):
+        write_image(created.get_image_store("B", "03", name), np.moveaxis(smear(seed), 2, 0).copy(), version=version)
+    for path in (tmp_path / "plate.zarr", tmp_path / "plate.zarr/B/03"):
+        planes = planes_in(path)
+        assert [(plane.well, plane.field) for plane in planes] == [("B03", name) for name in names]
+        for seed, plane in enumerate(planes):
+            assert plane.image == f"plate.zarr/B/03/{plane.field}"
+            np.testing.assert_array_equal(plane.read().rgb, smear(seed))
+
+
+@pytest.mark.parametrize(
+    ("well", "reason"),
+    [
+        ({"images": [{"path": 7}]}, r"A.10: OME-Zarr metadata not valid at well\.images\.0\.path"),
+        ({"images": [{"path": "/0"}]}, r"A.10: OME-Zarr metadata not valid at well\.images\.0\.path"),
+        ({}, r"A.10: OME-Zarr metadata not valid at well\.images \(Field required\)"),
+        (None, r"A.10: OME-Zarr metadata not valid at well \("),
+    ],
+)
+def test_a_well_whose_metadata_are_damaged_says_so(plate: Path, well: Any, reason: str) -> None:
+    group = zarr.open_group(plate / "A" / "10")
+    attributes: dict[str, Any] = group.attrs.asdict()
+    attributes.get("ome", attributes)["well"] = well
+    group.attrs.put(attributes)
+    planes = planes_in(plate)
+    assert [plane.well for plane in planes] == ["A02", "A10", "B02", "B02"]
+    with pytest.raises(InputError, match=reason):
+        planes[1].read()
+
+
+def test_a_well_whose_metadata_are_no_json_spoils_no_other(plate: Path) -> None:
+    for file in [*(plate / "A" / "10").glob("zarr.json"), *(plate / "A" / "10").glob(".z*")]:
+        file.write_text("{")
+    planes = planes_in(plate)
+    assert [plane.well for plane in planes] == ["A02", "A10", "B02", "B02"]
+    with pytest.raises(InputError, match=r"A.10: can't be read as zarr"):
+        planes[1].read()
+
+
+def test_a_server_that_fails_now_and_then_loses_no_field(plate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrying, "DELAYS_S", (0.0, 0.0))
+    asked, get = set[tuple[str, str]](), zarr.Group.__getitem__
+
+    def moody(group: zarr.Group, path: str) -> Any:
+        if (group.name, path) not in asked:
+            asked.add((group.name, path))
+            raise ConnectionError("reset by peer")
+        return get(group, path)
+
+    monkeypatch.setattr(zarr.Group, "__getitem__", moody)
+    planes = planes_in(plate)
+    assert [plane.image for plane in planes] == [f"plate.zarr/{row}/{column}/{field}" for row, column, field in FIELDS]
+    for plane in planes:
+        assert plane.read().rgb.shape == (144, 176, 3)
 
 
 def test_plate_metadata_that_are_not_valid(tmp_path: Path) -> None:

@@ -407,6 +407,8 @@ def test_palette_and_inverted_tiff(tmp_path):
     assert pixels(tmp_path / "p.tif").tolist() == [[[0, 0, 0], [255, 0, 100]]]
     tifffile.imwrite(tmp_path / "8.tif", np.array([[0, 1]], np.uint8), photometric="palette", colormap=palette // 257)
     assert pixels(tmp_path / "8.tif").tolist() == [[[0, 0, 0], [255, 0, 100]]]
+    Image.fromarray(RGB).quantize(64).save(tmp_path / "pillow.tif")  # its palettes are 256 times 8 bits, not 257
+    assert_array_equal(pixels(tmp_path / "pillow.tif"), Image.fromarray(RGB).quantize(64).convert("RGB"))
     tifffile.imwrite(tmp_path / "w.tif", np.array([[0, 55]], np.uint8), photometric="miniswhite")
     assert pixels(tmp_path / "w.tif")[..., 0].tolist() == [[255, 200]]
 
@@ -845,11 +847,32 @@ def test_zarr_group_without_an_image(tmp_path):
         planes_in(tmp_path / "group.zarr")
 
 
-@pytest.mark.parametrize("omero", [None, {"channels": None}, {"channels": ["red", 1, None]}])
+@pytest.mark.parametrize(
+    "omero",
+    [
+        None,
+        {"channels": None},
+        {"channels": ["red", 1, None]},
+        {"channels": [{"label": name} for name in ("infrared", "red", "green", "blue")]},
+        {"channels": [{"color": "FF0000"}]},
+    ],
+)
 def test_ome_zarr_whose_colours_say_nothing(tmp_path, omero):
     group = write_ome_zarr(tmp_path / "smear.zarr", RGB.transpose(2, 0, 1).copy(), "cyx", "0.4")
     group.attrs["omero"] = omero
     assert_array_equal(pixels(tmp_path / "smear.zarr"), RGB)
+
+
+def test_grey_ome_zarr_whose_colours_are_of_another_image(tmp_path):
+    group = write_ome_zarr(tmp_path / "g.zarr", RGB[None, ..., 1].copy(), "cyx", "0.4")
+    group.attrs["omero"] = {"channels": [{"color": color} for color in ("FF0000", "00FF00", "0000FF")]}
+    assert_array_equal(pixels(tmp_path / "g.zarr"), np.dstack([RGB[..., 1]] * 3))
+
+
+def test_colours_of_ome_zarr_as_html_writes_them(tmp_path):
+    group = write_ome_zarr(tmp_path / "bgr.zarr", RGB[..., ::-1].transpose(2, 0, 1).copy(), "cyx", "0.4")
+    group.attrs["omero"] = {"channels": [{"color": color} for color in ("#0000ff", "#00FF00", "FF0000")]}
+    assert_array_equal(pixels(tmp_path / "bgr.zarr"), RGB)
 
 
 def test_ome_zarr_of_another_version(tmp_path):
@@ -1108,6 +1131,15 @@ def test_links_to_what_is_left_out_are_followed(tmp_path):
 def test_folders_of_other_programs_hold_no_smears(tmp_path):
     touch(tmp_path, "__MACOSX/b.jpg", "b.jpg", "@eaDir/SYNO_THUMB.jpg", "c.JFIF", "d.jpe", "slide.svs", "e.tf8")
     assert [file.image for file in find_images([tmp_path])] == ["b.jpg", "c.JFIF", "d.jpe", "e.tf8", "slide.svs"]
+
+
+def test_label_images_are_no_smears(tmp_path):
+    touch(tmp_path, "a.png", "a_labels.tif", "in/a_labels.tiff", "b.tif", "b_NUCLEI.TIFF", "labels.tif", "c_labels.png")
+    assert [file.image for file in find_images([tmp_path])] == ["a.png", "b.tif", "c_labels.png", "labels.tif"]
+    assert [file.image for file in find_images([tmp_path / "*.[tT]*"])] == ["b.tif", "labels.tif"]
+    # What nothing else can be meant by is kept.
+    assert [file.image for file in find_images([tmp_path / "a_labels.tif"])] == ["a_labels.tif"]
+    assert [file.image for file in find_images([tmp_path / "*_labels.tif"])] == ["a_labels.tif"]
 
 
 def test_inputs_are_a_list_and_none_is_empty():

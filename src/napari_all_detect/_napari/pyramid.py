@@ -123,14 +123,16 @@ def _pyramid(
     attributes, version = ome_attributes(node, file.path)
     if "multiscales" not in attributes:
         return (), None, None
-    found, told = levels(attributes, version, file.path), channels or rgb_channels(attributes)
+    found = levels(attributes, version, file.path)
     arrays = []
     for number, level in enumerate(found):
         array: Any = node[level.path]
         if "c" not in level.axes:
             return (), None, None
+        count = array.shape[level.axes.index("c")]
+        told = channels or rgb_channels(attributes, count)
         chosen = choose_channels(level.axes, array.shape, [1, 3], told, str(file.path))
-        if len(chosen or range(array.shape[level.axes.index("c")])) != 3:
+        if len(chosen or range(count)) != 3:
             return (), None, None
         if array.dtype == np.uint8:
             arrays.append(_pieces(array, level.axes, chosen))

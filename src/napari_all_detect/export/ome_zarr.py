@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,17 +130,17 @@ def finish_ome_zarr(
     """
     container.set_channel_colors(["FF0000", "00FF00", "0000FF"])
     container.set_channel_windows([(0, 255)] * 3, [(0, 255)] * 3)
-    add_labels(path, planes)
     if pixel_size_um is None:
-        _forget_unit(path, ["", f"labels/{NAME}"])
+        _set_units(path, "", {})
+    add_labels(path, planes)
 
 
 def add_labels(store: Path, planes: Iterable[LabelledPlane], level: str | None = None) -> None:
     """Write labels and table into an OME-Zarr image, in place of those that an earlier run wrote.
 
     A label image has one number for one object, so the numbers of each plane go on from those of the plane before. The
-    table has them as its index; its columns are those of `cells.csv`, whose `label` is now `label_in_plane`. If writing
-    fails, nothing of them is left.
+    table has them as its index; its columns are those of `cells.csv`, whose `label` is now `label_in_plane`. The axes
+    have the units of the image's. If writing fails, nothing of them is left.
 
     Parameters
     ----------
@@ -167,8 +168,10 @@ def add_labels(store: Path, planes: Iterable[LabelledPlane], level: str | None =
         label.consolidate(mode="auto")
         table = pd.concat(tables, ignore_index=True)
         container.add_table(NAME, FeatureTable(_plain(table), reference_label=NAME), backend="parquet", overwrite=True)
-        # Last: ngio drops colours and properties when it writes metadata.
+        # Last: ngio gives each axis a unit, and drops colours and properties when it writes metadata.
+        _set_units(store, f"labels/{NAME}", _units(store))
         _colour(store, table)
+        _consolidate_again(store)
     except BaseException:
         _discard(container, store)
         raise
@@ -180,6 +183,8 @@ def _discard(container: OmeZarrContainer, store: Path) -> None:
         with contextlib.suppress(Exception):  # what kept them from being written may keep them from being deleted
             delete(NAME, missing_ok=True)
         shutil.rmtree(store / kind / NAME, ignore_errors=True)  # ngio leaves what it has not listed yet
+    with contextlib.suppress(Exception):
+        _consolidate_again(store)
 
 
 def _with_sums(planes: Iterable[LabelledPlane]) -> Iterable[tuple[LabelledPlane, int]]:
@@ -219,9 +224,6 @@ def _plain(cells: pd.DataFrame) -> pd.DataFrame:
 
 def _colour(store: Path, cells: pd.DataFrame) -> None:
     """Add colours and properties by P(ALL) to the label image's metadata."""
-    import zarr
-
-    group = zarr.open_group(store, path=f"labels/{NAME}", mode="r+")
     rgba = np.pad(probability_colours(cells["p_all"]), ((0, 0), (0, 1)), constant_values=255)
     numbers = cells["label"].tolist()
     of_label = {
@@ -231,19 +233,52 @@ def _colour(store: Path, cells: pd.DataFrame) -> None:
             for n, facts in zip(numbers, cells[list(PROPERTIES)].to_dict("records"), strict=True)
         ],
     }
+    with _changed(store, f"labels/{NAME}") as attributes:
+        attributes["image-label"] = attributes.get("image-label", {}) | of_label
+
+
+def _units(store: Path) -> dict[str, str]:
+    """Return the units of an image's axes; those that have none are left out."""
+    import zarr
+
+    axes = _ome(zarr.open_group(store, mode="r").attrs.asdict())["multiscales"][0]["axes"]
+    return {axis["name"]: axis["unit"] for axis in axes if "unit" in axis}
+
+
+def _set_units(store: Path, path: str, units: Mapping[str, str]) -> None:
+    """Give each axis its unit, or none."""
+    with _changed(store, path) as attributes:
+        for axis in attributes["multiscales"][0]["axes"]:
+            axis.pop("unit", None)
+            if axis["name"] in units:
+                axis["unit"] = units[axis["name"]]
+
+
+@contextlib.contextmanager
+def _changed(store: Path, path: str) -> Iterator[dict[str, Any]]:
+    """Yield a group's OME-Zarr attributes to be changed."""
+    import zarr
+
+    group = zarr.open_group(store, path=path, mode="r+")
     attributes: dict[str, Any] = group.attrs.asdict()
-    inner = attributes.get("ome", attributes)  # 0.5 keeps them under a key of their own
-    inner["image-label"] = inner.get("image-label", {}) | of_label
+    yield _ome(attributes)
     group.attrs.put(attributes)
 
 
-def _forget_unit(store: Path, groups: Iterable[str]) -> None:
-    """Take the unit away from axes that are counted in pixels; ngio always writes one."""
-    import zarr
+def _ome(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return the OME-Zarr attributes among all: version 0.5 keeps them under a key of their own."""
+    inner: dict[str, Any] = attributes.get("ome", attributes)
+    return inner
 
-    for path in groups:
-        group = zarr.open_group(store, path=path, mode="r+")
-        attributes: dict[str, Any] = group.attrs.asdict()
-        for axis in attributes["ome"]["multiscales"][0]["axes"]:
-            axis.pop("unit", None)
-        group.attrs.put(attributes)
+
+def _consolidate_again(store: Path) -> None:
+    """Renew consolidated metadata, if the store has them: what they don't list, zarr does not see."""
+    import zarr
+    from zarr.errors import ZarrUserWarning
+
+    if zarr.open_group(store, mode="r").metadata.consolidated_metadata is None:
+        return
+    with warnings.catch_warnings():
+        # That Parquet files are no zarr nodes, and that version 3 has no standard for what this store has already.
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        zarr.consolidate_metadata(store)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pydantic
     import zarr
 
-__all__ = ["Level", "choose_level", "levels", "ome_attributes", "rgb_channels", "validated"]
+__all__ = ["Level", "child", "choose_level", "levels", "ome_attributes", "rgb_channels", "validated"]
 
 LARGER = 1.01
 """Pixel sizes that differ by less are the same."""
@@ -57,6 +57,14 @@ def ome_attributes(group: zarr.Group, path: Path) -> tuple[Mapping[str, Any], st
     if attributes.get("version") != "0.5":
         raise InputError(f"{path}: OME-Zarr version {attributes.get('version')}; expected 0.4 or 0.5: convert it")
     return attributes, "0.5"
+
+
+def child(group: zarr.Group, name: str, path: Path) -> Any:
+    """Return what a group's metadata name, or raise InputError if it is not there."""
+    try:
+        return group[name]
+    except KeyError as error:
+        raise InputError(f"{path}: {name} is named in the metadata but missing; copy the folder again") from error
 
 
 def validated(model: type[Model], value: Any, path: Path, place: str) -> Model:
@@ -126,16 +134,27 @@ def choose_level(found: Sequence[Level], level: str | int, wanted_um: float | No
     return found[level]
 
 
-def rgb_channels(attributes: Mapping[str, Any]) -> tuple[int, ...] | None:
+def rgb_channels(attributes: Mapping[str, Any], count: int | None) -> tuple[int, ...] | None:
     """Return which channels are red, green and blue by the colours, else the names, that the image gives them.
 
-    >>> channels = [{"color": "0000FF"}, {"color": "00ff00"}, {"color": "FF0000"}, {"color": "FFFFFF"}]
-    >>> rgb_channels({"omero": {"channels": channels}})
+    Parameters
+    ----------
+    attributes : mapping
+    count : int or None
+        How many channels there are: a list of another length is of another image, and tells nothing.
+
+    Examples
+    --------
+    >>> channels = [{"color": "0000FF"}, {"color": "#00ff00"}, {"color": "FF0000"}, {"color": "FFFFFF"}]
+    >>> rgb_channels({"omero": {"channels": channels}}, 4)
     (2, 1, 0)
     """
     channels = (attributes.get("omero") or {}).get("channels") or []
+    if len(channels) != count:
+        return None
     for key in ("color", "label"):
-        texts = [str(channel.get(key, "")) if isinstance(channel, Mapping) else "" for channel in channels]
+        given = [channel.get(key, "") if isinstance(channel, Mapping) else "" for channel in channels]
+        texts = [str(text).removeprefix("#") for text in given]
         places = [[i for i, text in enumerate(texts) if {text.upper(), text.lower()} & names] for names in _COLOURS]
         if all(len(place) == 1 for place in places):
             return tuple(place[0] for place in places)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_all_detect.errors import InputError
-from napari_all_detect.sources.ome_zarr import ome_attributes, validated
+from napari_all_detect.errors import InputError, StoreError
+from napari_all_detect.retrying import with_retries
+from napari_all_detect.sources.ome_zarr import child, ome_attributes, validated
+from napari_all_detect.sources.plane import readable
 
 if TYPE_CHECKING:
+    import pydantic
     import zarr
 
 __all__ = ["FieldOfView", "fields_of_plate", "fields_of_well"]
@@ -28,11 +32,14 @@ class FieldOfView:
         Row and column as the plate names them: `A1`; empty if it is of no plate.
     field : str
         Its name in the well: `0`.
+    error : InputError or None
+        Why the images of the well can't be told, which then stands for them.
     """
 
     path: str
     well: str = ""
     field: str = ""
+    error: InputError | None = None
 
 
 def fields_of_plate(plate: zarr.Group, attributes: Mapping[str, Any], version: str, path: Path) -> list[FieldOfView]:
@@ -41,8 +48,7 @@ def fields_of_plate(plate: zarr.Group, attributes: Mapping[str, Any], version: s
     Raises
     ------
     InputError
-        If the metadata of the plate are not valid. A well whose own are missing or not valid stands in the list itself,
-        so that opening it says so.
+        If the metadata of the plate are not valid. A well whose own are missing or not valid stands in the list itself.
     """
     from ome_zarr_models.v04.plate import Plate as Plate04
     from ome_zarr_models.v05.plate import Plate as Plate05
@@ -53,9 +59,9 @@ def fields_of_plate(plate: zarr.Group, attributes: Mapping[str, Any], version: s
     for well in sorted(facts.wells, key=lambda well: (well.rowIndex, well.columnIndex)):
         name = facts.rows[well.rowIndex].name + facts.columns[well.columnIndex].name
         try:
-            images = _images(plate[well.path], path / well.path)
-        except (KeyError, InputError):
-            found.append(FieldOfView(well.path, name))
+            images = with_retries(partial(_images_of, plate, well.path, path), StoreError)
+        except InputError as error:
+            found.append(FieldOfView(well.path, name, error=error))
         else:
             found += [FieldOfView(f"{well.path}/{image}", name, image) for image in images]
     return found
@@ -67,10 +73,29 @@ def fields_of_well(well: zarr.Group, path: Path) -> list[FieldOfView]:
     return [FieldOfView(image, name, image) for image in _images(well, path)]
 
 
-def _images(well: Any, path: Path) -> list[str]:
-    from ome_zarr_models.v04.well_types import WellMeta as WellMeta04
-    from ome_zarr_models.v05.well_types import WellMeta as WellMeta05
+def _images_of(plate: zarr.Group, well: str, path: Path) -> list[str]:
+    with readable(path / well, "zarr"):
+        return _images(child(plate, well, path), path / well)
 
-    attributes, version = ome_attributes(well, path)
-    model: type[WellMeta04 | WellMeta05] = WellMeta05 if version == "0.5" else WellMeta04
-    return [image.path for image in validated(model, attributes.get("well", {}), path, "well").images]
+
+def _images(well: Any, path: Path) -> list[str]:
+    attributes, _ = ome_attributes(well, path)
+    facts: Any = validated(_well(), attributes.get("well", {}), path, "well")
+    return list(dict.fromkeys(image.path for image in facts.images))
+
+
+@cache
+def _well() -> type[pydantic.BaseModel]:
+    """Return what is asked of a well's metadata.
+
+    The specification shuts out names that are in use: Fractal calls a registered image `0_registered`.
+    """
+    import pydantic
+
+    class Image(pydantic.BaseModel):
+        path: str = pydantic.Field(pattern="^[^/]")  # not one from the root of the disk
+
+    class Well(pydantic.BaseModel):
+        images: list[Image]
+
+    return Well

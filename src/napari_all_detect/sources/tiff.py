@@ -182,7 +182,7 @@ def _told_channels(tif: TiffFile, series: TiffPageSeries, number: int) -> tuple[
     elif series.kind == "imagej":
         channels = _imagej_channels(tif)
     count = dict(zip(series.axes, series.shape, strict=True)).get("C")
-    return rgb_channels({"omero": {"channels": channels}}) if len(channels) == count else None
+    return rgb_channels({"omero": {"channels": channels}}, count)
 
 
 def _imagej_channels(tif: TiffFile) -> list[dict[str, str]]:

@@ -38,9 +38,9 @@ def shown(values: NDArray[np.generic], keyframe: TiffPage) -> NDArray[np.generic
 
 
 def _palette(keyframe: TiffPage) -> NDArray[np.uint8]:
-    """Return the colours of a palette: they have 16 bits, though some programs write 8."""
+    """Return the colours of a palette: they have 16 bits, 256 or 257 times 8, though some programs write 8."""
     colours = np.asarray(keyframe.colormap)
-    return (colours // 257 if colours.max() > 255 else colours).astype(np.uint8)
+    return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
 
 
 def _straight(values: NDArray[np.generic]) -> NDArray[np.generic]:

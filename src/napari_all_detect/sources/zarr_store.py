@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_all_detect.errors import InputError
+from napari_all_detect.errors import InputError, StoreError
 from napari_all_detect.params import ReadParams
+from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources.collection import images_of_collection, is_collection
-from napari_all_detect.sources.ome_zarr import Level, choose_level, levels, ome_attributes, rgb_channels
+from napari_all_detect.sources.ome_zarr import Level, child, choose_level, levels, ome_attributes, rgb_channels
 from napari_all_detect.sources.places import has_query, is_remote, zarr_place
 from napari_all_detect.sources.plane import ImageFile, OmePlace, Plane, readable
 from napari_all_detect.sources.plates import FieldOfView, fields_of_plate, fields_of_well
@@ -88,11 +89,18 @@ def _planes_of_field(
 ) -> list[Plane]:
     """List the planes of one image among several; if it can't be opened, one that can't be read, to spoil no other."""
     image = ImageFile(file.path / field.path, f"{file.image}/{field.path}")
-    try:
+
+    def listed() -> list[Plane]:
         with readable(image.path, "zarr"):
-            planes = _planes_of_image(_child(parent, field.path, file.path), image, reading, wanted_um)
+            return _planes_of_image(child(parent, field.path, file.path), image, reading, wanted_um)
+
+    try:
+        if field.error is not None:
+            raise field.error
+        planes = with_retries(listed, StoreError)
     except InputError as error:
-        planes = [Plane(image.image, "0", image.path, None, partial(_raise, error))]
+        reason = InputError(str(error))  # asked for often enough: a StoreError is tried again by callers
+        planes = [Plane(image.image, "0", image.path, None, partial(_raise, reason))]
     return [replace(plane, well=field.well, field=field.field) for plane in planes]
 
 
@@ -116,9 +124,10 @@ def _planes_of_array(array: zarr.Array[Any], file: ImageFile, reading: ReadParam
 def _planes_of_image(image: Any, file: ImageFile, reading: ReadParams, wanted_um: float | None) -> list[Plane]:
     attributes, version = ome_attributes(image, file.path)
     level = choose_level(levels(attributes, version, file.path), reading.level, wanted_um, file.path)
-    array = _child(image, level.path, file.path)
+    array = child(image, level.path, file.path)
     _check_axes(level, array.ndim, file.path)
-    told = reading.channels or rgb_channels(attributes)
+    count = dict(zip(level.axes, array.shape, strict=True)).get("c")
+    told = reading.channels or rgb_channels(attributes, count)
     chosen = choose_channels(level.axes, array.shape, [1, 3], told, str(file.path))
     opener = _opener(level.axes, array.shape, reading)
     return [
@@ -134,13 +143,6 @@ def _planes_of_image(image: Any, file: ImageFile, reading: ReadParams, wanted_um
         )
         for name, index in indices(level.axes, array.shape, chosen)
     ]
-
-
-def _child(group: zarr.Group, name: str, path: Path) -> Any:
-    try:
-        return group[name]
-    except KeyError as error:
-        raise InputError(f"{path}: {name} is named in the metadata but missing; copy the folder again") from error
 
 
 def _check_axes(level: Level, n_axes: int, path: Path) -> None:
