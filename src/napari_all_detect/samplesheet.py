@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -62,8 +63,8 @@ def read_sample_sheet(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the file can't be read, a column is missing, a row has too many fields, no image or no sample, or an image
-        is listed twice.
+        If the file can't be read, a column is missing or there twice, a row has too many fields, no image or no
+        sample, or an image is listed twice.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -78,6 +79,12 @@ def read_sample_sheet(path: Path) -> pd.DataFrame:
         raise InputError(
             f"{path}: no column {' or '.join(sorted(missing))}; it has {', '.join(columns)}; "
             "expected image, sample and, if known, subject"
+        )
+    twice = [name for name in ("image", "sample", "subject") if columns.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"{path}: several columns {twice[0]}; it has {', '.join(columns)}; expected one of each name: rename or "
+            "delete the others"
         )
     sheet = pd.DataFrame(_checked(path, rows), columns=columns)
     return sheet if "subject" in sheet else sheet.assign(subject="")
@@ -139,12 +146,17 @@ class Coverage:
 
 def coverage(sheet: pd.DataFrame, images: Iterable[str]) -> Coverage:
     """Compare a sheet, from `read_sample_sheet`, with the names of images, as the column image has them."""
-    names = {line_name(place): place for place in sheet["image"]}
+    names = {_composed(line_name(place)): place for place in sheet["image"]}
     listed = frozenset(names)
     lines = [_line(image, listed) for image in dict.fromkeys(images)]
     there = frozenset(lines)
     idle = tuple(place for name, place in names.items() if name not in there)
     return Coverage(idle, lines.count(None), len(idle) == len(names))
+
+
+def _composed(name: str) -> str:
+    """Return a name as names are compared: file names from macOS may have two characters where a sheet has one `ä`."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _split(name: str) -> tuple[str, PurePosixPath, str]:
@@ -168,12 +180,12 @@ def _checked(path: Path, rows: Iterable[tuple[int, dict[Any, Any]]]) -> Iterator
             if not row[name]:
                 raise InputError(f"{path}: line {number} has no {name}; expected {expected}: name it, or delete it")
         image = place_name(unquoted(row["image"]))  # as images.csv may have it
-        if image in lines:
+        first = lines.setdefault(_composed(image), number)
+        if first != number:
             raise InputError(
-                f"{path}: {image} is listed twice, in lines {lines[image]} and {number}; expected each image once: "
-                "delete one of the lines"
+                f"{path}: {image} is listed twice, in lines {first} and {number}; expected each image once: delete one "
+                "of the lines"
             )
-        lines[image] = number
         yield row | {"image": image}
 
 
@@ -184,7 +196,7 @@ def _unreadable(path: Path, reason: str) -> InputError:
 def sum_samples(images: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
     """Sum the rows of `images.csv` by sample; images that the sheet does not list are left out.
 
-    A line of the sheet stands for an image, or for all below a folder, plate or well: `plate.zarr/A/1`.
+    A line of the sheet stands for an image, or for all below a folder, plate, row or well: `plate.zarr/A/1`.
 
     Parameters
     ----------
@@ -207,7 +219,7 @@ def _summed(
     """Sum images by what the sheet says of them."""
     if images.empty or sheet.empty:  # columns without a value have types that don't merge
         return table.typed(columns, {}, 0)
-    sheet = sheet.assign(image=[line_name(place) for place in sheet["image"]])
+    sheet = sheet.assign(image=[_composed(line_name(place)) for place in sheet["image"]])
     listed = frozenset(sheet["image"])
     lines: list[Any] = [_line(image, listed) for image in images["image"]]
     images = images.rename(columns={"image": "file"}).assign(image=lines)
@@ -236,6 +248,6 @@ def _summed(
 
 def _line(image: str, listed: frozenset[str]) -> str | None:
     """Return the line of the sheet that stands for an image: the image itself, else the nearest folder."""
-    scheme, path, query = _split(image)
+    scheme, path, query = _split(_composed(image))
     places = (f"{scheme}{path}{query}", *(f"{scheme}{place}" for place in path.parents))
     return next((place for place in places if place in listed), None)

@@ -458,6 +458,18 @@ def test_labels_that_do_not_fit_fail_for_their_image_only(good: Path, tmp_path: 
     assert failures["stage"].tolist()[1:] == ["labels"] * 3
 
 
+def test_one_label_image_is_for_one_image(good: Path, tmp_path: Path, params: ScoreParams) -> None:
+    out, labels = tmp_path / "out", tmp_path / "labels.tif"
+    tifffile.imwrite(labels, np.zeros((144, 176), np.uint16))
+    score_batch([good / "a.png"], out, params)
+    before = content(out)
+    output = OutputParams(labels=str(labels), overwrite=True)
+    with pytest.raises(InputError, match=r"labels.tif is one label image, the inputs are 2 images; expected a label"):
+        score_batch([good / "stack.tif", tmp_path / "not_there_yet.png"], out, params, output)
+    assert content(out) == before
+    assert score_batch([good / "stack.tif"], out, params, output).planes == 2
+
+
 def test_samples_sum_up_their_images(good: Path, tmp_path: Path, params: ScoreParams) -> None:
     sheet = tmp_path / "sheet.csv"
     sheet.write_text("image,sample,subject\nstack.tif,S1,P1\nb.jpg,S2,P1\na.png,S1,P1\nother.png,S3,P2\n")

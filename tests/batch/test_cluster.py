@@ -271,7 +271,7 @@ def test_ctrl_c_ends_workers_within_two_seconds_and_it_goes_on(
     workers = []
     try:
         deadline = time.monotonic() + 120
-        while not (out / "units/0000/002.json").exists():
+        while len(list(out.glob("units/*/*.json"))) < 3:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         workers = psutil.Process(process.pid).children(recursive=True)

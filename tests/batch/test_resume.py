@@ -114,6 +114,11 @@ def interrupted(images: Path, out: Path, params: ScoreParams, output: OutputPara
     return out
 
 
+def unit_files(out: Path) -> dict[str, Path]:
+    """Return where the results of planes are kept, by their images."""
+    return {json.loads(path.read_bytes())["image"]: path for path in out.glob("units/*/*.json")}
+
+
 @pytest.mark.parametrize("after", [0, 2])
 def test_an_interrupted_run_goes_on_where_it_stopped(
     images: Path,
@@ -286,7 +291,7 @@ def test_a_damaged_unit_is_done_again(
     images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], scored: list[str], content: Content
 ) -> None:
     out = interrupted(images, tmp_path / "out", params)
-    (out / "units/0000/000.json").write_text('{"image": "0.p')
+    unit_files(out)["0.png"].write_text('{"image": "0.p')
     scored.clear()
     score_batch([images], out, params, RESUME)
     assert content(out) == whole
@@ -310,7 +315,7 @@ def test_a_result_that_cannot_be_read_back_is_not_left_out(
     def damaged(self: store.UnitStore, unit: Any, result: Any) -> None:
         write(self, unit, result)
         if unit.number == 2:
-            path = out / "units/0000/002.json"
+            path = unit_files(out)["2.png"]
             path.unlink() if left is None else path.write_text(left)
 
     with monkeypatch.context() as patch:
@@ -431,7 +436,7 @@ def test_a_full_disk_fails_its_planes_and_the_rest_goes_on(
     failures: Failures,
 ) -> None:
     def full(path: Path, data: bytes) -> None:
-        if path.name in ("1_labels.tif", "003.json"):
+        if path.name == "1_labels.tif" or data.startswith(b'{"image":"3.png"'):
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         write_atomically(path, data)
 
@@ -456,8 +461,8 @@ def test_a_full_disk_is_waited_for_once_until_something_is_written(
     failures: Failures,
 ) -> None:
     def full(path: Path, data: bytes) -> None:
-        if path.name in ("000.json", "001.json", "003.json", "004.json", "005.json"):
-            raise OSError(errno.EDQUOT if path.name == "005.json" else errno.ENOSPC, "full")
+        if path.suffix == ".json" and not data.startswith(b'{"image":"2.png"'):
+            raise OSError(errno.EDQUOT if data.startswith(b'{"image":"4.tif","plane":"p1"') else errno.ENOSPC, "full")
         write_atomically(path, data)
 
     monkeypatch.setattr(store, "write_atomically", full)
@@ -715,14 +720,35 @@ def test_labels_and_sheets_that_changed_are_noticed(
 
 
 def test_an_image_that_could_not_be_opened_is_scored_when_it_can(
-    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], content: Content
+    images: Path, tmp_path: Path, params: ScoreParams, whole: dict[str, bytes], scored: list[str], content: Content
 ) -> None:
     kept = (images / "2.png").read_bytes()
     (images / "2.png").write_bytes(b"")
     assert score_batch([images], tmp_path / "out", params).exit_status == 3
     (images / "2.png").write_bytes(kept)
+    scored.clear()
     assert score_batch([images], tmp_path / "out", params, RESUME).exit_status == 0
+    assert scored == ["2.png 0"]
     assert content(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize("mended", [True, False], ids=["mended", "deleted"])
+def test_files_are_called_as_if_all_images_could_have_been_opened(
+    images: Path, tmp_path: Path, params: ScoreParams, scored: list[str], content: Content, mended: bool
+) -> None:
+    out, output = tmp_path / "out", OutputParams(formats=("csv", "geojson", "ome-zarr"))
+    (images / "1.bmp").write_bytes(b"")
+    assert score_batch([images], out, params, output).exit_status == 3
+    Image.open(images / "2.png").save(images / "1.bmp")
+    if not mended:
+        (images / "1.bmp").unlink()
+    scored.clear()
+    assert score_batch([images], out, params, replace(output, resume=True)).exit_status == 0
+    assert scored == (["1.bmp 0"] if mended else ["1.png 0"])
+    score_batch([images], tmp_path / "whole", params, output)
+    left = content(out).items() - content(tmp_path / "whole").items()
+    assert all(not mended and "/1.png" in name for name, _ in left)
+    assert content(tmp_path / "whole").items() <= content(out).items()
 
 
 @pytest.mark.parametrize("place", ["results", "."])
@@ -879,7 +905,7 @@ def test_ctrl_c_ends_it_within_two_seconds_and_it_goes_on(
     command += ["--segmentation", "classical"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        _wait_for(lambda: (out / "units/0000/002.json").exists())
+        _wait_for(lambda: len(unit_files(out)) > 2)
         process.send_signal(signal.SIGINT)
         began = time.perf_counter()
         printed = process.communicate(timeout=60)

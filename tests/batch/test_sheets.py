@@ -1,11 +1,13 @@
 """Sample sheets that say what is scored: how they spell places, lines that overlap, and where results go."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -77,7 +79,7 @@ def remote(home: Path, serve: Callable[[Any], str]) -> str:
 
 def planned(home: Path, *lines: str) -> tuple[list[Unit], list[list[Any]]]:
     """Plan what a sheet lists; return the units, and how many of their images each sample gets."""
-    (home / "sheet.csv").write_text("image,sample\n" + "".join(f"{line}\n" for line in lines))
+    (home / "sheet.csv").write_text("image,sample\n" + "".join(f"{line}\n" for line in lines), encoding="utf-8")
     sheet = read_sample_sheet(home / "sheet.csv")
     units, failures = plan_units(listed_images(sheet["image"], home))
     assert failures == []
@@ -171,6 +173,36 @@ def test_planes_of_nested_lines_are_scored_once(lines: tuple[str, ...], plate: P
     assert [unit.plane.well for unit in units] == ["A01", "A02", "B01"]
     assert [unit.number for unit in units] == [0, 1, 2]
     assert sorted(samples) == [["S1", 1], ["S2", 1], ["S3", 1]]
+
+
+def test_a_line_stands_for_the_wells_of_a_row(plate: Path) -> None:
+    """Whether it is a group, as `B` is, or a mere folder."""
+    units, samples = planned(plate.parent, "plate.zarr/A,S1", "plate.zarr/B,S2")
+    assert images_of(units) == [f"plate.zarr/{well}/0" for well in ("A/01", "A/02", "B/01")]
+    assert samples == [["S1", 2], ["S2", 1]]
+
+
+def test_a_group_that_is_no_row_is_not_searched(plate: Path) -> None:
+    (plate / "B/.zattrs").rename(plate / ".zattrs")
+    _, (failure,) = plan_units(listed_images(["plate.zarr/B"], plate.parent))
+    assert "a zarr group without an OME-Zarr image" in failure.reason
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_file_is_found_whether_its_accent_is_a_character_of_its_own(forms: tuple[str, str], home: Path) -> None:
+    line, name = (normalize(form, "größe.png") for form in forms)
+    (home / "day1/a.png").rename(home / name)
+    units, samples = planned(home, f"{line},S1", "day2,S2")
+    assert images_of(units) == [line, "day2/c.png"]
+    assert samples == [["S1", 1], ["S2", 1]]
+
+
+def test_two_images_of_one_name_are_not_taken_for_each_other(plate: Path) -> None:
+    other = shutil.copytree(plate, plate.parent / "other/plate.zarr")
+    units, (failure,) = plan_units(find_images([plate, other / "A/01/0"]))
+    assert len(units) == 3
+    assert (failure.input, failure.stage) == ("plate.zarr/A/01/0", "open")
+    assert failure.reason.startswith(f"{other / 'A/01/0'}: {plate / 'A/01/0'} has the same name in this run; score one")
 
 
 def test_planes_of_nested_inputs_are_scored_once(plate: Path) -> None:

@@ -11,14 +11,9 @@ from PIL import Image
 
 from napari_all_detect.errors import InputError
 from napari_all_detect.export.labels import write_labels
-from napari_all_detect.sources import Plane
 from napari_all_detect.sources.labels import find_labels, label_names, read_labels
 
 LABELS = np.array([[0, 1, 1], [0, 0, 200]])
-
-
-def plane(image: str, name: str = "0") -> Plane:
-    return Plane(image, name, Path(image), None, reader=lambda: pytest.fail("pixels are not needed"))
 
 
 @pytest.mark.parametrize(
@@ -69,33 +64,33 @@ def test_label_names(planes: list[tuple[str, str]], names: list[str]) -> None:
     "images", [[("a.png", "0")], [("a.png", "0"), ("a.tif", "p1")], [("a_p1.png", "0"), ("a.tif", "p1")]]
 )
 def test_what_was_named_is_found(folder: str, images: list[tuple[str, str]], tmp_path: Path) -> None:
-    planes = [plane(str(Path(folder, image)), name) for image, name in images]
-    names = label_names((p.image, p.plane) for p in planes)
+    planes = [(str(Path(folder, image)), name) for image, name in images]
+    names = label_names(planes)
     for name in names.values():
         write_labels(LABELS, tmp_path / name)
-    assert [find_labels(tmp_path, p) for p in planes] == [tmp_path / name for name in names.values()]
+    assert [find_labels(tmp_path, *p) for p in planes] == [tmp_path / name for name in names.values()]
 
 
 @pytest.mark.parametrize("name", ["a_labels.tif", "a_labels.png", "a_labels.npy", "a.tif", "a.png", "a.npy"])
 def test_labels_of_other_programs_are_found_by_the_images_name(name: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
-    assert find_labels(tmp_path, plane("a.jpg")) == tmp_path / name
+    assert find_labels(tmp_path, "a.jpg", "0") == tmp_path / name
 
 
 def test_our_own_name_comes_before_the_images(tmp_path: Path) -> None:
     for name in ("a.tif", "a_labels.tif"):
         (tmp_path / name).touch()
-    assert find_labels(tmp_path, plane("a.jpg")).name == "a_labels.tif"
+    assert find_labels(tmp_path, "a.jpg", "0").name == "a_labels.tif"
 
 
 def test_a_file_is_taken_for_every_plane(tmp_path: Path) -> None:
-    assert find_labels(tmp_path / "labels.png", plane("a.jpg", "p7")) == tmp_path / "labels.png"
+    assert find_labels(tmp_path / "labels.png", "a.jpg", "p7") == tmp_path / "labels.png"
 
 
 def test_labels_of_another_plane_are_not_taken(tmp_path: Path) -> None:
     (tmp_path / "a_p0_labels.tif").touch()
     with pytest.raises(InputError, match=r"no label image for a.tif; expected for instance a_p1_labels.tif"):
-        find_labels(tmp_path, plane("a.tif", "p1"))
+        find_labels(tmp_path, "a.tif", "p1")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -80,6 +81,9 @@ def test_subject_is_optional_and_na_is_a_name(tmp_path: Path) -> None:
         ("image,sample\nd,s1\n.\\d\\,s1\n", "d is listed twice, in lines 2 and 3; expected"),
         ("image,sample\na.png,s1\n,s2\n", "line 3 has no image; expected a file or folder"),
         ("image,sample,subject\na.png,s1,P1\nb.png, ,P1\n", "line 3 has no sample; expected what its image is"),
+        ("image,sample,sample\na.png,s1,x\n", "several columns sample; it has image, sample, sample; expected one"),
+        ("subject,image,sample,subject\nP1,a.png,s1,\n", "several columns subject; it has subject, image, sample"),
+        ("image,sample\n\u00e4,s1\na\u0308,s1\n", "listed twice, in lines 2 and 3; expected each image once"),
         ("", "no sample sheet that can be read"),
         ("image,sample\na.png,s1,more\n", "no sample sheet that can be read"),
         ("image,sample\na.png,s1\nb.png,s1,P1,more\n", "line 3 has more fields than the header"),
@@ -157,6 +161,7 @@ def test_further_columns_do_no_harm(tmp_path: Path) -> None:
     table = sums("image,sample,cells,notes,mean_p_all\na.png,s1,many,fine,7\n", tmp_path)
     assert table["cells"].tolist() == [4]
     assert table["mean_p_all"].tolist() == [0.75]
+    assert sums("image,sample,,\na.png,s1,,\n", tmp_path)["cells"].tolist() == [4]
 
 
 def test_a_line_stands_for_all_below_it_the_nearest_one_counts(tmp_path: Path) -> None:
@@ -244,3 +249,15 @@ def test_what_a_sheet_and_the_images_know_of_each_other(tmp_path: Path) -> None:
     found = coverage(sheet, ["day1/x.png", "day1/y.png", "a.png", "b.png", "b.png"])
     assert (found.idle, found.n_unlisted, found.is_empty) == (("typo.png",), 1, False)
     assert coverage(sheet, ["b.png"]).is_empty
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_accent_may_be_a_character_of_its_own(forms: tuple[str, str], tmp_path: Path) -> None:
+    """As in file names that macOS made."""
+    written, named = (normalize(form, "größe") for form in forms)
+    sheet = read_sample_sheet(sheet_of(tmp_path, f"image,sample\n{written}.png,s1\n{written},s2\n"))
+    names = [f"{named}.png", f"{named}/x.png"]
+    found = coverage(sheet, names)
+    assert (found.idle, found.n_unlisted, found.is_empty) == ((), 0, False)
+    table = sum_samples(images().iloc[:2].assign(image=names), sheet)
+    assert table[["sample", "cells"]].to_numpy().tolist() == [["s1", 4], ["s2", 1]]

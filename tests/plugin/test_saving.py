@@ -88,8 +88,10 @@ def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reus
     Image.fromarray(drawn.rgb).save(tmp_path / "smears/-a.png")
     stack = np.stack([drawn.rgb, drawn.rgb[::-1]])
     tifffile.imwrite(tmp_path / "smears/b.tif", stack, photometric="rgb")
+    damaged = (tmp_path / "smears/-a.png").read_bytes()[:2000]
+    (tmp_path / "smears/b.png").write_bytes(damaged)  # in no table, but labels of `b` could have been its
     out = tmp_path / "out"
-    assert main(["score", str(tmp_path / "smears"), "--out", str(out), "--segmentation", "classical"]) == 0
+    assert main(["score", str(tmp_path / "smears"), "--out", str(out), "--segmentation", "classical"]) == 3
     layers = read(out)
     assert [(options["name"], kind) for _, options, kind in layers] == [
         ("-a.png", "image"),

@@ -20,7 +20,7 @@ from napari_all_detect.errors import AllDetectError, InputError
 from napari_all_detect.export.ome_zarr import NAME
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import ImageFile, find_images, open_planes
-from napari_all_detect.sources.labels import label_names, read_labels
+from napari_all_detect.sources.labels import find_labels, read_labels
 
 __all__ = ["get_reader", "read_results", "read_zarr"]
 
@@ -77,7 +77,6 @@ def read_results(folder: Path) -> list[LayerData]:
         reading = ReadParams(recorded["level"], recorded["channels"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / 'run.json'}: can't be understood ({error}); score the images again") from error
-    names = label_names(images[["image", "plane"]].itertuples(index=False, name=None))
     shown = list(dict.fromkeys(images["image"]))
     if len(shown) > LARGEST_NUMBER:
         from napari.utils.notifications import show_info
@@ -86,7 +85,7 @@ def read_results(folder: Path) -> list[LayerData]:
     layers: list[LayerData] = []
     for image in shown[:LARGEST_NUMBER]:
         planes = images[images["image"] == image].reset_index(drop=True)
-        labels = [read_labels(folder / "labels" / names[image, plane]) for plane in planes["plane"]]
+        labels = [read_labels(find_labels(folder / "labels", image, plane)) for plane in planes["plane"]]
         own = cells[cells["image"] == image].reset_index(drop=True)
         stacked, numbers, index = _stacked(labels, own, planes["plane"].tolist())
         smear = _opened(image, paths.get(image), folder, planes["plane"].tolist(), reading)

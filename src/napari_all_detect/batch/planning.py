@@ -1,5 +1,7 @@
 """From inputs to units of work."""
 
+import os
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -63,7 +65,13 @@ def _planes(
         for plane in planes:
             key = absolute(plane.path), plane.plane
             found[key] = _nearer(found[key], (depth, plane)) if key in found else (depth, plane)
-    return [plane for _, plane in found.values()], failures
+    named = dict[tuple[str, str], Plane]()
+    for _, plane in found.values():
+        other = named.setdefault((plane.image, plane.plane), plane)
+        if other is not plane:
+            reason = f"{plane.path}: {other.path} has the same name in this run; score one of them in a run of its own"
+            failures.append(Failure(plane.image, "open", reason))
+    return list(named.values()), failures
 
 
 def _nearer(first: tuple[int, Plane], second: tuple[int, Plane]) -> tuple[int, Plane]:
@@ -94,7 +102,7 @@ def listed_images(entries: Iterable[str], folder: Path) -> list[ImageFile]:
     lines: dict[Path, str] = {}
     found: dict[Path, tuple[int, ImageFile]] = {}
     for entry in entries:
-        place = as_place(entry if "://" in entry else folder / entry)
+        place = _place_of(entry, folder)
         line = absolute(place)
         if line in lines:
             raise InputError(
@@ -111,18 +119,29 @@ def listed_images(entries: Iterable[str], folder: Path) -> list[ImageFile]:
     return [file for _, file in found.values()]
 
 
+def _place_of(entry: str, folder: Path) -> Path:
+    """Return the place that a line stands for; a file's name may have two characters for its `ä`, or the line may."""
+    if "://" in entry:
+        return as_place(entry)
+    places = [folder / entry, *(folder / unicodedata.normalize(form, entry) for form in ("NFC", "NFD"))]
+    return next((place for place in places if os.path.exists(place)), places[0])  # noqa: PTH110 - raises nothing
+
+
 def plan_units(
     files: Iterable[ImageFile], reading: ReadParams | None = None, wanted_um: float | None = None
 ) -> tuple[list[Unit], list[Failure]]:
-    """Return the planes of all images, numbered and with names for their files; see `plan`."""
+    """Return the planes of all images, numbered and with names for their files; see `plan`.
+
+    Images that can't be opened take part in the naming: they may be mended, and the others keep their names.
+    """
     planes, failures = _planes(files, reading, wanted_um)
-    stems = _stems(planes)
+    stems = _stems(planes, [failure.input for failure in failures])
     return [Unit(i, plane, stem) for i, (plane, stem) in enumerate(zip(planes, stems, strict=True))], failures
 
 
-def _stems(planes: Sequence[Plane]) -> list[str]:
+def _stems(planes: Sequence[Plane], unopened: Sequence[str]) -> list[str]:
     """Name the files of each plane."""
-    safe = {plane.image: _safe(plane.image) for plane in planes}
+    safe = {image: _safe(image) for image in (*(plane.image for plane in planes), *unopened)}
     taken = {image for image, name in safe.items() if name == image}
     for image, name in safe.items():
         if name != image:
@@ -131,7 +150,7 @@ def _stems(planes: Sequence[Plane]) -> list[str]:
             safe[image] = name
             taken.add(name)
     named = [(safe[plane.image], plane.plane) for plane in planes]
-    names = label_names(named)
+    names = label_names([*named, *((safe[image], "0") for image in unopened)])
     return [names[key].removesuffix("_labels.tif") for key in named]
 
 

@@ -21,7 +21,7 @@ from napari_all_detect.batch.record import absolute_arguments, run_record
 from napari_all_detect.batch.resuming import check_repeated, finished_units, missing_images
 from napari_all_detect.batch.store import UnitResult, UnitStore
 from napari_all_detect.batch.unit import Job
-from napari_all_detect.errors import OutputError, ParameterError
+from napari_all_detect.errors import InputError, OutputError, ParameterError
 from napari_all_detect.export.formats import check_formats
 from napari_all_detect.optional import require
 from napari_all_detect.params import ClusterParams, OutputParams, ScoreParams
@@ -86,8 +86,8 @@ def score_batch(
     ParameterError
         If there is no input, or one is empty.
     BundleError, MissingDependencyError, InputError
-        If the bundle, the device, the format or the sample sheet can't be used. A bad image raises nothing: it becomes
-        a row of `failures.csv`.
+        If the bundle, the device, the format or the sample sheet can't be used, or one label image is given for
+        several images. A bad image raises nothing: it becomes a row of `failures.csv`.
     """
     progress, cluster = progress or BatchProgress(), cluster or ClusterParams()
     inputs, params, output = absolute_arguments(as_inputs(inputs), params or ScoreParams(), output or OutputParams())
@@ -161,9 +161,10 @@ def _begin(
 ) -> _Run | None:
     """Plan a run and prepare its folder; None if the run that lies there is complete."""
     before = _interrupted(folder, output)
+    units, failures = plan_units(files, scorer.params.reading, scorer.bundle.manifest.crop.pixel_size_um)
+    _check_labels(output.labels, {unit.plane.image for unit in units} | {failure.input for failure in failures})
     if before is None:
         prepare_folder(folder, output.overwrite)
-    units, failures = plan_units(files, scorer.params.reading, scorer.bundle.manifest.crop.pixel_size_um)
     if before is None and "ome-zarr" in output.formats and not output.overwrite:
         check_stores(units)
     record = run_record(scorer, output, inputs, units)
@@ -182,6 +183,15 @@ def _begin(
         return None
     write_run(folder, record | {"status": "running"})
     return _Run(store, record, units, done, failures, _expected(repeated))
+
+
+def _check_labels(labels: str | None, images: Collection[str]) -> None:
+    """Refuse one label image for several images: it would put the cells of one onto all."""
+    if labels is not None and len(images) > 1 and Path(labels).is_file():
+        raise InputError(
+            f"{labels} is one label image, the inputs are {len(images)} images; expected a label image for each: give "
+            "the folder of their label images, or score the image that it belongs to alone"
+        )
 
 
 def _run(

@@ -1,5 +1,6 @@
 """Results of the units that are done, a file for each, until all are there and collected."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +15,6 @@ from napari_all_detect.atomic import write_atomically
 from napari_all_detect.batch.planning import Unit
 
 __all__ = ["UnitResult", "UnitStore"]
-
-PER_FOLDER = 1000
-"""File systems grow slow with folders of a million files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +78,9 @@ class UnitStore:
         write_atomically(self._path(unit), json.dumps(record, separators=(",", ":")).encode())
 
     def read(self, unit: Unit) -> UnitResult | None:
-        """Return a unit's result, or None if it is not done: no file, one that is damaged, or another plane's."""
+        """Return a unit's result, or None if it is not done: there is no file, or one that is damaged."""
         try:
             record = json.loads(self._path(unit).read_bytes())
-            if (record["image"], record["plane"]) != (unit.plane.image, unit.plane.plane):
-                return None
             cells = table.typed(self._columns, record["cells"], len(record["cells"]["label"]))
             return UnitResult(cells, table.typed(table.IMAGE_COLUMNS, record["summary"], 1), record["source"])
         except (FileNotFoundError, ValueError, LookupError, TypeError):
@@ -102,7 +98,13 @@ class UnitStore:
         shutil.rmtree(self.folder / "units", ignore_errors=True)
 
     def _path(self, unit: Unit) -> Path:
-        return self.folder / "units" / f"{unit.number // PER_FOLDER:04d}" / f"{unit.number % PER_FOLDER:03d}.json"
+        """Return a unit's file: not by its number, as inputs before it may come and go, but by what it is called.
+
+        If its other files are to be called otherwise, it is another unit. There are 256 folders, as file systems grow
+        slow with a million files in one.
+        """
+        digest = hashlib.sha256(json.dumps([unit.plane.image, unit.plane.plane, unit.stem]).encode()).hexdigest()
+        return self.folder / "units" / digest[:2] / f"{digest[2:]}.json"
 
 
 def _columns(rows: pd.DataFrame) -> dict[str, list[Any]]:

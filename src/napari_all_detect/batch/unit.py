@@ -105,7 +105,7 @@ def _cut(job: Job, unit: Unit, begin: Begin) -> CutUnit:
     labels: LabelImage | None = None
     if job.output.labels is not None:
         begin("labels")
-        path = find_labels(Path(job.output.labels), plane, unit.stem)
+        path = find_labels(Path(job.output.labels), plane.image, plane.plane, unit.stem)
         read = open_labels if isinstance(pixels, TiledPlane) else read_labels
         labels = with_retries(partial(read, path), StoreError)
         source["labels_sha256"] = with_retries(partial(_sha256, path), StoreError)
@@ -123,7 +123,7 @@ def labels_sha256(labels: Path, unit: Unit) -> str:
     InputError
         If there is none, or it can't be read.
     """
-    return _sha256(find_labels(labels, unit.plane, unit.stem))
+    return _sha256(find_labels(labels, unit.plane.image, unit.plane.plane, unit.stem))
 
 
 def _sha256(path: Path) -> str:

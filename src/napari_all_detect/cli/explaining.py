@@ -39,7 +39,7 @@ def explain(arguments: argparse.Namespace) -> int:
     _check_out(arguments.out, plane.path)
     labels = None
     if which.labels:
-        given = find_labels(Path(which.labels), plane)
+        given = find_labels(Path(which.labels), plane.image, plane.plane)
         _check_out(arguments.out, given)
         labels = with_retries(partial(read_labels, given), StoreError)
     scorer = open_scorer(params)

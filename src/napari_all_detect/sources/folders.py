@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from napari_all_detect.errors import InputError, ParameterError
-from napari_all_detect.sources.places import absolute, as_place, is_remote, name_parts, unreachable
-from napari_all_detect.sources.plane import ImageFile
+from napari_all_detect.sources.ome_zarr import ome_attributes
+from napari_all_detect.sources.places import absolute, as_place, is_remote, name_parts, unreachable, zarr_place
+from napari_all_detect.sources.plane import ImageFile, readable
 from napari_all_detect.sources.zarr_store import is_zarr_node, looks_like_zarr
 
 __all__ = ["as_inputs", "find_images", "natural_key"]
 
 _WRITTEN = ("labels", "ome-zarr")
 """Folders of images in a folder of results: no smears, and a run into a folder of its images would score its own."""
+
+_OURS = re.compile(r"_(labels|nuclei)\.tiff?$", re.IGNORECASE)
+"""Label images as `segment` and `score` name them, perhaps beside their smears."""
 
 _NO_SMEARS = ("__MACOSX", "@eaDir")
 """Folders that macOS's zips and Synology's discs add: copies of resource forks, and thumbnails."""
@@ -52,7 +56,8 @@ def find_images(inputs: str | Path | Sequence[str | Path]) -> list[ImageFile]:
         Files, zarr stores (or arrays and images inside one), folders, patterns such as `day*/*.tif`, and URLs of
         all of them where the server lists its folders. Folders are searched to the bottom
         for PNG, JPEG, BMP, TIFF and zarr, in natural order (`cell2` before `cell10`); hidden files, other
-        files and the insides of zarr stores are left out. A file that is named is kept whatever its suffix.
+        files, label images (`*_labels.tif`, `*_nuclei.tif`) and the insides of zarr stores are left out. A file
+        that is named is kept whatever it is called, as are label images if a pattern stands for nothing else.
 
     Returns
     -------
@@ -92,12 +97,13 @@ def _matches(given: Path) -> list[Path]:
         matches = [remote.with_segments(remote.fs.unstrip_protocol(match)) for match in remote.fs.glob(remote.path)]
     else:
         matches = [Path(match) for match in glob.glob(str(given), recursive=True)]  # noqa: PTH207 - takes any path
-    return sorted(matches, key=lambda path: [natural_key(part) for part in path.parts]) or [given]
+    smears = [match for match in matches if not _OURS.search(match.name)]
+    return sorted(smears or matches, key=lambda path: [natural_key(part) for part in path.parts]) or [given]
 
 
 def _expand(given: Path) -> Iterator[tuple[Path, int]]:
     """Yield the image files of one input, each with the number of its last path parts that name it."""
-    if _is_zarr(given) or not _is_folder(given):
+    if (_is_zarr(given) and not _is_row(given)) or not _is_folder(given):
         # Each question costs a server's answer, and an image file lies in no store.
         yield given, 1 if is_remote(given) and given.suffix.lower() in _SUFFIXES else _parts_from_store(given)
         return
@@ -129,7 +135,7 @@ def _images_below(folder: Path, root: Path | None, seen: set[Path]) -> Iterator[
         if entry.name.startswith(".") or entry.name in left_out:
             continue
         if not _is_folder(entry):
-            if entry.suffix.lower() in _SUFFIXES:
+            if entry.suffix.lower() in _SUFFIXES and not _OURS.search(entry.name):
                 yield entry
         elif _is_zarr(entry):
             yield entry
@@ -155,6 +161,20 @@ def _is_zarr(path: Path) -> bool:
         return looks_like_zarr(path) and (is_remote(path) or path.is_dir())
     except (OSError, InputError):
         return is_remote(path)
+
+
+def _is_row(store: Path) -> bool:
+    """Return whether a zarr store is a plate's row, of which some writers make a group: it is a folder of wells."""
+    plate = store.parent
+    try:
+        if not is_zarr_node(plate):
+            return False
+        import zarr
+
+        with readable(plate, "zarr"):
+            return "plate" in ome_attributes(zarr.open_group(zarr_place(plate), mode="r"), plate)[0]
+    except InputError:  # of no plate that can be read
+        return False
 
 
 def _exists(path: Path) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_all_detect.errors import InputError, StoreError
 from napari_all_detect.labelled import LabelImage
 from napari_all_detect.retrying import with_retries
-from napari_all_detect.sources.plane import Plane, readable
+from napari_all_detect.sources.plane import readable
 from napari_all_detect.sources.tiff_parts import read_page
 
 __all__ = ["find_labels", "label_names", "open_labels", "read_labels"]
@@ -49,7 +49,7 @@ def label_names(planes: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]
     return {(image, plane): f"{_with_plane(stems[image], plane)}_labels.tif" for image, plane in planes}
 
 
-def find_labels(labels: Path, plane: Plane, stem: str | None = None) -> Path:
+def find_labels(labels: Path, image: str, plane: str, stem: str | None = None) -> Path:
     """Return the label image that belongs to a plane.
 
     Parameters
@@ -57,7 +57,8 @@ def find_labels(labels: Path, plane: Plane, stem: str | None = None) -> Path:
     labels : Path
         A file, taken for every plane; or a folder, searched for the names that `segment` writes, then for the image's
         own name with the suffix of a label format.
-    plane : Plane
+    image, plane : str
+        As the tables name them.
     stem : str, optional
         Under which a run with these inputs writes the plane's labels, which tells it from all its others.
 
@@ -68,14 +69,14 @@ def find_labels(labels: Path, plane: Plane, stem: str | None = None) -> Path:
     """
     if not labels.is_dir():
         return labels
-    bare = _with_plane(_without_suffix(plane.image), plane.plane)
-    names = [*([stem] if stem else []), bare, _with_plane(plane.image, plane.plane)]
+    bare = _with_plane(_without_suffix(image), plane)
+    names = [*([stem] if stem else []), bare, _with_plane(image, plane)]
     candidates = [labels / f"{name}_labels{suffix}" for name in names for suffix in SUFFIXES]
     candidates += [labels / f"{bare}{suffix}" for suffix in SUFFIXES]
     for candidate in candidates:
         if candidate.exists():
             return candidate
-    raise InputError(f"{labels}: no label image for {plane.image}; expected for instance {candidates[0].name}")
+    raise InputError(f"{labels}: no label image for {image}; expected for instance {candidates[0].name}")
 
 
 def read_labels(path: Path) -> NDArray[np.integer]:
