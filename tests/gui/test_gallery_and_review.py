@@ -181,10 +181,11 @@ def test_heat_covers_its_cell_on_its_plane_however_the_image_lies(make_napari_vi
 
 def test_a_review_by_keyboard(make_napari_viewer, scored_rows, qtbot, tmp_path):
     results = scored_rows(squares(12))
-    _, review = opened(make_napari_viewer, "Review", results, (320, 320))
+    viewer, review = opened(make_napari_viewer, "Review", results, (320, 320))
+    canvas = canvas_with_the_keyboard(viewer, qtbot)
     first = review.reviewer.current
-    for key in (Qt.Key.Key_A, Qt.Key.Key_H, Qt.Key.Key_U, Qt.Key.Key_Backspace):
-        qtbot.keyClick(review, key)
+    for key in (Qt.Key.Key_A, Qt.Key.Key_H, Qt.Key.Key_U, Qt.Key.Key_K):
+        qtbot.keyClick(canvas, key)
     assert sorted(results.verdicts.tolist()) == [""] * 10 + ["ALL", "Hem"]
     assert results.verdicts[first] == "ALL"
     assert review.progress.text() == "2 of 12 cells judged"
@@ -198,6 +199,63 @@ def test_a_review_by_keyboard(make_napari_viewer, scored_rows, qtbot, tmp_path):
     assert {path.parent.name for path in tmp_path.glob("*/*.png")} == {"all", "hem"}
 
 
+def test_keys_are_the_reviews_while_it_is_in_sight_and_nobody_types(make_napari_viewer, scored_rows, qtbot):
+    results = scored_rows(squares(12))
+    viewer, review = opened(make_napari_viewer, "Review", results, (320, 320))
+    dock, score = viewer.window.add_plugin_dock_widget("napari-all-detect", "Score cells")
+    canvas = canvas_with_the_keyboard(viewer, qtbot)
+
+    def judged_by(key, widget):
+        before = review.reviewer.n_judged
+        qtbot.keyClick(widget, key)
+        return review.reviewer.n_judged - before
+
+    for widget in (canvas, score.table.view, score.table.calls):
+        assert judged_by(Qt.Key.Key_A, widget) == 1
+    for field in (score.table.least_p, score.smear.channels.native):
+        field.setFocus()
+        assert judged_by(Qt.Key.Key_A, field) == 0
+    assert score.smear.channels.native.text() == "a"
+    # A selects all points, napari says; of the others it knows nothing.
+    points = viewer.add_points([[10, 10], [30, 30]])
+    assert judged_by(Qt.Key.Key_A, canvas) == 0
+    qtbot.waitUntil(lambda: len(points.selected_data) == 2)
+    assert judged_by(Qt.Key.Key_H, canvas) == 1
+    viewer.layers.selection.active = viewer.layers[0]
+    viewer.window._qt_window.tabifyDockWidget(review.parent(), dock)
+    dock.raise_()
+    qtbot.waitUntil(lambda: review.visibleRegion().isEmpty())
+    assert judged_by(Qt.Key.Key_A, canvas) == 0
+    review.parent().raise_()
+    qtbot.waitUntil(lambda: not review.visibleRegion().isEmpty())
+    assert judged_by(Qt.Key.Key_A, canvas) == 1
+
+
+def canvas_with_the_keyboard(viewer, qtbot):
+    """Make the viewer's window the active one; keys are pressed on what is returned."""
+    canvas = viewer.window._qt_viewer.canvas.native
+    viewer.window.activate()
+    qtbot.waitUntil(canvas.isActiveWindow)
+    canvas.setFocus()
+    return canvas
+
+
+def test_what_is_selected_is_shown_and_judged(make_napari_viewer, scored_rows):
+    results = scored_rows(squares(12))
+    viewer, review = opened(make_napari_viewer, "Review", results, (320, 320))
+    first = review.reviewer.current
+    review.judge("ALL")
+    upcoming = review.reviewer.current
+    results.select([upcoming, first])
+    np.testing.assert_array_equal(review.picture.crop, results.rows.crops[first])
+    assert review.call.text() == f"Cell {results.table['label'][first]}, judged ALL"
+    review.judge("Hem")
+    assert results.verdicts[first] == "Hem"
+    assert results.selected.tolist() == [upcoming]
+    np.testing.assert_array_equal(review.picture.crop, results.rows.crops[upcoming])
+    assert viewer.scene.camera.center[1:] == pytest.approx(results.position(upcoming))
+
+
 def test_agreement_is_a_table_of_verdicts_by_calls(make_napari_viewer, scored_rows):
     results = scored_rows(squares(12))
     _, review = opened(make_napari_viewer, "Review", results, (320, 320))
@@ -209,22 +267,24 @@ def test_agreement_is_a_table_of_verdicts_by_calls(make_napari_viewer, scored_ro
     assert "on 12 cells: kappa 0.00" in text
     results.threshold = 0.0
     assert "kappa not defined yet" in review.agreement.text()
-    assert (review.progress.text(), review.call.text()) == ("12 of 12 cells judged", "All cells are judged")
+    results.select([])
+    assert review.progress.text() == "12 of 12 cells judged"
+    assert review.call.text() == "All cells are judged; select one to judge it again"
     assert not any(widget.isEnabled() for widget in review.buttons.values())
 
 
-def test_a_review_shows_on_the_canvas_where_it_begins(make_napari_viewer, scored_rows):
+@pytest.mark.parametrize("selected", [[], [3], [3, 5]])
+def test_a_review_shows_on_the_canvas_where_it_begins(make_napari_viewer, scored_rows, selected):
     results = scored_rows(squares(12))
     viewer = make_napari_viewer(show=True)
     layer = viewer.add_labels(squares(12))
     attach(layer, results)
+    results.select(selected)
     _, review = viewer.window.add_plugin_dock_widget("napari-all-detect", "Review")
-    assert results.selected.tolist() == [review.reviewer.current]
+    # With the cell that is selected, if it is one.
+    begins = selected if len(selected) == 1 else [review.reviewer.order[0]]
+    assert results.selected.tolist() == begins == [review.reviewer.current]
     assert viewer.scene.camera.center[1:] == pytest.approx(results.position(review.reviewer.current))
-    # The keyboard comes with the first verdict, not before.
-    assert review.window().focusWidget() is not review
-    review.judge("ALL")
-    assert review.window().focusWidget() is review
 
 
 def test_back_is_there_while_a_verdict_can_be_taken_back(make_napari_viewer, scored_rows):

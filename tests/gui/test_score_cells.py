@@ -10,18 +10,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_all_detect import ScoreParams, SegmentationParams
 from napari_all_detect._napari.layer_link import attach, results_of
+from napari_all_detect._napari.origins import FOUND_IN_KEY, Origin
 from napari_all_detect._napari.progress import RunState
 from napari_all_detect._napari.qt import cell_table
 from napari_all_detect._napari.qt import score_cells as score_cells_module
+from napari_all_detect._napari.qt.layer_name import LayerName
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.shared_process import _process
 from napari_all_detect.errors import OutputError
 from napari_all_detect.samples import draw_smear
-from napari_all_detect.trust import Bounds
+from napari_all_detect.trust import FLAGS, Bounds
 
 
 @pytest.fixture(scope="module")
@@ -213,12 +215,53 @@ def test_columns_are_few_or_all_and_name_the_planes_of_a_stack(scored):
     assert model.columns == ["plane", *few]
 
 
+def test_flags_can_be_read_in_the_table_wherever_their_column_is(scored):
+    _, widget, layer, results = scored
+    table, header = widget.table, widget.table.view.horizontalHeader()
+
+    def widths():
+        return {name: header.sectionSize(k) for k, name in enumerate(table.model.columns)}
+
+    def needed(flags):
+        return table.view.fontMetrics().horizontalAdvance(flags)
+
+    def flagged(flags):
+        columns = results.rows.table.assign(flags=[*flags, *[""] * (len(results) - len(flags))])
+        attach(layer, CellResults(replace(results.rows, table=columns), results.run))
+        return widths()["flags"]
+
+    assert widths()["flags"] > needed("touches_border") > cell_table.COLUMN_PX
+    results.judge(0, "Hem")  # which puts a column before it
+    assert widths()["flags"] > needed("touches_border")
+    assert widths()["votes_all"] == cell_table.COLUMN_PX
+    table.all_columns.setChecked(True)  # the last column has what room is left
+    assert flagged(["", "blurred;touches_border"]) == needed("blurred;touches_border") + cell_table.BESIDE_PX
+    assert flagged([";".join(FLAGS)]) == cell_table.MOST_FLAGS_PX
+    assert flagged([]) == cell_table.COLUMN_PX
+
+
+def test_tab_leads_out_of_the_table(scored, qtbot):
+    viewer, widget, _, _ = scored
+    view = widget.table.view
+    widget.tabs.setCurrentIndex(1)
+    viewer.window.activate()
+    qtbot.waitUntil(view.isActiveWindow)
+    view.setFocus()
+    view.setCurrentIndex(widget.table.model.index(0, 0))
+    assert view.hasFocus()
+    qtbot.keyClick(view, Qt.Key.Key_Tab)
+    assert not view.hasFocus()
+
+
 def test_an_export_gets_the_suffix_of_the_chosen_format(scored, qtbot, tmp_path, monkeypatch, notices):
     _, widget, _, results = scored
-    chosen = (str(tmp_path / "slide 1.2"), "CSV (*.csv)")
-    monkeypatch.setattr(cell_table.QFileDialog, "getSaveFileName", lambda *_: chosen)
+    chosen, proposed = (str(tmp_path / "slide 1.2"), "CSV (*.csv)"), []
+    monkeypatch.setattr(
+        cell_table.QFileDialog, "getSaveFileName", lambda *given: (proposed.append(given[2]), chosen)[1]
+    )
     widget.table.export_button.click()
     qtbot.waitUntil(widget.table.export_button.isEnabled)
+    assert proposed == ["drawn.png_cells.csv"]
     assert len((tmp_path / "slide 1.2.csv").read_text().splitlines()) == len(results) + 1
     # Of a file by this name the dialog has not asked.
     (tmp_path / "slide 1.2.csv").write_text("mine")
@@ -352,12 +395,42 @@ def test_colours_and_threshold_are_live(scored):
     assert widget.threshold_text.text() == "0.00"
 
 
+def test_the_layer_that_is_shown_is_named(scored):
+    _, widget, layer, _ = scored
+    (in_summary,) = widget.summary.findChildren(LayerName)
+    widget.tabs.setCurrentIndex(1)
+    layer.name = "patient A cells, scored on the second day"
+    for line in (widget.shown, in_summary):
+        assert line.text() == layer.name
+        assert layer.name in line.toolTip()
+    widget.shown.resize(80, 20)
+    assert "…" in QLabel.text(widget.shown)
+
+
+def test_cells_that_were_erased_or_drawn_are_told_at_the_table(scored, qtbot):
+    viewer, widget, layer, results = scored
+    widget.tabs.setCurrentIndex(1)
+    line, other = widget.table.edits, viewer.add_labels(layer.data.copy())
+    attach(other, CellResults(results.rows, results.run))
+    viewer.layers.selection.active = layer
+    layer.data_setitem(np.nonzero(layer.data == 3), 0)
+    qtbot.waitUntil(line.isVisible)
+    assert "1 cell erased or redrawn since the scores: score the labels again" in line.text()
+    viewer.layers.selection.active = other
+    assert not line.isVisible()
+    viewer.layers.selection.active = layer
+    qtbot.waitUntil(line.isVisible)
+    layer.undo()
+    qtbot.waitUntil(lambda: not line.isVisible())
+
+
 def test_deleting_the_scored_layer_empties_the_widget(scored):
     viewer, widget, layer, _ = scored
     viewer.layers.remove(layer)
     assert widget.table.model.rowCount() == 0
     assert not widget.table.export_button.isEnabled()
     assert "No scores yet" in widget.summary.sentence.text()
+    assert widget.shown.text() == ""
 
 
 def test_two_viewers_show_their_own(scored, score_cells):
@@ -414,6 +487,42 @@ def test_the_form_shows_how_a_run_stands_and_takes_what_it_found(score_cells, dr
     assert widget.cells.layer is None
     widget.controller.segmented.emit(found)
     assert widget.cells.layer is found
+
+
+def test_labels_of_another_image_are_not_proposed(score_cells, drawn):
+    viewer, widget = score_cells()
+    first, second = (viewer.add_image(drawn.rgb, name=name) for name in ("first", "second"))
+    found, more = (viewer.add_labels(drawn.labels, metadata={FOUND_IN_KEY: Origin.of(first)}) for _ in range(2))
+    own = viewer.add_labels(drawn.labels, metadata={FOUND_IN_KEY: Origin.of(second)})
+    free = viewer.add_labels(drawn.labels)
+    # While the first was segmented, the user has gone to the second; of a third the image is gone.
+    of_none = viewer.add_labels(drawn.labels, metadata={FOUND_IN_KEY: Origin("removed", "third")})
+    for labels in (found, of_none):
+        widget.controller.segmented.emit(labels)
+        assert widget.cells.layer is None
+    viewer.layers.selection.active = first
+    assert widget.cells.layer is found
+    viewer.layers.selection.active = second
+    assert widget.cells.layer is None
+    # They can be chosen all the same, and stay while that image does.
+    widget.cells.choose(more)
+    viewer.add_labels(drawn.labels)
+    viewer.layers.selection.active = viewer.layers["second"]
+    assert widget.cells.layer is more
+    viewer.layers.selection.active = first
+    assert widget.cells.layer is found
+    viewer.layers.selection.active = second
+    assert widget.cells.layer is more
+    viewer.layers.remove(more)
+    assert widget.cells.layer is None
+    # Drawn by hand, they are of whatever image they are chosen for.
+    widget.cells.choose(free)
+    third = viewer.add_image(drawn.rgb)
+    assert widget.smear.layer is third
+    assert widget.cells.layer is free
+    widget.cells.choose(own)
+    viewer.add_image(drawn.rgb)
+    assert widget.cells.layer is None
 
 
 def test_planes_can_be_chosen_of_a_stack_only(score_cells, drawn):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
 from napari_all_detect._napari import process as process_module
 from napari_all_detect._napari.controller import Controller
 from napari_all_detect._napari.exporting import Exported, export, smear_of
-from napari_all_detect._napari.layer_link import results_of
+from napari_all_detect._napari.layer_link import attach, results_of
 from napari_all_detect._napari.messages import Found
 from napari_all_detect._napari.process import ScoringProcess
 from napari_all_detect._napari.reading import read_zarr
@@ -172,8 +173,9 @@ def test_verdicts_stay_with_their_cells_when_labels_are_scored_again(viewer, con
     assert done().endswith("; verdicts that could not be kept, as their cells are others now: 2")
     assert results_of(labels).verdicts.tolist() == ["", *first.verdicts.tolist()[2:]]
     # In another image of them, as of a store that was saved and opened again, they are the same cells.
-    second = viewer.add_image(drawn.rgb, name="second")
-    kept = results_of(labels)
+    second, kept = viewer.add_image(drawn.rgb, name="second"), deepcopy(results_of(labels))
+    labels = viewer.add_labels(labels.data)
+    attach(labels, kept)
     kept.saved_crops.add("one.png")
     controller.score(Task(second, labels, TWO_BY_TWO))
     assert "verdicts" not in done()
@@ -187,6 +189,28 @@ def test_verdicts_stay_with_their_cells_when_labels_are_scored_again(viewer, con
     done()
     assert results_of(labels) is kept
     assert not results_of(viewer.layers[-1]).verdicts.any()
+
+
+def test_scores_of_another_image_get_a_layer_of_their_own(viewer, controller, done, drawn):
+    first, second = viewer.add_image(drawn.rgb, name="first"), viewer.add_image(drawn.rgb, name="second")
+    labels = viewer.add_labels(drawn.labels)
+    controller.score(Task(first, labels, TWO_BY_TWO))
+    done()
+    kept = results_of(labels)
+    kept.judge(0, "ALL")
+    controller.score(Task(second, labels, TWO_BY_TWO))
+    done()
+    assert results_of(labels) is kept
+    added = viewer.layers[-1]
+    assert added is not labels
+    assert set(results_of(added).table["image"]) == {"second"}
+    assert results_of(added).verdicts.tolist() == kept.verdicts.tolist()
+    # Each knows its image, though both have one size.
+    for layer, image in ((labels, first), (added, second)):
+        assert smear_of(viewer.layers, layer, results_of(layer)).image is image
+    controller.score(Task(first, labels, TWO_BY_TWO))
+    done()
+    assert viewer.layers[-1] is added
 
 
 def test_verdicts_on_cells_that_a_cancelled_run_did_not_come_to_stay(viewer, controller, done, drawn):
@@ -442,7 +466,7 @@ def test_labels_that_were_found_in_another_image_are_a_warning(viewer, controlle
     controller.segment(Task(second, labels, TWO_BY_TWO))
     done()
     assert len(notices) == 1
-    assert "were found in 'first' and are used on 'second' now" in notices[0]
+    assert "belong to 'first' and are used on 'second' now" in notices[0]
 
 
 @pytest.mark.parametrize(
@@ -478,6 +502,15 @@ def test_bad_input_is_one_notification_and_no_layer_is_lost(
     assert "\n" not in notices[0]
     assert list(viewer.layers) == before
     assert not controller.state.busy
+
+
+def test_a_press_that_is_refused_leaves_no_result_of_the_run_before(viewer, loop, answered, notices):
+    answered.segment(Task(viewer.add_image(np.full((32, 32, 3), 200, np.uint8)), None, CLASSICAL))
+    loop.run_until(lambda: not answered.state.busy)
+    assert answered.state.text == "1 cells found"
+    assert not answered.segment(Task(viewer.add_image(np.zeros((32, 32))), None, CLASSICAL))
+    assert answered.state.text == f"Not started: {notices[-1]}"
+    assert "is grey" in answered.state.text
 
 
 def test_pixels_that_cannot_be_computed(viewer, controller, done, notices):

@@ -10,11 +10,20 @@ import pytest
 from napari.layers import Image, Labels
 
 from napari_all_detect._napari.axes import Layout
-from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, Smear, export, smear_of, with_suffix
+from napari_all_detect._napari.exporting import (
+    EXPORT_FORMATS,
+    Exported,
+    Smear,
+    export,
+    proposed_name,
+    smear_of,
+    with_suffix,
+)
 from napari_all_detect._napari.layer_link import LAYOUT_KEY, RESULTS_KEY, results_of
+from napari_all_detect._napari.origins import SCORED_ON_KEY, Origin
 from napari_all_detect._napari.reading import read_zarr
 from napari_all_detect._napari.results import CellResults, Rows
-from napari_all_detect._napari.writing import write_smear
+from napari_all_detect._napari.writing import write_cells, write_smear
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.trust import Bounds
 
@@ -35,7 +44,7 @@ def exported(results, labels):
     return Exported(results, labels, Smear(Image(RGB, rgb=True), Layout()))
 
 
-@pytest.mark.parametrize("suffix", [".geojson", ".zarr"])
+@pytest.mark.parametrize("suffix", [known.suffix for known in EXPORT_FORMATS])
 @pytest.mark.parametrize(
     ("gone", "message"),
     [
@@ -50,6 +59,8 @@ def test_cells_that_were_erased_are_named(results, labels, tmp_path, suffix, gon
     layers = Image(RGB, rgb=True), Labels(edited, metadata={RESULTS_KEY: results(VOTES)})
     with pytest.raises(InputError, match=message):
         write_smear(str(tmp_path / "all.zarr"), [layer.as_layer_data_tuple() for layer in layers])
+    with pytest.raises(InputError, match=message):
+        write_cells(str(tmp_path / "all.csv"), *layers[1].as_layer_data_tuple()[:2])
     assert not list(tmp_path.iterdir())
 
 
@@ -118,12 +129,19 @@ def test_what_keeps_a_file_from_being_written_is_said(results, labels, tmp_path,
 
 def test_a_point_in_a_name_is_no_suffix():
     csv, *_, h5ad = EXPORT_FORMATS
-    assert with_suffix(Path("a/slide 1.2"), csv) == Path("a/slide 1.2.csv")
+    proposed = "slide_cells.csv"
+    assert with_suffix(Path("a/slide 1.2"), csv, proposed) == Path("a/slide 1.2.csv")
     geojson = next(known for known in EXPORT_FORMATS if known.suffix == ".geojson")
-    assert with_suffix(Path("a/cells.csv"), geojson) == Path("a/cells.geojson")
-    assert with_suffix(Path("a/mine.csv"), geojson) == Path("a/mine.csv")
-    assert with_suffix(Path("slide"), h5ad) == Path("slide.h5ad")
-    assert with_suffix(Path("slide 1.2.CSV"), h5ad) == Path("slide 1.2.CSV")
+    assert with_suffix(Path("a/slide_cells.csv"), geojson, proposed) == Path("a/slide_cells.geojson")
+    assert with_suffix(Path("a/mine.csv"), geojson, proposed) == Path("a/mine.csv")
+    assert with_suffix(Path("slide"), h5ad, proposed) == Path("slide.h5ad")
+    assert with_suffix(Path("slide 1.2.CSV"), h5ad, proposed) == Path("slide 1.2.CSV")
+
+
+def test_the_name_that_is_proposed_is_the_images(results):
+    assert proposed_name(results(VOTES)) == "drawn.png_cells.csv"
+    assert proposed_name(results(VOTES, image="day 1/smear: B")) == "day-1-smear-B_cells.csv"
+    assert proposed_name(results(np.zeros((0, 3)))) == "image_cells.csv"
 
 
 def test_capitals_in_a_suffix_say_the_same(results, labels, tmp_path):
@@ -142,6 +160,16 @@ def test_pixels_are_those_of_the_image_of_the_table_as_it_was_read(results, labe
     # One that was renamed since is better than none.
     assert smear_of([other, layer], layer, results(VOTES)).image is other
     assert smear_of([layer], layer, results(VOTES)) is None
+
+
+def test_the_image_that_was_scored_is_known_whatever_it_is_called(results, labels, tmp_path):
+    own, other = Image(RGB, rgb=True, name="drawn.png"), Image(255 - RGB, rgb=True, name="drawn.png")
+    layer = Labels(labels, metadata={SCORED_ON_KEY: Origin.of(own)})
+    own.name = "another name"
+    assert smear_of([other, own, layer], layer, results(VOTES)).image is own
+    gone = smear_of([other, layer], layer, results(VOTES))
+    with pytest.raises(InputError, match=r"the one that the cells were scored on is not open"):
+        export(Exported(results(VOTES), labels, gone), tmp_path / "cells.zarr")
 
 
 def saved_as_store(found, labels, path, **metadata):

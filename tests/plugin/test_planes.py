@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from napari.layers import Image, Labels
 from PIL import Image as Picture
 
+from napari_all_detect._napari import planes as planes_module
 from napari_all_detect._napari.axes import (
     Layout,
     cells_shape,
@@ -15,6 +17,7 @@ from napari_all_detect._napari.axes import (
     placed_like,
 )
 from napari_all_detect._napari.planes import NUCLEI_KEY, layer_planes
+from napari_all_detect._napari.pyramid import FILE_KEY
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import find_images, open_planes
@@ -190,6 +193,31 @@ def test_channels_first_have_no_part_in_the_pixel_size_of_a_level():
     assert layer_planes(image, layout)[0].pixel_size_um == pytest.approx(0.5)
     labels = Labels(np.ones((2, 3), int), **placed_like(image, layout))
     assert pixel_size_um(labels) == pytest.approx(0.5)
+
+
+def test_a_file_is_looked_into_once_until_it_is_another(tmp_path, monkeypatch):
+    path, opened = tmp_path / "stack.tif", []
+
+    def note(file, reading):
+        opened.append(reading.channels)
+        return open_planes(file, reading)
+
+    monkeypatch.setattr(planes_module, "open_planes", note)
+
+    def names(*channels):
+        image = Image(RGB, rgb=True, metadata={FILE_KEY: path})
+        return [plane.plane for plane in layer_planes(image, Layout(channels=channels or None))]
+
+    for n in (2, 3):
+        tifffile.imwrite(path, np.zeros((n, 4, 6, 3), np.uint8), photometric="rgb")
+        # The file of three has one plane more than the layer by now, which so has names of its own.
+        assert names() == names() == ["p0", "p1"]
+        assert opened == [None]
+        names(2, 1, 0)
+        assert opened == [None, (2, 1, 0)]
+        opened.clear()
+    path.unlink()
+    assert names() == ["p0", "p1"]
 
 
 def test_nuclei_come_with_the_labels_that_they_were_found_with():

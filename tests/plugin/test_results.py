@@ -6,10 +6,13 @@ import pandas as pd
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
-from napari.layers._layer_actions import _duplicate_layer
+from napari.layers._layer_actions import _convert_to_image, _duplicate_layer
 
+from napari_all_detect._napari.colours import ScoreColormap
+from napari_all_detect._napari.edited import edits
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import attach, outline_px, results_of, show_cell
+from napari_all_detect._napari.origins import SCORED_ON_KEY, Origin
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.same_cells import keep_verdicts
 from napari_all_detect.trust import Bounds
@@ -181,6 +184,85 @@ def test_a_layer_that_napari_duplicates_has_results_of_its_own(scored):
     assert not found.verdicts.any()
 
 
+def test_results_are_of_labels_of_their_shape_alone(scored):
+    layer, _ = scored
+    viewer = ViewerModel()
+    followed = Followed(viewer)
+    viewer.add_layer(layer)
+    cropped = viewer.add_labels(layer.data[:20], metadata=dict(layer.metadata))
+    viewer.layers.selection.active = cropped
+    assert results_of(cropped) is None
+    assert followed.layer is layer
+    # napari converts whatever is selected, and metadata go along.
+    viewer.layers.selection.active = layer
+    _convert_to_image(viewer.layers)
+    assert followed.results is None
+    viewer.add_image(np.zeros((4, 4)))
+    assert layer not in viewer.layers
+
+
+def test_colours_that_napari_shuffled_come_back(scored):
+    layer, _ = scored
+    before = layer.colormap.map(np.arange(4))
+    layer.new_colormap()
+    assert isinstance(layer.colormap, ScoreColormap)
+    np.testing.assert_array_equal(layer.colormap.map(np.arange(4)), before)
+    layer.show_selected_label, layer.selected_label = True, 2
+    layer.new_colormap()
+    assert layer.colormap.map(np.arange(4)).any(axis=1).tolist() == [False, False, True, False]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_layer_that_is_followed_is_one_of_the_active_image(results, known):
+    viewer, told = ViewerModel(), []
+    followed = Followed(viewer)
+    images = [viewer.add_image(np.zeros((30, 12, 3)), name=name) for name in "ABC"]
+    layers = []
+    for image in images[:2]:
+        layer = viewer.add_labels(np.zeros((30, 12), int))
+        layer.metadata = {SCORED_ON_KEY: Origin.of(image)} if known else {}
+        attach(layer, results(VOTES, image=image.name))
+        layers.append(layer)
+    for image, layer in zip([*images, images[0]], [*layers, layers[1], layers[0]], strict=True):
+        viewer.layers.selection.active = image
+        assert followed.layer is layer
+        assert followed.results is results_of(layer)
+    # Of two that were scored on it, the one that is looked at stays.
+    older = layers[0]
+    newer = viewer.add_labels(np.zeros((30, 12), int), metadata=dict(older.metadata))
+    assert followed.layer is newer
+    viewer.layers.selection.active = older
+    viewer.layers.selection.active = images[0]
+    assert followed.layer is older
+    followed.renamed.connect(lambda: told.append(followed.layer.name))
+    newer.name = "not shown"
+    older.name = "shown"
+    assert told == ["shown"]
+
+
+def test_strokes_undone_and_not_are_told_and_counted(scored):
+    layer, found = scored
+    viewer, told = ViewerModel(), []
+    followed = Followed(viewer)
+    viewer.add_layer(layer)
+    followed.labels_edited.connect(lambda: told.append(layer))
+
+    def counted():
+        assert told
+        told.clear()
+        return edits(found, layer.data).sentence
+
+    layer.data_setitem(np.nonzero(layer.data == 2), 0)
+    assert counted() == "1 cell erased or redrawn since the scores: score the labels again"
+    layer.data_setitem((np.array([28, 29]), np.array([0, 11])), np.array([8, 9]))
+    assert counted() == ("1 cell erased or redrawn since the scores, 2 cells without scores: score the labels again")
+    layer.undo()
+    layer.undo()
+    assert counted() == ""
+    layer.data = np.zeros_like(layer.data)
+    assert counted().startswith("3 cells erased")
+
+
 def test_the_viewer_goes_to_a_cell(scored):
     layer, _ = scored
     viewer = ViewerModel()
@@ -204,6 +286,19 @@ def test_going_to_a_cell_slices_anew_only_where_its_plane_is_another(results):
     show_cell(viewer, layer, 0)
     viewer.dims.ndisplay = 2
     assert viewer.dims.point[0] == 0
+
+
+@pytest.mark.parametrize("order", [(0, 2, 1), (1, 0, 2), (2, 1, 0)])
+def test_the_viewer_goes_to_a_cell_however_the_axes_are_turned(results, order):
+    found, viewer = results(VOTES), ViewerModel()
+    viewer.add_image(np.zeros((5, 40, 12)))
+    layer = viewer.add_labels(np.zeros((40, 12), int), scale=(0.5, 3))
+    attach(layer, found)
+    viewer.dims.order = order
+    viewer.dims.set_point(0, 4)
+    show_cell(viewer, layer, 2)
+    place = (4, 0.5 * 21.5, 3 * 6.5)
+    assert viewer.scene.camera.center[1:] == pytest.approx([place[axis] for axis in order[1:]])
 
 
 def test_widgets_follow_the_active_scored_layer(results):

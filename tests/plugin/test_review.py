@@ -31,7 +31,32 @@ def test_another_threshold_does_not_shuffle_a_review(results):
     reviewer = Reviewer(results(VOTES))
     reviewer.judge("unsure")
     reviewer.results.threshold = 0.1
+    reviewer.go_on()
     assert reviewer.current == 3
+
+
+def test_what_is_selected_is_judged_and_a_judged_cell_can_be_judged_again(results):
+    found = results(VOTES)
+    # As verdicts are after scoring anew: kept, and nobody has given them here.
+    found.take_verdicts(["", "ALL", "", ""])
+    reviewer = Reviewer(found)
+    assert not reviewer.can_go_back
+    for row, verdict in ((2, "Hem"), (1, "unsure")):
+        found.select([0, row])
+        assert reviewer.current == row
+        reviewer.judge(verdict)
+        assert found.selected.tolist() == [3]
+    assert found.verdicts.tolist() == ["", "unsure", "Hem", ""]
+    reviewer.back()
+    assert found.selected.tolist() == [1]
+    assert found.verdicts.tolist() == ["", "ALL", "Hem", ""]
+    reviewer.back()
+    assert found.selected.tolist() == [2]
+    assert found.verdicts.tolist() == ["", "ALL", "", ""]
+    # When all are judged none is selected, so that another press changes nothing.
+    found.take_verdicts(["ALL"] * 4)
+    reviewer.go_on()
+    assert reviewer.current is None
 
 
 def test_agreement_counts_sure_verdicts(results):

@@ -15,12 +15,13 @@ from napari_all_detect._napari.axes import placed_like
 from napari_all_detect._napari.keeping import Kept
 from napari_all_detect._napari.layer_link import LAYOUT_KEY, attach, outline_px, results_of
 from napari_all_detect._napari.messages import Found, Opened, Predicted, ScoredPart, unforeseen
+from napari_all_detect._napari.origins import FOUND_IN_KEY, SCORED_ON_KEY, Origin, is_anothers
 from napari_all_detect._napari.planes import NUCLEI_KEY, LayerPlane, computed, layer_planes
 from napari_all_detect._napari.process import CANCELLED, ProcessEndedError, ScoringProcess
 from napari_all_detect._napari.progress import IDLE, CellCount, RunState
 from napari_all_detect._napari.results import CellResults, joined
 from napari_all_detect._napari.same_cells import keep_verdicts
-from napari_all_detect._napari.task import FOUND_IN_KEY, Job, Outcome, Task, tell_no_cell, warn_of_others
+from napari_all_detect._napari.task import Job, Outcome, Task, tell_no_cell, warn_of_others
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.pipeline import PlaneInput
 
@@ -70,6 +71,12 @@ class Controller:
         """Score the cells of a task's image; return whether that was begun."""
         return self._begin(task, self._score_planes, self._add_scores)
 
+    def refuse(self, message: str) -> None:
+        """Say why nothing is begun; what the run before gave is no longer said."""
+        show_error(message)
+        if not self.state.busy:
+            self._tell(RunState(False, f"Not started: {message}"))
+
     def cancel(self) -> None:
         """Stop within about a second, and keep the cells that are done.
 
@@ -105,7 +112,7 @@ class Controller:
             layout = task.layout()
             job = Job(task, layout, layer_planes(task.image, layout, task.labels, task.at))
         except AllDetectError as error:
-            show_error(str(error))
+            self.refuse(str(error))
             return False
         warn_of_others(task)
         self._cancelled.clear()
@@ -244,12 +251,14 @@ class Controller:
         lost = 0 if before is None else keep_verdicts(before, results)
         # A stack's own labels may repeat from plane to plane; only one plane can be coloured as it is.
         own = given is not None and given in self.viewer.layers and labels.ndim == given.ndim == 2
+        # The scores of another image stay where they are.
+        own = own and (before is None or not is_anothers(given, job.task.image))
         # Verdicts on cells that a cancelled run did not come to stay where they are, and so do all where none is kept.
         own = own and (lost == 0 or (len(results) == found and bool(results.verdicts.any())))
         if own and before is not None:
             results.saved_crops = set(before.saved_crops)  # of a cell that has lost its verdict the crop is deleted
         layer: Any = given if own else self._add_labels(job, labels, rows.nuclei)
-        layer.metadata = {**layer.metadata, LAYOUT_KEY: job.layout}
+        layer.metadata = {**layer.metadata, LAYOUT_KEY: job.layout, SCORED_ON_KEY: Origin.of(job.task.image)}
         attach(layer, results)
         self.scored.emit(layer)
         calls = rows.table["call"].value_counts()
@@ -260,8 +269,7 @@ class Controller:
 
     def _add_labels(self, job: Job, labels: Any, nuclei: Any | None) -> Labels:
         layer = Labels(labels, name=f"{job.task.image.name} cells", **placed_like(job.task.image, job.layout))
-        image = job.task.image
-        layer.metadata = {FOUND_IN_KEY: (image.unique_id, image.name)}
+        layer.metadata = {FOUND_IN_KEY: Origin.of(job.task.image)}
         if nuclei is not None:
             layer.metadata[NUCLEI_KEY] = nuclei
         layer.contour = outline_px(labels)

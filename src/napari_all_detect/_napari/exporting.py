@@ -11,7 +11,10 @@ from napari.layers import Image
 from numpy.typing import NDArray
 
 from napari_all_detect._napari.axes import Layout, fitting
+from napari_all_detect._napari.edited import refuse_changed
+from napari_all_detect._napari.file_names import plain
 from napari_all_detect._napari.layer_link import LAYOUT_KEY
+from napari_all_detect._napari.origins import SCORED_ON_KEY
 from napari_all_detect._napari.planes import layer_planes
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect.atomic import made_atomically
@@ -24,7 +27,6 @@ from napari_all_detect.export.parquet import write_parquet
 
 __all__ = [
     "EXPORT_FORMATS",
-    "PROPOSED_NAME",
     "ExportFormat",
     "Exported",
     "ExportedPlane",
@@ -32,12 +34,10 @@ __all__ = [
     "copied_text",
     "export",
     "exported_planes",
+    "proposed_name",
     "smear_of",
     "with_suffix",
 ]
-
-NAMED_AT_MOST = 10
-"""Cells that a message names one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,10 @@ def _write_geojson(exported: Exported, path: Path) -> None:
 
 def _write_ome_zarr(exported: Exported, path: Path) -> None:
     if exported.smear is None:
-        raise InputError("OME-Zarr holds the image too, and no image layer of the labels' size is open; open it")
+        raise InputError(
+            "OME-Zarr holds the image too, and the one that the cells were scored on is not open; open it and score "
+            "the labels again, with them under Cells"
+        )
     pixels = {plane.index: plane for plane in layer_planes(exported.smear.image, exported.smear.layout)}
     for plane, target in _targets(exported, path):
         if target.exists():
@@ -103,8 +106,6 @@ def _write_ome_zarr(exported: Exported, path: Path) -> None:
         with made_atomically(target) as part:
             write_ome_zarr(given.pixels.rgb, plane.labels, plane.cells, part, size)
 
-
-PROPOSED_NAME = "cells.csv"
 
 EXPORT_FORMATS = (
     ExportFormat("CSV", ".csv", lambda e, path: write_csv(e.results.export_table(), path)),
@@ -123,12 +124,13 @@ def export(exported: Exported, path: Path) -> None:
     OutputError
         If no format has this suffix, or the file can't be written.
     InputError
-        If the format holds the image and there is none, or cells have been erased or redrawn in the labels.
+        If the format holds the image and that is not open, or cells have been erased or redrawn in the labels.
     MissingDependencyError
         If the format needs a package that is not there.
     """
     for known in EXPORT_FORMATS:
         if path.suffix.lower() == known.suffix:
+            refuse_changed(exported.results, exported.labels)
             try:
                 known.write(exported, path)
             except OSError as error:
@@ -139,23 +141,32 @@ def export(exported: Exported, path: Path) -> None:
     raise OutputError(f"{path.name}: no format has the suffix {path.suffix!r}; expected one of: {suffixes}")
 
 
-def with_suffix(path: Path, chosen: ExportFormat) -> Path:
+def proposed_name(results: CellResults) -> str:
+    """Return a name for the table of an image's cells: `<image>_cells.csv`."""
+    image = results.table["image"].iloc[0] if len(results) else ""
+    return f"{plain(image)}_cells.csv"
+
+
+def with_suffix(path: Path, chosen: ExportFormat, proposed: str) -> Path:
     """Return a path with the suffix of a format, unless it has that of one: `slide 1.2` has none.
 
     The name that was proposed says nothing of what was wanted: it gets the format's suffix.
     """
-    if path.name == PROPOSED_NAME:
+    if path.name == proposed:
         return path.with_suffix(chosen.suffix)
     known = path.suffix.lower() in {known.suffix for known in EXPORT_FORMATS}
     return path if known else path.with_name(path.name + chosen.suffix)
 
 
 def smear_of(layers: Any, labels: Any, results: CellResults) -> Smear | None:
-    """Return the image layer that labels belong to: of their size, and if possible of the name in the table."""
-    shape, known = tuple(labels.data.shape), labels.metadata.get(LAYOUT_KEY)
+    """Return the image layer that labels were scored on, None if it is gone.
+
+    Scores that were read from a file don't know theirs: it is one of their size, if possible of the name in the table.
+    """
+    shape, known, scored_on = tuple(labels.data.shape), *map(labels.metadata.get, (LAYOUT_KEY, SCORED_ON_KEY))
     smears = []
     for layer in layers:
-        if isinstance(layer, Image):
+        if isinstance(layer, Image) and (scored_on is None or layer.unique_id == scored_on.unique_id):
             layout = fitting(layer, shape, known)
             smears += [] if layout is None else [Smear(layer, layout)]
     name = results.table["image"].iloc[0] if len(results) else None
@@ -176,40 +187,16 @@ def _targets(exported: Exported, path: Path) -> Iterator[tuple[ExportedPlane, Pa
 
 
 def exported_planes(exported: Exported) -> Iterator[ExportedPlane]:
-    """Return the planes that have cells, their labels numbered as in the table.
-
-    Raises
-    ------
-    InputError
-        If cells have been erased or redrawn since they were scored: at once, before any plane is taken.
-    """
+    """Return the planes that have cells, their labels numbered as in the table."""
     table = exported.results.export_table()
-    planes = [np.flatnonzero(table["plane"] == name) for name in dict.fromkeys(table["plane"])]
-    changed = [number for own in planes for number in _changed(exported, own)]
-    if changed:
-        more = f" and {len(changed) - NAMED_AT_MOST} more" if len(changed) > NAMED_AT_MOST else ""
-        named = ", ".join(map(str, changed[:NAMED_AT_MOST])) + more
-        cells = f"cell {named} was" if len(changed) == 1 else f"cells {named} were"
-        raise InputError(f"{cells} erased or redrawn since the scores; score the labels again")
-    return (_plane(exported, table, own) for own in planes)
-
-
-def _changed(exported: Exported, own: NDArray[np.intp]) -> list[int]:
-    """Return the numbers of those of a plane's cells that have not as many pixels there as were scored."""
-    rows = exported.results.rows
-    found, counts = np.unique(np.asarray(exported.labels[_index(exported, own)]), return_counts=True)
-    area = pd.Series(counts, found).reindex(rows.numbers[own], fill_value=0).to_numpy()
-    changed: list[int] = rows.numbers[own][area != rows.table["area_px"].to_numpy()[own]].tolist()
-    return changed
-
-
-def _index(exported: Exported, own: NDArray[np.intp]) -> tuple[int, ...]:
-    return tuple(map(int, exported.results.rows.index[own[0]]))
+    for name in dict.fromkeys(table["plane"]):
+        yield _plane(exported, table, np.flatnonzero(table["plane"] == name))
 
 
 def _plane(exported: Exported, table: pd.DataFrame, own: NDArray[np.intp]) -> ExportedPlane:
     """Return the plane of these rows."""
-    rows, index = exported.results.rows, _index(exported, own)
+    rows = exported.results.rows
+    index = tuple(map(int, rows.index[own[0]]))
     cells = table.iloc[own].reset_index(drop=True)
     before = int(rows.numbers[own[0]] - cells["label"].iloc[0])
     labels = np.asarray(exported.labels[index]).astype(np.int64)

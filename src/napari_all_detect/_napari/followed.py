@@ -1,10 +1,12 @@
-"""Which scored layer the widgets of a viewer show: the active one, or else the last that was. No Qt."""
+"""Which scored layer the widgets of a viewer show: the active one, one of the active image, or the last. No Qt."""
 
 from typing import Any
 
+from napari.layers import Image
 from psygnal import Signal
 
 from napari_all_detect._napari.layer_link import ATTACHED, results_of
+from napari_all_detect._napari.origins import SCORED_ON_KEY
 from napari_all_detect._napari.results import CellResults
 
 __all__ = ["Followed"]
@@ -20,6 +22,9 @@ class Followed:
 
     layer_changed = Signal()
     """Another layer, other results, or none."""
+    renamed = Signal()
+    labels_edited = Signal()
+    """Cells may have been erased or drawn."""
     changed = Signal()
     """The same results: calls are others."""
     verdicts_changed = Signal()
@@ -44,18 +49,19 @@ class Followed:
             events.disconnect(self._follow)
         ATTACHED.layer.disconnect(self._follow)
         self._show(None, None)
-        for signal in (self.layer_changed, self.changed, self.verdicts_changed, self.colours_changed):
+        for signal in (self.layer_changed, self.renamed, self.labels_edited, self.changed, self.verdicts_changed):
             signal.disconnect()
-        self.selection_changed.disconnect()
+        for signal in (self.colours_changed, self.selection_changed):
+            signal.disconnect()
 
     def _follow(self, event: object = None) -> None:
         layers = self.viewer.layers
         active = layers.selection.active
-        candidates = [active, self.layer if self.layer in layers else None, *reversed(layers)]
-        layer = next((one for one in candidates if one is not None and results_of(one) is not None), None)
+        known = [*([self.layer] if self.layer in layers else []), *reversed(layers)]
+        of_active = [one for one in known if _is_of(one, active)]
+        layer = next((one for one in [active, *of_active, *known] if results_of(one) is not None), None)
         results = None if layer is None else results_of(layer)
-        if results is self.results:
-            self.layer = layer
+        if layer is self.layer and results is self.results:
             return
         self._show(layer, results)
         self.layer_changed.emit()
@@ -66,12 +72,26 @@ class Followed:
             self.results.verdicts_changed.disconnect(self._tell_verdicts)
             self.results.colours_changed.disconnect(self._tell_colours)
             self.results.selection_changed.disconnect(self._tell_selection)
+        if self.layer is not None:
+            self.layer.events.name.disconnect(self._tell_name)
+            for event in _edited_events(self.layer):
+                event.disconnect(self._tell_edits)
         self.layer, self.results = layer, results
+        if layer is not None:
+            layer.events.name.connect(self._tell_name)
+            for event in _edited_events(layer):
+                event.connect(self._tell_edits)
         if results is not None:
             results.changed.connect(self._tell_change)
             results.verdicts_changed.connect(self._tell_verdicts)
             results.colours_changed.connect(self._tell_colours)
             results.selection_changed.connect(self._tell_selection)
+
+    def _tell_name(self, event: object = None) -> None:
+        self.renamed.emit()
+
+    def _tell_edits(self, event: object = None) -> None:
+        self.labels_edited.emit()
 
     def _tell_change(self) -> None:
         self.changed.emit()
@@ -84,3 +104,19 @@ class Followed:
 
     def _tell_selection(self) -> None:
         self.selection_changed.emit()
+
+
+def _is_of(layer: Any, image: Any) -> bool:
+    """Return whether a layer's cells were scored on an image; those that were read from a file tell its name alone."""
+    results = results_of(layer) if isinstance(image, Image) else None
+    if results is None:
+        return False
+    origin = layer.metadata.get(SCORED_ON_KEY)
+    if origin is not None:
+        return bool(origin.unique_id == image.unique_id)
+    return len(results) > 0 and bool(results.table["image"].iloc[0] == image.name)
+
+
+def _edited_events(layer: Any) -> tuple[Any, ...]:
+    """Return what a layer emits when its labels have been painted, and when they are undone or replaced."""
+    return layer.events.paint, layer.events.set_data

@@ -5,16 +5,29 @@ from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import numpy as np
+from napari.layers import Labels
 from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_all_detect._napari.colours import ScoreColormap, colour_levels, palette, shares
 from napari_all_detect._napari.results import CellResults
 
-__all__ = ["ATTACHED", "LAYOUT_KEY", "RESULTS_KEY", "attach", "layer_looks", "outline_px", "results_of", "show_cell"]
+__all__ = [
+    "ATTACHED",
+    "LAYOUT_KEY",
+    "RESULTS_KEY",
+    "attach",
+    "layer_looks",
+    "outline_px",
+    "results_in",
+    "results_of",
+    "show_cell",
+]
 
 RESULTS_KEY = "all_detect"
 """Where the results stand in a layer's metadata."""
+SHAPE_KEY = "all_detect_shape"
+"""Where it says of which shape their labels are: napari copies metadata to layers that were cropped or converted."""
 OUTLINE_KEY = "all_detect_outline_px"
 """Where a layer that is yet to be made says how it will be outlined: napari's readers can't."""
 LAYOUT_KEY = "all_detect_layout"
@@ -36,21 +49,27 @@ ATTACHED = _Attached()
 
 def attach(layer: Any, results: CellResults) -> None:
     """Give a labels layer its results: they colour it, and its features are their table."""
-    layer.metadata = {**layer.metadata, RESULTS_KEY: results}
+    layer.metadata = {**layer.metadata, RESULTS_KEY: results, SHAPE_KEY: _shape(layer)}
     _links[layer] = _Link(layer, results)
     ATTACHED.layer.emit(layer)
 
 
 def layer_looks(results: CellResults, labels: NDArray[np.integer]) -> dict[str, Any]:
     """Return the attributes of a labels layer that is yet to be made, so that it has these results."""
-    metadata = {RESULTS_KEY: results, OUTLINE_KEY: outline_px(labels)}
+    metadata = {RESULTS_KEY: results, SHAPE_KEY: labels.shape, OUTLINE_KEY: outline_px(labels)}
     return {"metadata": metadata, "features": results.features(), "colormap": _colormap(results)}
 
 
+def results_in(metadata: dict[str, Any], shape: tuple[int, ...]) -> CellResults | None:
+    """Return the results in the metadata of labels of this shape, unless they are of labels of another shape."""
+    results = metadata.get(RESULTS_KEY)
+    return results if isinstance(results, CellResults) and metadata.get(SHAPE_KEY, shape) == shape else None
+
+
 def results_of(layer: Any) -> CellResults | None:
-    """Return the results of a layer, if it has any; those of a duplicated layer begin to live here."""
-    results = getattr(layer, "metadata", {}).get(RESULTS_KEY)
-    if not isinstance(results, CellResults):
+    """Return the results of a labels layer, if it has any; those of a duplicated layer begin to live here."""
+    results = results_in(layer.metadata, _shape(layer)) if isinstance(layer, Labels) else None
+    if results is None:
         return None
     if layer not in _links:
         if any(link.results is results for link in _links.values()):  # napari copies the data alone
@@ -65,15 +84,15 @@ def show_cell(viewer: Any, layer: Any, row: int, least_zoom: float = 0.0) -> Non
     results = results_of(layer)
     if results is None:
         return
-    world = layer.data_to_world(results.position(row))
-    first = viewer.dims.ndim - len(world)
+    first = viewer.dims.ndim - layer.ndim
+    place = (*viewer.dims.point[:first], *layer.data_to_world(results.position(row)))
     # An axis of length 1 is seen from everywhere on it: the channels of the image. Those that span the canvas are seen
     # as a whole, and moving along them would have all layers sliced anew.
     spanned = viewer.dims.displayed[-2:]
-    moved = [k for k, n in enumerate(_shape(layer)) if n > 1 and first + k not in spanned]
-    viewer.dims.set_point([first + k for k in moved], [world[k] for k in moved])
+    moved = [axis for axis, n in enumerate(_shape(layer), first) if n > 1 and axis not in spanned]
+    viewer.dims.set_point(moved, [place[axis] for axis in moved])
     camera = viewer.scene.camera
-    camera.center = (0.0, *world[-2:])
+    camera.center = (0.0, *(place[axis] for axis in spanned))
     camera.zoom = max(camera.zoom, least_zoom)
 
 
@@ -100,6 +119,7 @@ class _Link:
         results.verdicts_changed.connect(self._show_verdicts)
         results.colours_changed.connect(self._show_colours)
         results.selection_changed.connect(self._show_colours)
+        layer.events.colormap.connect(self._keep_colours)
         self._show_values()
 
     def _show_values(self) -> None:
@@ -122,7 +142,16 @@ class _Link:
     def _show_colours(self) -> None:
         layer, results = self._layer(), self.results
         if layer is not None:
-            layer.colormap = _colormap(results)
+            colormap = _colormap(results)
+            # Or napari's *show selected* would end with the colours before.
+            colormap.use_selection, colormap.selection = layer.show_selected_label, layer.selected_label
+            layer.colormap = colormap
+
+    def _keep_colours(self, event: object = None) -> None:
+        """Take the colours back that napari's *Shuffle colors* replaced: the colour bar would lie."""
+        layer = self._layer()
+        if layer is not None and not isinstance(layer.colormap, ScoreColormap) and results_of(layer) is self.results:
+            self._show_colours()
 
 
 def _colormap(results: CellResults) -> ScoreColormap:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -170,10 +171,23 @@ def _planes_of_file(image: Any, reading: ReadParams) -> list[Plane]:
     if path is None:
         return []
     try:
-        files = find_images([Path(path)])
-        return open_planes(files[0], reading) if len(files) == 1 else []
-    except AllDetectError:  # moved meanwhile, or of a format that only napari reads
+        if Path(path).is_file():
+            stat = Path(path).stat()
+            return _remembered(Path(path), reading, stat.st_size, stat.st_mtime_ns)
+        return _opened(Path(path), reading)
+    except (AllDetectError, OSError):  # moved meanwhile, or of a format that only napari reads
         return []
+
+
+def _opened(path: Path, reading: ReadParams) -> list[Plane]:
+    files = find_images([path])
+    return open_planes(files[0], reading) if len(files) == 1 else []
+
+
+@lru_cache(maxsize=4)
+def _remembered(path: Path, reading: ReadParams, _size: int, _mtime_ns: int) -> list[Plane]:
+    """Return a file's planes: whoever chooses a long stack and then scores it has its pages listed once."""
+    return _opened(path, reading)
 
 
 def _unread() -> NoReturn:

@@ -1,7 +1,6 @@
 """An expert's verdicts: in which order cells are judged, how far they agree, and saving them for training. No Qt."""
 
 import csv
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from napari_all_detect._napari.file_names import plain
 from napari_all_detect._napari.gallery import ORDERS, gallery_order
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.same_cells import Identity, identities
@@ -29,6 +29,8 @@ DIGEST_DIGITS = 8
 class Reviewer:
     """Walks through the cells, the most uncertain first; those that were judged already are passed over.
 
+    The cell to judge is the one that is selected: whoever selects another, judged or not, judges that one.
+
     Parameters
     ----------
     results : CellResults
@@ -38,13 +40,14 @@ class Reviewer:
         self.results = results
         # Fixed at the start: a threshold that moves meanwhile must not shuffle what is still to come.
         self.order = gallery_order(results, ORDERS[2])
-        self._judged: list[int] = []
+        self._before: list[tuple[int, str]] = []
+        """Rows that were judged, and the verdicts that they had before."""
 
     @property
     def current(self) -> int | None:
-        """The row to judge; None when all are."""
-        left = self.order[self.results.verdicts[self.order] == ""]
-        return int(left[0]) if len(left) else None
+        """The row to judge: the one selected last, or the next if none is; None when all are judged."""
+        selected = self.results.selected
+        return int(selected[-1]) if len(selected) else self._next()
 
     @property
     def n_judged(self) -> int:
@@ -54,19 +57,31 @@ class Reviewer:
     @property
     def can_go_back(self) -> bool:
         """Whether there is a verdict to take back."""
-        return bool(self._judged)
+        return bool(self._before)
 
     def judge(self, verdict: str) -> None:
-        """Note a verdict on the current cell; the next one becomes current."""
+        """Note a verdict on the current cell, in place of the one that it may have, and go on."""
         row = self.current
         if row is not None:
-            self._judged.append(row)
+            self._before.append((row, self.results.verdicts[row]))
             self.results.judge(row, verdict)
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Select the next cell without a verdict; none when all are judged."""
+        row = self._next()
+        self.results.select([] if row is None else [row])
 
     def back(self) -> None:
-        """Take back the last verdict; its cell becomes current again."""
-        if self._judged:
-            self.results.judge(self._judged.pop(), "")
+        """Take back the last verdict: its cell is selected and has the one from before again, or none."""
+        if self._before:
+            row, verdict = self._before.pop()
+            self.results.judge(row, verdict)
+            self.results.select([row])
+
+    def _next(self) -> int | None:
+        left = self.order[self.results.verdicts[self.order] == ""]
+        return int(left[0]) if len(left) else None
 
 
 @dataclass(frozen=True)
@@ -175,18 +190,13 @@ def _file_names(table: pd.DataFrame) -> list[str]:
     """Return the names of the cells' crops; the digest tells apart what is alike in all else."""
     named = zip(identities(table), *(table[name] for name in ("image", "plane", "y_px", "x_px")), strict=True)
     return [
-        f"{_plain(image)}_{_plain(plane)}_y{y:.0f}_x{x:.0f}_{_digest(cell)}.png" for cell, image, plane, y, x in named
+        f"{plain(image)}_{plain(plane)}_y{y:.0f}_x{x:.0f}_{_digest(cell)}.png" for cell, image, plane, y, x in named
     ]
 
 
 def _table_name(results: CellResults) -> str:
-    return f"{_plain(results.table['image'].iloc[0])}_{VERDICTS_TABLE}"
+    return f"{plain(results.table['image'].iloc[0])}_{VERDICTS_TABLE}"
 
 
 def _digest(cell: Identity) -> str:
     return sha256("\0".join(cell).encode()).hexdigest()[:DIGEST_DIGITS]
-
-
-def _plain(name: str) -> str:
-    """Return a name that is one on every file system."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", str(name)).strip("-.") or "image"

@@ -8,14 +8,12 @@ from napari.utils.notifications import show_info, show_warning
 
 from napari_all_detect._napari.axes import Layout, cells_shape, layout_of
 from napari_all_detect._napari.messages import Opened
+from napari_all_detect._napari.origins import is_anothers, origin_of
 from napari_all_detect._napari.planes import LayerPlane
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.params import ScoreParams
 
-__all__ = ["FOUND_IN_KEY", "Job", "Outcome", "Task", "tell_no_cell", "warn_of_others"]
-
-FOUND_IN_KEY = "all_detect_found_in"
-"""In a labels layer's metadata: the image layer that the cells were found in, its identity and name."""
+__all__ = ["Job", "Outcome", "Task", "tell_no_cell", "warn_of_others"]
 
 
 @dataclass(frozen=True)
@@ -79,12 +77,12 @@ class Outcome:
 
 
 def warn_of_others(task: Task) -> None:
-    """Say so if labels of the right shape were found in another image: on a second stain of the same field they fit."""
-    found_in = None if task.labels is None else task.labels.metadata.get(FOUND_IN_KEY)
-    if task.labels is not None and found_in is not None and found_in[0] != task.image.unique_id:
+    """Say so if labels of the right shape belong to another image: on a second stain of the same field they fit."""
+    origin = None if task.labels is None else origin_of(task.labels)
+    if task.labels is not None and origin is not None and is_anothers(task.labels, task.image):
         show_warning(
-            f"labels {task.labels.name!r} were found in {found_in[1]!r} and are used on {task.image.name!r} now. If "
-            "that is a mistake, press Cancel and choose 'Find cells', or labels of this image"
+            f"labels {task.labels.name!r} belong to {origin.name!r} and are used on {task.image.name!r} now. If that "
+            "is a mistake, press Cancel and choose 'Find cells', or labels of this image"
         )
 
 

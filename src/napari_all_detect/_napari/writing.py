@@ -10,8 +10,9 @@ from napari.layers import Image
 from numpy.typing import NDArray
 
 from napari_all_detect._napari.axes import Layout, fitting
+from napari_all_detect._napari.edited import refuse_changed
 from napari_all_detect._napari.exporting import Exported, ExportedPlane, exported_planes
-from napari_all_detect._napari.layer_link import LAYOUT_KEY, RESULTS_KEY
+from napari_all_detect._napari.layer_link import LAYOUT_KEY, results_in
 from napari_all_detect._napari.notified import notified
 from napari_all_detect._napari.planes import layer_planes
 from napari_all_detect._napari.results import CellResults
@@ -32,8 +33,16 @@ def _no_retry(path: str, *_: Any) -> list[str]:
 
 @notified(_no_retry)
 def write_cells(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write the table of a scored labels layer as CSV."""
-    write_csv(_results(attributes).export_table(), Path(path))
+    """Write the table of a scored labels layer as CSV.
+
+    Raises
+    ------
+    InputError
+        If the labels have no scores, or not all cells any more that were scored.
+    """
+    labels, results = _scored(data, attributes)
+    refuse_changed(results, labels)
+    write_csv(results.export_table(), Path(path))
     return [path]
 
 
@@ -49,12 +58,13 @@ def write_smear(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> lis
         If the store is there already.
     """
     (pixels, placed, _), (labels, scored, _) = sorted(layers, key=lambda layer: layer[2])
-    labels = np.asarray(labels[0] if scored.get("multiscale") else labels)
-    results, shape = _results(scored), labels.shape
+    labels, results = _scored(labels, scored)
+    shape = labels.shape
     if sum(n > 1 for n in shape[:-2]) > 1:
         raise InputError(f"labels of shape {shape}; expected one plane or one stack of planes: save those one by one")
     if Path(path).exists():
         raise OutputError(f"{path} is there already; choose another name")
+    refuse_changed(results, labels)
     planes = exported_planes(Exported(results, labels))
     rgb = _rgb_planes(pixels, placed, shape, scored["metadata"].get(LAYOUT_KEY))
     size = results.rows.summary["pixel_size_um"].iloc[0] if len(results.rows.summary) else np.nan
@@ -112,11 +122,13 @@ def write_stack(
     finish_ome_zarr(container, path, placed, pixel_size_um)
 
 
-def _results(attributes: dict[str, Any]) -> CellResults:
-    results = attributes.get("metadata", {}).get(RESULTS_KEY)
-    if not isinstance(results, CellResults):
+def _scored(data: Any, attributes: dict[str, Any]) -> tuple[NDArray[np.integer], CellResults]:
+    """Return the finest level of labels, and their results."""
+    labels = np.asarray(data[0] if attributes.get("multiscale") else data)
+    results = results_in(attributes.get("metadata", {}), labels.shape)
+    if results is None:
         raise InputError(f"labels {attributes.get('name')!r} have no scores; score their image first")
-    return results
+    return labels, results
 
 
 def _note_run(path: Path, results: CellResults) -> None:

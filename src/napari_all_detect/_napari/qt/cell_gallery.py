@@ -27,6 +27,7 @@ from napari_all_detect._napari.heatmap import HEAT_COLOURS, STRENGTH, overlaid, 
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.bridge import Bridge
 from napari_all_detect._napari.qt.docked import Docked
+from napari_all_detect._napari.qt.layer_name import LayerName
 from napari_all_detect._napari.qt.layout import Scrolled, as_room_allows, button, column, row
 from napari_all_detect._napari.qt.pictures import Picture, framed, pixmap
 from napari_all_detect._napari.results import CellResults
@@ -93,6 +94,7 @@ class CellGallery(Docked):
 
         large = row(self.large, self.facts)
         content = column(
+            LayerName(self.followed),
             row(self.order, QLabel("Call"), self.calls),
             self.pictures,
             row(self.before, self.place, self.after),

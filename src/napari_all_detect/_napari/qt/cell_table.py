@@ -25,16 +25,17 @@ from qtpy.QtWidgets import (
 
 from napari_all_detect._napari.exporting import (
     EXPORT_FORMATS,
-    PROPOSED_NAME,
     Exported,
     copied_text,
     export,
+    proposed_name,
     smear_of,
     with_suffix,
 )
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.bridge import Bridge
+from napari_all_detect._napari.qt.edits_line import EditsLine
 from napari_all_detect._napari.qt.layout import as_room_allows, button, row
 from napari_all_detect._napari.qt.table_model import CellTableModel
 from napari_all_detect._napari.row_order import ANY, RowFilter
@@ -46,6 +47,8 @@ __all__ = ["CellTable"]
 FEW_COLUMNS = ("label", "call", "verdict", "p_all", "spread", "votes_all", "flags")
 LEAST_ZOOM = 2.0
 COLUMN_PX, ROW_PX = 66, 20
+MOST_FLAGS_PX, BESIDE_PX = 300, 12
+"""Width of the column of flags at most, and of what Qt leaves free beside its text."""
 LEAST_PX = 170
 """Header, scroll bar and five rows."""
 
@@ -68,6 +71,7 @@ class CellTable(QWidget):
         self.view.setModel(self.model)
         self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.view.setTabKeyNavigation(False)  # Tab would go from cell to cell, and never out of the table
         self.view.verticalHeader().hide()
         self.view.verticalHeader().setDefaultSectionSize(ROW_PX)
         as_room_allows(self.view, LEAST_PX)
@@ -85,6 +89,7 @@ class CellTable(QWidget):
         self.all_columns.setToolTip("Show every column of the exported table, not only the scores")
         self.all_columns.toggled.connect(self._show_results)
         self.count = QLabel()
+        self.edits = EditsLine(followed)
         self.export_button = button("Export…", "Write the whole table, as the command line does", self._export)
         copy_button = button("Copy", "The selected rows, or all that are shown, for a spreadsheet (Ctrl+C)", self.copy)
         QShortcut(QKeySequence.StandardKey.Copy, self.view, self.copy, context=Qt.ShortcutContext.WidgetShortcut)
@@ -94,8 +99,11 @@ class CellTable(QWidget):
         layout.addLayout(row(QLabel("Call"), self.calls, QLabel("Flags"), self.flags))
         layout.addLayout(row(QLabel("P(ALL)"), self.least_p, QLabel("to"), self.most_p, self.all_columns))
         layout.addWidget(self.view)
+        layout.addWidget(self.edits)
+        layout.setStretchFactor(self.view, 1)
         layout.addLayout(row(self.count, copy_button, self.export_button))
         followed.layer_changed.connect(self._show_results)
+        followed.layer_changed.connect(self._fit_columns)
         followed.changed.connect(self._show_results)
         followed.verdicts_changed.connect(self._show_verdicts)
         followed.selection_changed.connect(self._show_selection)
@@ -104,6 +112,7 @@ class CellTable(QWidget):
         self.view.selectionModel().selectionChanged.connect(self._select)
         self._showing = self._exporting = False
         self._show_results()
+        self._fit_columns()
 
     def copy(self) -> None:
         """Copy the selected rows, or all that are shown."""
@@ -143,11 +152,15 @@ class CellTable(QWidget):
         self.export_button.setEnabled(not busy and self._followed.results is not None)
 
     def _export(self) -> None:
+        results = self._followed.results
+        if results is None:
+            return
         filters = ";;".join(f"{known.name} (*{known.suffix})" for known in EXPORT_FORMATS)
-        name, chosen = QFileDialog.getSaveFileName(self, "Export cells", PROPOSED_NAME, filters)
+        proposed = proposed_name(results)
+        name, chosen = QFileDialog.getSaveFileName(self, "Export cells", proposed, filters)
         if name:
             known = next((known for known in EXPORT_FORMATS if chosen.startswith(known.name)), EXPORT_FORMATS[0])
-            path = with_suffix(Path(name), known)
+            path = with_suffix(Path(name), known, proposed)
             if path != Path(name) and path.exists():  # of which the dialog did not ask
                 show_error(f"{path} is there already; choose another name")
                 return
@@ -167,13 +180,23 @@ class CellTable(QWidget):
             columns.remove("verdict")
         if results is not None and len(results.rows.summary) > 1 and "plane" not in columns:
             columns.insert(0, "plane")
-        self._showing = True
+        before, self._showing = self.model.columns, True
         self.model.show_table(table, columns)
         self._mark_sorted()
         self._showing = False
+        if columns != before:
+            self._fit_columns()
         self._show_exporting(self._exporting)
         self.count.setText(f"{len(self.model.order)} of {len(table)} cells" if results is not None else "No scores yet")
         self._show_selection()
+
+    def _fit_columns(self) -> None:
+        """Let flags be as wide as the longest are, and all else as wide as numbers need."""
+        widths, header = self.view.fontMetrics(), self.view.horizontalHeader()
+        for place, name in enumerate(self.model.columns):
+            texts = self.model.table["flags"].unique() if name == "flags" else ()
+            longest = max(map(widths.horizontalAdvance, texts), default=0) + BESIDE_PX
+            header.resizeSection(place, min(max(longest, COLUMN_PX), MOST_FLAGS_PX))
 
     def _show_verdicts(self) -> None:
         results = self._followed.results

@@ -4,8 +4,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QWidget
+from qtpy.QtCore import QEvent, Signal
+from qtpy.QtWidgets import QDockWidget, QWidget
 
 __all__ = ["Docked"]
 
@@ -16,6 +16,9 @@ class Docked(QWidget):
     napari closes a dock by taking the widget out of it, and deletes only the dock.
     """
 
+    seen = Signal(bool)
+    """The dock comes into sight, or goes out of it: behind another one's tab, too, where Qt calls it visible."""
+
     def in_the_end(self, *steps: Callable[[], Any]) -> None:
         """Have functions called when the widget is closed; they must not hold it, or it would never be gone."""
         self._finish = weakref.finalize(self, _call_all, steps)
@@ -23,9 +26,13 @@ class Docked(QWidget):
         self.destroyed.connect(self._finish)
 
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802
-        """Finish when the widget has lost its dock."""
+        """Follow the dock that the widget gets; finish when it has lost it."""
         super().changeEvent(event)
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+        if event.type() != QEvent.Type.ParentChange:
+            return
+        if isinstance(dock := self.parent(), QDockWidget):
+            dock.visibilityChanged.connect(self.seen)
+        elif dock is None:
             self._finish()
             # Left to Python, it would live on until its cycles are collected, maybe in a thread that is not Qt's.
             self.deleteLater()

@@ -2,10 +2,16 @@
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
+from napari.layers import Labels
 from qtpy.QtWidgets import QComboBox, QWidget
 
-__all__ = ["LayerChoice"]
+from napari_all_detect._napari.origins import is_anothers
+
+__all__ = ["CellsChoice", "LayerChoice"]
+
+FIND_CELLS = "Find cells"
 
 
 class LayerChoice(QComboBox):
@@ -63,3 +69,49 @@ class LayerChoice(QComboBox):
         self.blockSignals(False)
         if before != [self.itemData(k) for k in range(self.count())] or chosen is not self.layer:
             self.currentIndexChanged.emit(self.currentIndex())
+
+
+class CellsChoice(LayerChoice):
+    """Lets the user choose labels for an image, and comes back to them with the image.
+
+    Labels of another image can be chosen, but are not left standing when the image changes.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    image : LayerChoice
+    """
+
+    def __init__(self, viewer: Any, image: LayerChoice) -> None:
+        super().__init__(viewer, lambda layer: isinstance(layer, Labels), FIND_CELLS)
+        self._image = image
+        self._image_before: Callable[[], Any] = lambda: None
+        self._chosen: WeakKeyDictionary[Any, Callable[[], Any]] = WeakKeyDictionary()
+        image.currentIndexChanged.connect(self._follow_image)
+        self._follow_image()
+
+    def propose(self, labels: Any) -> None:
+        """Choose labels that were found; for their own image, if another one is chosen by now."""
+        image = self._image.layer
+        if image is None or not is_anothers(labels, image):
+            self.choose(labels)
+            return
+        for other in self._viewer.layers:
+            if not is_anothers(labels, other):
+                self._chosen[other] = ref(labels)
+
+    def _follow_image(self, *_: object) -> None:
+        image, before = self._image.layer, self._image_before()
+        if image is None or image is before:
+            return
+        if before is not None:
+            self._chosen[before] = _held_weakly(self.layer)
+        self._image_before = ref(image)
+        if image in self._chosen:
+            self.choose(self._chosen[image]())
+        elif self.layer is not None and is_anothers(self.layer, image):
+            self.choose(None)
+
+
+def _held_weakly(layer: Any) -> Callable[[], Any]:
+    return (lambda: None) if layer is None else ref(layer)

@@ -7,15 +7,15 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QVBoxLayout
 
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.docked import Docked
+from napari_all_detect._napari.qt.layer_name import LayerName
 from napari_all_detect._napari.qt.layout import Scrolled, button, column, row
 from napari_all_detect._napari.qt.pictures import Picture
+from napari_all_detect._napari.qt.window_keys import WindowKeys
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.review import Agreement, Reviewer, agreement, save_crops
 from napari_all_detect._napari.viewers import unwrapped
@@ -26,6 +26,8 @@ __all__ = ["ReviewCells"]
 CROP_PX = 300
 LEAST_ZOOM = 2.0
 KEYS = {"A": "ALL", "H": "Hem", "U": "unsure"}
+BACK_KEY = "K"
+"""Not Backspace, with which napari's list of layers deletes them."""
 
 
 class ReviewCells(Docked):
@@ -52,47 +54,38 @@ class ReviewCells(Docked):
             verdict: button(f"{verdict} ({key})", f"Key {key}", partial(self.judge, verdict))
             for key, verdict in KEYS.items()
         }
-        self.back_button = button("Back (⌫)", "Take the last verdict back; key Backspace", self.back)
+        self.back_button = button(f"Back ({BACK_KEY})", f"Take the last verdict back; key {BACK_KEY}", self.back)
         self.agreement = QLabel()
         self.save_button = button(
             "Save crops…", "As folders all/ and hem/, for all-detect-train fit --cells", self._save
         )
 
-        shown = (self.progress, self.picture, self.call, self.show_call)
+        shown = (LayerName(self.followed), self.progress, self.picture, self.call, self.show_call)
         content = column(*shown, row(*self.buttons.values(), self.back_button), self.agreement, self.save_button)
         content.layout().setStretchFactor(self.picture, 1)
         content.layout().addStretch()
         QVBoxLayout(self).addWidget(Scrolled(content))
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.show_call.toggled.connect(self._show)
+        self._keys = WindowKeys(self.viewer, self, (*KEYS, BACK_KEY))
+        self._keys.pressed.connect(self._press)
+        self.show_call.toggled.connect(self._show_cell)
         self.followed.layer_changed.connect(self._start)
         self.followed.changed.connect(self._show)
         self.followed.verdicts_changed.connect(self._show)
-        self.in_the_end(self.followed.close)
+        self.followed.selection_changed.connect(self._show_cell)
+        self.in_the_end(self.followed.close, self._keys.close)
         self._start()
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
-        """Judge by keyboard; buttons and boxes in here pass letters on to this."""
-        if event.text().upper() in KEYS:
-            self.judge(KEYS[event.text().upper()])
-        elif event.key() == Qt.Key.Key_Backspace:
-            self.back()
-        else:
-            super().keyPressEvent(event)
 
     def judge(self, verdict: str) -> None:
         """Note a verdict on the cell that is shown, and go on to the next."""
         if self.reviewer is not None:
             self.reviewer.judge(verdict)
             self._go_there()
-            self.setFocus()
 
     def back(self) -> None:
         """Take the last verdict back."""
         if self.reviewer is not None:
             self.reviewer.back()
             self._go_there()
-            self.setFocus()
 
     def save(self, folder: Path) -> None:
         """Save the crops by verdict."""
@@ -106,6 +99,12 @@ class ReviewCells(Docked):
             cells = " and ".join(f"{n} {verdict}" for verdict, n in counts.items())
             show_info(f"{folder} holds {cells}; train on them: all-detect-train fit --cells {folder} ...")
 
+    def _press(self, key: str) -> None:
+        if key == BACK_KEY:
+            self.back()
+        else:
+            self.judge(KEYS[key])
+
     def _save(self) -> None:
         name = QFileDialog.getExistingDirectory(self, "Folder for the crops")
         if name:
@@ -114,6 +113,8 @@ class ReviewCells(Docked):
     def _start(self) -> None:
         layer, results = self.followed.layer, self.followed.results
         self.reviewer = None if results is None else self._walk(layer, results)
+        if self.reviewer is not None and len(self.reviewer.results.selected) != 1:
+            self.reviewer.go_on()
         self._show()
         self._go_there()
 
@@ -125,34 +126,38 @@ class ReviewCells(Docked):
         return walk
 
     def _go_there(self) -> None:
-        """Mark the cell to judge, and move the viewer to it."""
+        """Move the viewer to the cell to judge."""
         current = None if self.reviewer is None else self.reviewer.current
-        if current is not None and self.followed.results is not None:
-            self.followed.results.select([current])
+        if current is not None:
             show_cell(self.viewer, self.followed.layer, current, LEAST_ZOOM)
 
     def _show(self, *_: object) -> None:
-        reviewer, results = self.reviewer, self.followed.results
-        current = None if reviewer is None else reviewer.current
+        reviewer = self.reviewer
         self.save_button.setEnabled(reviewer is not None)
         self.back_button.setEnabled(reviewer is not None and reviewer.can_go_back)
-        for widget in self.buttons.values():
-            widget.setEnabled(current is not None)
-        self.picture.show_crop(None)
-        self.call.clear()
-        if reviewer is None or results is None:
+        if reviewer is None:
             self.progress.setText("No scores yet: open Score cells")
             self.agreement.clear()
-            return
-        self.progress.setText(f"{reviewer.n_judged} of {len(results)} cells judged")
-        self.agreement.setText(_agreement_text(agreement(results)))
-        if current is None:
-            self.call.setText("All cells are judged")
         else:
-            cell, crops = results.table.iloc[current], results.rows.crops
-            self.picture.show_crop(None if crops is None else crops[current])
-            said = f": {cell['call']}, P(ALL) {cell['p_all']:.2f}" if self.show_call.isChecked() else ""
-            self.call.setText(f"Cell {cell['label']}{said}")
+            self.progress.setText(f"{reviewer.n_judged} of {len(reviewer.results)} cells judged")
+            self.agreement.setText(_agreement_text(agreement(reviewer.results)))
+        self._show_cell()
+
+    def _show_cell(self, *_: object) -> None:
+        """Show the cell to judge."""
+        reviewer = self.reviewer
+        current = None if reviewer is None else reviewer.current
+        for widget in self.buttons.values():
+            widget.setEnabled(current is not None)
+        if reviewer is None or current is None:
+            self.picture.show_crop(None)
+            self.call.setText("" if reviewer is None else "All cells are judged; select one to judge it again")
+            return
+        results = reviewer.results
+        cell, crops, verdict = results.table.iloc[current], results.rows.crops, results.verdicts[current]
+        self.picture.show_crop(None if crops is None else crops[current])
+        said = f": {cell['call']}, P(ALL) {cell['p_all']:.2f}" if self.show_call.isChecked() else ""
+        self.call.setText(f"Cell {cell['label']}{said}{f', judged {verdict}' if verdict else ''}")
 
 
 def _agreement_text(found: Agreement) -> str:

@@ -4,8 +4,6 @@ from dataclasses import fields
 from typing import Any
 
 from magicgui.widgets import Container
-from napari.layers import Labels
-from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
@@ -36,7 +34,8 @@ from napari_all_detect._napari.qt.colour_bar import ColourBar
 from napari_all_detect._napari.qt.docked import Docked
 from napari_all_detect._napari.qt.form import params_widgets, values_of
 from napari_all_detect._napari.qt.image_form import ImageForm
-from napari_all_detect._napari.qt.layer_choices import LayerChoice
+from napari_all_detect._napari.qt.layer_choices import CellsChoice
+from napari_all_detect._napari.qt.layer_name import LayerName
 from napari_all_detect._napari.qt.layout import Caution, Scrolled, button, column, note, row
 from napari_all_detect._napari.qt.summary_plot import SummaryPlot
 from napari_all_detect._napari.results import CellResults
@@ -50,7 +49,6 @@ from napari_all_detect.params import ScoreParams, SegmentationParams
 
 __all__ = ["ScoreCells"]
 
-FIND_CELLS = "Find cells"
 BASIC = ("weighting", "pixel_size_um")
 ELSEWHERE = ("bundle", "threshold")
 """Parameters that have a place of their own; all others are advanced."""
@@ -74,7 +72,7 @@ class ScoreCells(Docked):
 
         self._form = QFormLayout()
         self.smear = ImageForm(self.viewer, self._form)
-        self.cells = LayerChoice(self.viewer, lambda layer: isinstance(layer, Labels), FIND_CELLS)
+        self.cells = CellsChoice(self.viewer, self.smear.image)
         self.cells.setToolTip("Find them in the image, or take a labels layer as it is, from anywhere")
         self.bundle = BundleBox(settings.bundle)
         self.card_button = button("Card", "What the bundle was trained on and must not be used for", self._card)
@@ -109,6 +107,7 @@ class ScoreCells(Docked):
         self.restore_button = button(
             "Reset", "The calls that scoring gave, at the bundle's threshold", self.restore_calls
         )
+        self.shown = LayerName(self.followed)
         self.table = CellTable(self.followed)
         self.summary = SummaryPlot(self.followed)
         self.tabs = QTabWidget()
@@ -143,7 +142,7 @@ class ScoreCells(Docked):
         colours.addRow(self.called_by)
         colours.addRow(self.domain)
         colours.addRow(self.notes)
-        cells = column(self._colour_box, self.table)
+        cells = column(self.shown, self._colour_box, self.table)
         cells.layout().setStretchFactor(self.table, 1)
         for title, page in (("Score", setting), ("Cells", cells), ("Summary", self.summary)):
             self.tabs.addTab(Scrolled(page), title)
@@ -156,7 +155,7 @@ class ScoreCells(Docked):
         self.colouring.currentTextChanged.connect(self._colour)
         self.threshold.valueChanged.connect(self._call)
         self.controller.state_changed.connect(self._show_state)
-        self.controller.segmented.connect(self.cells.choose)
+        self.controller.segmented.connect(self.cells.propose)
         self.controller.scored.connect(self._show_scored)
         self.followed.layer_changed.connect(self._show_results)
         self.followed.changed.connect(self._show_results)
@@ -169,12 +168,14 @@ class ScoreCells(Docked):
         """Return what the form asks for; None, with a notification, if that can't be done."""
         image = self.smear.layer
         if image is None:
-            show_error("There is no image layer: open a stained smear first (File > Open, or File > Open Sample)")
+            self.controller.refuse(
+                "There is no image layer: open a stained smear first (File > Open, or File > Open Sample)"
+            )
             return None
         try:
             return Task(image, self.cells.layer, self.params(), self.smear.at(), self.smear.channel_axis)
         except AllDetectError as error:
-            show_error(str(error))
+            self.controller.refuse(str(error))
             return None
 
     def params(self) -> ScoreParams:

@@ -8,6 +8,7 @@ from qtpy.QtGui import QPainter, QPaintEvent
 from qtpy.QtWidgets import QFileDialog, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_all_detect._napari.followed import Followed
+from napari_all_detect._napari.qt.layer_name import LayerName
 from napari_all_detect._napari.qt.layout import Caution, button
 from napari_all_detect._napari.qt.summary_picture import PLOT_SUFFIXES, paint_summary, save_summary
 from napari_all_detect._napari.summary import Summary, summarise
@@ -33,6 +34,7 @@ class SummaryPlot(QWidget):
         self.plot = _Plot()
         self.save_button = button("Save plot…", "As PNG, SVG or PDF", self._save)
         layout = QVBoxLayout(self)
+        layout.addWidget(LayerName(followed))
         layout.addWidget(self.sentence)
         layout.addWidget(self.domain)
         layout.addWidget(self.plot, stretch=1)

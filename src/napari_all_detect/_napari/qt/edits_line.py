@@ -1,0 +1,62 @@
+"""The line that says that a layer's cells are not those that were scored any more."""
+
+from functools import partial
+
+import numpy as np
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QTimer
+
+from napari_all_detect._napari.edited import Edits, edits
+from napari_all_detect._napari.followed import Followed
+from napari_all_detect._napari.qt.bridge import Bridge
+from napari_all_detect._napari.qt.layout import Caution
+
+__all__ = ["EditsLine"]
+
+STILL_MS = 400
+"""After the last stroke of a brush for so long, cells are counted."""
+
+
+class EditsLine(Caution):
+    """Counts the cells that were erased or drawn since the scores, without keeping the window waiting.
+
+    Parameters
+    ----------
+    followed : Followed
+        Whose layer it watches.
+    """
+
+    def __init__(self, followed: Followed) -> None:
+        super().__init__()
+        self._followed = followed
+        self._bridge = Bridge(self)
+        self._asked = 0
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(STILL_MS)
+        self._timer.timeout.connect(self._count)
+        followed.layer_changed.connect(self._begin_anew)
+        followed.labels_edited.connect(self._count_soon)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._asked += 1
+        self.say("")
+        self._count_soon()
+
+    def _count_soon(self) -> None:
+        self._timer.start()
+
+    def _count(self) -> None:
+        results, layer = self._followed.results, self._followed.layer
+        labels = None if layer is None else layer.data
+        if results is None or not isinstance(labels, np.ndarray):  # others can't be painted on
+            return
+        self._asked += 1
+        asked = self._asked
+
+        def told(found: Edits) -> None:
+            if asked == self._asked:  # or it is of another layer, or of a stroke before
+                self.say(found.sentence)
+
+        self._bridge.work(partial(edits, results, labels), told, show_error, finish=False)
