@@ -149,7 +149,8 @@ def test_what_a_run_was_trained_and_tested_on_is_told(run: Path) -> None:
     by_subject = replace(loaded, subject=subject)
     assert "; 18 test cells of 3 subjects, which are drawn" in ablating._facts(by_subject)
     of = classifiers(by_subject)
-    expected = subject_table(of[-1].group, of[-1].is_all, of[-1].p_all, 0.5)
+    image = loaded.cells.image[loaded.split == "test"]
+    expected = subject_table(of[-1].group, image, of[-1].is_all, of[-1].p_all, 0.5)
     pd.testing.assert_frame_equal(ablating._subjects(by_subject, of)[1], expected)
 
 
@@ -214,7 +215,8 @@ def test_the_table_by_hand(run: Path) -> None:
         assert row["auc"] == pytest.approx(sklearn_metrics.roc_auc_score(one.is_all, one.p_all), abs=1e-6)
         np.testing.assert_array_equal(one.confusion, sklearn_metrics.confusion_matrix(one.is_all, called))
         for name in FIGURES:
-            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+            low, high = row[f"{name}_low"], row[f"{name}_high"]
+            assert (pd.isna(low) and pd.isna(high)) or low <= row[name] <= high
     published = table_4([replace(one, input_px=300) for one in of])
     assert published.set_index("classifier")["weighted_f1_paper"]["WEN-kappa"] == 0.886
 
@@ -337,17 +339,68 @@ def test_runs_of_other_images_are_told(
 
 def test_subjects_by_hand() -> None:
     group = np.array(["s1"] * 4 + ["s2"] * 2 + ["s3"])
+    image = np.array(["a", "b", "c", "d", "e", "e", "f"])
     is_all = np.array([True] * 4 + [False] * 3)
     p_all = np.array([0.9, 0.8, 0.4, 0.7, 0.2, 0.6, 0.95])
-    table = subject_table(group, is_all, p_all, 0.5).set_index("subject")
+    table = subject_table(group, image, is_all, p_all, 0.5).set_index("subject")
     assert table.index.tolist() == ["s3", "s1", "s2"]
     assert table.loc["s1", ["class", "cells", "called_all", "mean_p_all"]].tolist() == ["ALL", 4, 0.75, 0.7]
     assert 0.4 < table.loc["s1", "mean_p_all_low"] < 0.7 < table.loc["s1", "mean_p_all_high"] < 0.9
-    assert table.loc["s3", ["mean_p_all_low", "mean_p_all_high"]].tolist() == [0.95, 0.95]
+    # Neither one cell nor several of one image say how much another image would differ.
+    assert table.loc[["s2", "s3"], ["mean_p_all_low", "mean_p_all_high"]].isna().all(axis=None)
     assert subject_auc(group, is_all, p_all)["value"] == 0.5
     assert subject_auc(group[:4], is_all[:4], p_all[:4]) == {"value": None, "low": None, "high": None}
-    strict = subject_table(group, is_all, p_all, 0.85).set_index("subject")
+    strict = subject_table(group, image, is_all, p_all, 0.85).set_index("subject")
     assert strict.loc["s1", "called_all"] == 0.25
+
+
+def test_intervals_of_a_subject_draw_whole_images() -> None:
+    """More cells of the same images take no doubt away; where all cells of all images agree, there is no interval."""
+    means = np.random.default_rng(0).random(6)
+    few, many = (
+        subject_table(np.full(6 * n, "s"), np.repeat(list("abcdef"), n), np.ones(6 * n, bool), np.repeat(means, n), 0.5)
+        for n in (1, 50)
+    )
+    names = ["mean_p_all", "mean_p_all_low", "mean_p_all_high"]
+    pd.testing.assert_frame_equal(few[names], many[names])
+    drawn = np.random.default_rng(0).choice(means, (100_000, 6)).mean(axis=1)
+    expected = np.quantile(drawn, [0.025, 0.975])
+    assert few.loc[0, names[1:]].tolist() == pytest.approx(expected.tolist(), abs=0.02)
+    # An image weighs as much as it has cells.
+    uneven = subject_table(np.full(4, "s"), np.array(list("aaab")), np.ones(4, bool), np.array([0.1] * 3 + [0.9]), 0.5)
+    assert uneven.loc[0, names].tolist() == pytest.approx([0.3, 0.1, 0.9])
+
+
+def test_an_interval_of_no_width_is_none() -> None:
+    subject, is_all = np.arange(9).astype(str), np.arange(9) < 5
+    assert subject_auc(subject, is_all, is_all * 0.8) == {"value": 1.0, "low": None, "high": None}
+    one = Classifier("x", 300, is_all, is_all * 0.8, subject)
+    other = replace(one, name="WEN-kappa", p_all=np.where(is_all, 0.9, 0.1))
+    table = table_4([one, other])
+    assert table["auc"].tolist() == [1.0, 1.0]
+    assert table[[f"{name}{end}" for name in FIGURES for end in ("_low", "_high")]].isna().all(axis=None)
+    page = report_page(Findings(table, [one, other], {}, {300}, {}, {}, []))
+    assert "<td class=best>1.000</td>" in page
+    assert "1.000 to 1.000" not in page
+
+
+def test_subjects_are_told_apart_by_the_input_size(run: Path, tmp_path: Path) -> None:
+    of = classifiers(load_run(run))
+    group, image = np.array(["s1", "s1", "s2"]), np.array(["a", "b", "c"])
+    rows = subject_table(group, image, group == "s1", np.array([0.9, 0.7, 0.1]), 0.5)
+    subjects = {48: ("WEN-kappa at 48 px: AUC 1.000", rows), 64: ("WEN-kappa at 64 px: AUC 0.900", rows)}
+    write_report(tmp_path / "out", Findings(table_4(of), of, {}, {}, {}, subjects, []))
+    written = pd.read_csv(tmp_path / "out" / "subjects.csv")
+    assert written.columns[:2].tolist() == ["input_px", "subject"]
+    assert written["input_px"].tolist() == [48, 48, 64, 64]
+    assert written["mean_p_all_low"].isna().tolist() == [False, True, False, True]
+    page, table = ((tmp_path / "out" / name).read_text() for name in ("report.html", "table4.md"))
+    for caption, _ in subjects.values():
+        assert f"<p>{caption}</p>" in page
+    assert "<td>0.800 <small>(0.700 to 0.900)</small></td>" in page
+    assert "<td>0.100</td>" in page
+    for text in (page, table):
+        assert "Members are combined uncalibrated, as in the paper; a bundle calibrates them first" in text
 
 
 def test_only_runs_on_the_preliminary_set_stand_beside_published_methods(run: Path) -> None:
@@ -398,9 +451,10 @@ def test_what_cannot_be_composed_leaves_no_folder(run: Path, tmp_path: Path, mon
 
 def test_a_name_that_a_spreadsheet_would_run_is_quoted_in_the_tables(run: Path, tmp_path: Path) -> None:
     of = classifiers(load_run(run))
-    subjects = subject_table(np.array(["=1+1", "b"]), np.array([True, False]), np.array([0.9, 0.1]), 0.5)
-    write_report(tmp_path / "out", Findings(table_4(of), of, {}, {}, {}, {"run": subjects}, []))
-    assert (tmp_path / "out" / "subjects.csv").read_text().splitlines()[1].startswith("run,'=1+1,ALL,1,1.0,0.9,")
+    subject, p_all = np.array(["=1+1", "b"]), np.array([0.9, 0.1])
+    rows = subject_table(subject, subject, p_all > 0.5, p_all, 0.5)
+    write_report(tmp_path / "out", Findings(table_4(of), of, {}, {}, {}, {48: ("run", rows)}, []))
+    assert (tmp_path / "out" / "subjects.csv").read_text().splitlines()[1] == "48,'=1+1,ALL,1,1.0,0.9,,"
 
 
 def test_aucs_in_blocks_are_those_of_each_resample() -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn import metrics as sklearn_metrics
 
 from all_detect_training import bundling
 from all_detect_training.bundling import About, export_bundle
+from all_detect_training.card.held_out import subjects_section
 from all_detect_training.dataset import Cells
 from all_detect_training.held_out import held_out_figures
 from all_detect_training.presets import FitParams
@@ -129,7 +131,8 @@ def test_figures_counted_by_hand(make_run: MakeRun, by_hand: NDArray[np.float64]
     assert list(by_folder) == ["Early", "Pre"]
     assert by_folder["Early"]["cell"]["value"] == pytest.approx(26 / 36, abs=1e-6)
     assert by_folder["Early"]["image"]["value"] == pytest.approx(3 / 4, abs=1e-6)
-    assert by_folder["Pre"]["cell"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    # Every resample gives the same: that is no interval.
+    assert by_folder["Pre"]["cell"] == {"value": 1.0, "low": None, "high": None}
 
 
 def test_an_ensemble_of_one_member_is_that_member(
@@ -173,6 +176,8 @@ def test_ensembles_are_eq_1_and_2_with_the_validation_figures(
 def test_intervals_are_those_of_resampled_images(
     make_run: MakeRun, two_members: dict[str, NDArray[np.float64]], made_up_cells: Cells, tmp_path: Path
 ) -> None:
+    # One image is called wrongly, so that the figure of images has an interval too.
+    two_members["mobilenet"][made_up_cells.image == "Early/8.png"] *= 0.4
     metrics = exported(make_run(two_members), tmp_path / "out")["metrics"]
     side = split_of(made_up_cells) == "test"
     is_all, images = made_up_cells.is_all[side], made_up_cells.image[side]
@@ -194,6 +199,7 @@ def test_intervals_are_those_of_resampled_images(
     expected = interval_over_images(figure_of_images, np.unique(images), n=settings["resamples"], seed=settings["seed"])
     accuracy = metrics["members"]["mobilenet"]["image"]["accuracy"]
     assert (accuracy["low"], accuracy["high"]) == pytest.approx(expected, abs=1e-6)
+    assert accuracy["low"] < accuracy["high"]
     assert auc["low"] < auc["value"] < auc["high"]
 
 
@@ -227,6 +233,22 @@ def test_intervals_of_a_folder_come_from_the_same_resamples(tiny: FitParams, fol
     assert (found["cell"]["low"], found["cell"]["high"]) == interval(images, is_all, p_all)
     by_image = np.unique(images), image_means(images, is_all) > 0.5, image_means(images, p_all)
     assert (found["image"]["low"], found["image"]["high"]) == interval(*by_image)
+
+
+def test_a_subject_of_one_image_has_no_interval(tiny: FitParams) -> None:
+    subject, images = np.array(["s1"] * 3 + ["s2"] * 3), np.array(["all/1", "all/1", "all/2", *["hem/1"] * 3])
+    cells = Cells(np.zeros((6, 1, 1, 3), np.uint8), subject == "s1", images, np.ones(6, np.float32))
+    p_all = np.array([0.9, 0.7, 0.6, 0.1, 0.2, 0.3], np.float32)
+    run = Run(Path(), {}, tiny, cells, np.full(6, "test"), p_all[:, None], subject)
+    validation = {"vgg16": Validation(accuracy=0.9, auc=0.9, f1=0.9, kappa=0.8, n=9)}
+    metrics = held_out_figures(run, validation, dict.fromkeys(WEIGHTINGS, 1.0), 0.5)
+    one, other = metrics["kappa_detail"]["subjects"]
+    assert (one["mean_p_all_low"], one["mean_p_all_high"]) == pytest.approx((0.6, 0.8))
+    assert (other["mean_p_all"], other["mean_p_all_low"], other["mean_p_all_high"]) == (0.2, None, None)
+    manifest: Any = SimpleNamespace(metrics=metrics)
+    card = subjects_section(manifest)
+    assert "| ALL | 3 | 100.0% | 0.733 (0.600 to 0.800) |" in card
+    assert "| Hem | 3 | 0.0% | 0.200 |" in card
 
 
 def test_each_ensemble_is_measured_at_its_own_temperature(tiny: FitParams) -> None:

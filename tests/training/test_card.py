@@ -48,16 +48,16 @@ def tables(card: str) -> dict[str, list[str]]:
     return rows
 
 
-def shown(figure: dict[str, float]) -> str:
-    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+def shown(figure: dict[str, float | None]) -> str:
+    interval = "" if figure["low"] is None else f" ({figure['low']:.3f} to {figure['high']:.3f})"
+    return f"{figure['value']:.3f}{interval}"
 
 
 def test_held_out_figures_are_the_bundles(manifest: Manifest) -> None:
     rows, metrics = tables(model_card(manifest)), manifest.metrics
     for name, row in [(n, metrics["ensembles"][k]) for n, k in ROWS.items()] + list(metrics["members"].items()):
         expected = [shown(row["cell"][f]) for f in CELL_FIGURES] + [shown(row["image"][f]) for f in IMAGE_FIGURES]
-        intervals = [cell for cell in rows[name] if " to " in cell]
-        assert intervals == expected
+        assert [rows[name][i : i + len(expected)] for i in range(len(rows[name]))].count(expected) == 1
         assert len(set(expected)) > 3
 
 
@@ -88,7 +88,9 @@ def test_the_card_says_what_matters(manifest: Manifest) -> None:
         "split-conformal",
         "Drawn smears\nNobody's 2026",
         "lower right 32 x 32 px",
-        "the first 60% of the images train, the next 15% validate, the last 25% test",
+        "of the images in which cells are found, in the order of their numbers: the first 60% train, the next 15% "
+        "validate, the last 25% test",
+        "No brackets: every resample gives the same",
         "Where no error rate decides (below), a cell is called ALL from 0.5 on.",
         "cover the choice of test images only, not that of patients, laboratories or training runs",
         manifest.license,

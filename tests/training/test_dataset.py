@@ -17,10 +17,15 @@ from scipy import ndimage as ndi
 from all_detect_training import dataset
 from all_detect_training.dataset import Cells, list_folders
 from all_detect_training.dataset import read_cells as read_listed
+from napari_all_detect.bundle.manifest import Crop
 from napari_all_detect.crops import center_crop
 from napari_all_detect.errors import InputError
+from napari_all_detect.params import ScoreParams
+from napari_all_detect.pipeline import PlaneInput
+from napari_all_detect.pipeline.cutting import cut_cells
 from napari_all_detect.samples import draw_smear
 from napari_all_detect.segmentation import segment_cells
+from napari_all_detect.sources import as_rgb
 
 CLASSES = {"Benign": "Hem", "Early": "ALL"}
 
@@ -49,6 +54,45 @@ def smears(tmp_path: Path) -> Path:
 def segmented(path: Path) -> tuple[np.ndarray, np.ndarray]:
     rgb = np.asarray(Image.open(path))
     return rgb, segment_cells(rgb)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_cells_of_smears_are_those_that_a_bundle_scores(smears: Path) -> None:
+    wide = draw_smear((320, 320), n_cells=6, fraction_all=1, seed=5, touching=0, border=0, cell_diameter_px=80)
+    Image.fromarray(wide.rgb).save(smears / "Early" / "im3.png")
+    as_they_are = read_cells(smears, CLASSES, kind="smears", crop_size=48)
+    asked = []
+
+    def training_px(cells: Cells) -> float:
+        asked.append(cells)
+        return float(np.median(cells.diameter_px[cells.image != "Early/im3.png"]))
+
+    cells = read_cells(smears, CLASSES, kind="smears", crop_size=48, training_px=training_px)
+    (seen,) = asked
+    assert len(seen) == len(as_they_are)
+    crop = Crop(size=48, cell_diameter_px=training_px(as_they_are))
+    rescaled = set()
+    for name in dict.fromkeys(cells.image.tolist()):
+        given = PlaneInput(as_rgb(np.asarray(Image.open(smears / name))))
+        cut = cut_cells(given, ScoreParams(), crop)
+        np.testing.assert_array_equal(cells.crops[cells.image == name], cut.crops)
+        if cut.scale != 1:
+            rescaled.add(name)
+            assert (cells.crops[cells.image == name] != as_they_are.crops[cells.image == name]).any()
+    assert "Early/im3.png" in rescaled
+    assert len(rescaled) < 6
+    np.testing.assert_array_equal(cells.diameter_px, as_they_are.diameter_px)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_smear_that_changes_meanwhile_is_refused(smears: Path) -> None:
+    def training_px(cells: Cells) -> float:
+        for path in (smears / "Early").iterdir():
+            Image.fromarray(np.full((90, 90, 3), 235, np.uint8)).save(path)
+        return 2 * float(np.median(cells.diameter_px))
+
+    with pytest.raises(InputError, match=r"im\d+\.png: changed while it was read"):
+        read_cells(smears, CLASSES, kind="smears", crop_size=48, training_px=training_px)
 
 
 @pytest.mark.usefixtures("in_process")

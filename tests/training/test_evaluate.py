@@ -171,7 +171,12 @@ def test_subjects_have_a_table_of_their_own(tmp_path: Path) -> None:
     printed = write_evaluation(tmp_path / "known", table, evaluation_figures(table, 0.5))
     rows = pd.read_csv(tmp_path / "known" / "subjects.csv", dtype={"subject": str}).set_index("subject")
     assert rows.loc["1", ["class", "cells", "called_all", "mean_p_all"]].tolist() == ["ALL", 2, 0.5, 0.6]
-    assert "2 subjects, AUC of their mean P(ALL) 1.000" in printed
+    assert rows[["mean_p_all_low", "mean_p_all_high"]].isna().all(axis=None)
+    assert "2 subjects, AUC of their mean P(ALL) 1.000\n" in printed
+    apart = table.assign(image=["a", "c", "b"])
+    write_evaluation(tmp_path / "apart", apart, evaluation_figures(apart, 0.5))
+    rows = pd.read_csv(tmp_path / "apart" / "subjects.csv", dtype={"subject": str}).set_index("subject")
+    assert rows.loc["1", ["mean_p_all_low", "mean_p_all_high"]].tolist() == [0.3, 0.9]
     unknown = table.assign(subject="")
     assert "subjects," not in write_evaluation(tmp_path / "unknown", unknown, evaluation_figures(unknown, 0.5))
     assert not (tmp_path / "unknown" / "subjects.csv").exists()

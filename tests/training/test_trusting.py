@@ -242,6 +242,9 @@ def test_too_few_images_to_keep_to_a_rate_are_told(
     export_bundle(make_run({"vgg16": np.where(made_up_cells.is_all, 0.9, 0.1)}), tmp_path / "bundle", ABOUT)
     assert "images with ALL cells that validate: 2, too few to tell" in caplog.text
     assert "images with Hem cells that validate: 1, too few to tell" in caplog.text
+    card = (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
+    assert "these are of 2 images with ALL and 1 with Hem cells, too few to tell how often cells of others" in card
+    assert "confidence" not in card
 
 
 def test_less_confidence_leaves_fewer_cells_uncertain(export: Export, run: Path, tmp_path: Path) -> None:
@@ -255,6 +258,12 @@ def test_less_confidence_leaves_fewer_cells_uncertain(export: Export, run: Path,
     assert (
         "with a confidence of 60% over images like the 27 with ALL and the 27 with Hem cells that these are of" in card
     )
+
+
+@pytest.mark.parametrize("confidence", [0.4, 0.995])
+def test_a_confidence_that_nobody_can_tell_is_refused(export: Export, confidence: float) -> None:
+    with pytest.raises(InputError, match=f"a confidence of {confidence}; expected 0.5 to 0.99"):
+        export(confidence=confidence)
 
 
 def test_a_rate_that_no_bundle_holds_is_refused(export: Export) -> None:

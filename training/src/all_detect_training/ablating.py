@@ -73,7 +73,7 @@ def write_ablation(folders: Sequence[Path], out: Path) -> str:
             f"{run.params.crop_size} px": bundle.manifest.metrics["trust"]["calibration"]
             for (run, _), bundle in zip(learned, bundles, strict=True)
         },
-        subjects=dict(_subjects(run, found) for run, found in learned if run.subject is not None),
+        subjects={run.params.crop_size: _subjects(run, found) for run, found in learned if run.subject is not None},
         panels=panels,
         doubt=doubt,
     )
@@ -116,10 +116,10 @@ def _best(of: Sequence[Classifier]) -> Classifier:
 
 
 def _subjects(run: Run, of: Sequence[Classifier]) -> tuple[str, pd.DataFrame]:
-    """Return the table of subjects, and its caption."""
+    """Return the caption of the table of subjects, and the table."""
     one = _best(of)
     told = figure_text(subject_auc(one.group, one.is_all, one.p_all), "not defined")
-    table = subject_table(one.group, one.is_all, one.p_all, THRESHOLD)
+    table = subject_table(one.group, run.cells.image[run.split == "test"], one.is_all, one.p_all, THRESHOLD)
     return f"{BEST} at {run.params.crop_size} px: AUC of the subjects' mean P(ALL) {told}", table
 
 

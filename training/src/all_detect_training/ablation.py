@@ -15,7 +15,7 @@ from all_detect_training.voting import ensemble_p_all
 from napari_all_detect.bundle.manifest import Validation
 from napari_all_detect.errors import InputError
 
-__all__ = ["ENSEMBLES", "FIGURES", "THRESHOLD", "Classifier", "classifiers", "paper_figures", "table_4"]
+__all__ = ["ENSEMBLES", "FIGURES", "THRESHOLD", "UNCALIBRATED", "Classifier", "classifiers", "paper_figures", "table_4"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
@@ -31,6 +31,11 @@ FIGURES = {
 ENSEMBLES = {"equal": "SAP", "accuracy": "WEN-accuracy", "auc": "WEN-AUC", "f1": "WEN-F1", "kappa": "WEN-kappa"}
 
 THRESHOLD = 0.5
+
+UNCALIBRATED = (
+    "Members are combined uncalibrated, as in the paper; a bundle calibrates them first, so that its card has somewhat "
+    "other figures of the same run's ensembles."
+)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from all_detect_training.out_folder import SCRATCH, move_bundle, refuse_filled, 
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.resampling import DIGITS
 from all_detect_training.rounding import bf16_facts
+from all_detect_training.run_cells import training_diameter_px
 from all_detect_training.runs import Run, load_run
 from all_detect_training.training_set import CONTIGUOUS, GIVEN
 from all_detect_training.trusting import TrustTargets, fit_trust, member_temperatures, trust_figures
@@ -184,7 +185,7 @@ def _manifest(raw: Run, about: About, targets: TrustTargets) -> Manifest:
         "classes": ("Hem", "ALL"),
         "crop": {
             "size": run.params.crop_size,
-            "cell_diameter_px": _training_diameter_px(run),
+            "cell_diameter_px": training_diameter_px(run.cells, run.split),
             "stain_normalisation": run.params.stain_normalisation,
         },
         "members": [
@@ -229,10 +230,6 @@ def _member(run: Run, spec: MemberSpec, temperature: float, validation: Validati
         "temperature": temperature,
         "validation": validation.model_dump(),
     }
-
-
-def _training_diameter_px(run: Run) -> float:
-    return round(float(np.median(run.cells.diameter_px[run.split == "train"])), 1)
 
 
 def _training(run: Run, about: About) -> dict[str, Any]:

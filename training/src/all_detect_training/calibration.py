@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from all_detect_training.resampling import resamples
 from napari_all_detect.trust import Bounds, log_odds
 
-__all__ = ["CONFIDENCE", "RATES", "bounds_at", "calibration_error", "fit_temperature", "log_loss", "reliability"]
+__all__ = ["CONFIDENCE", "FEW", "RATES", "bounds_at", "calibration_error", "fit_temperature", "log_loss", "reliability"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
@@ -27,6 +27,9 @@ RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
 
 CONFIDENCE = 0.95
 """With which such a rate is kept to."""
+
+FEW = 10
+"""Of fewer images or subjects, resamples don't tell what others are like."""
 
 TEMPERATURES = (0.1, 10.0)
 """A temperature at the upper one means that the member learned nothing, at the lower one that it was right on every
@@ -90,7 +93,7 @@ def bounds_at(is_all: Bools, p_all: Floats, rate: float, group: NDArray[Any], co
     group : (N,)
         What was drawn as one: each cell's subject or image.
     confidence : float
-        In (0, 1).
+        In (0, 1). Nearly reached with some 50 groups or more, not with `FEW` (docs/trust.md).
 
     Examples
     --------

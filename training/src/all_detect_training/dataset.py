@@ -32,7 +32,7 @@ from all_detect_training.single_cells import (
 )
 from napari_all_detect.atomic import written_atomically
 from napari_all_detect.batch.cutting import ENVIRONMENT
-from napari_all_detect.crops import center_crop
+from napari_all_detect.crops import center_crop, crop_scale
 from napari_all_detect.errors import InputError
 from napari_all_detect.labelled import LabelImage
 from napari_all_detect.segmentation import segment_cells
@@ -88,12 +88,13 @@ class Cells:
 
 
 class Found(NamedTuple):
-    """The cells of one image."""
+    """The cells of one image; `typical_px` is the median diameter of all that are there, if it is a smear."""
 
     crops: Crops
     diameter_px: NDArray[np.float32]
     is_on_black: bool = True
     was_read: bool = True
+    typical_px: float | None = None
 
 
 @contextmanager
@@ -122,6 +123,7 @@ def read_cells(
     crop_size: int,
     mask_corner_px: int = 0,
     workers: int = 1,
+    training_px: Callable[[Cells], float] | None = None,
 ) -> Cells:
     """Read the cells of listed images.
 
@@ -133,28 +135,33 @@ def read_cells(
     kind : {"smears", "cells"}
         `smears` are segmented; in `cells` every image is one cell, whose centre is cut out.
     crop_size : int
-        Side of a crop in pixels; images are not resampled.
+        Side of a crop in pixels.
     mask_corner_px : int
         Cells that reach into a square of this side in the lower right corner are left out: a scale bar is there.
     workers : int
         Processes that read and segment.
+    training_px : callable, optional
+        Takes all cells, returns the median diameter of those that train: smears of another scale are rescaled to that,
+        as when a bundle scores. Without it, and for images of one cell, nothing is rescaled.
 
     Returns
     -------
     cells : Cells
+        With their diameters before rescaling.
 
     Raises
     ------
     InputError
         If a class ends up without cells, or a process is ended. An image that can't be read, or of one cell whose
         crop would be black, is left out, and logged; so are images of one cell that are not on black, which are kept.
+        If an image changes while it is read.
     """
     if kind == "cells" and mask_corner_px:
         raise InputError("a corner can be masked in smears only: an image of one cell would be lost")
     task = partial(_cells_of_image, kind=kind, crop_size=crop_size, mask_corner_px=mask_corner_px)
     found = _found([image.path for image in images], task, workers)
     warn_not_on_black([i.image for i, one in zip(images, found, strict=True) if not one.is_on_black], len(images))
-    counts = [len(one.crops) for one in found]
+    counts, widths = [len(one.crops) for one in found], [one.typical_px for one in found]
     empty = [i.image for i, one, n in zip(images, found, counts, strict=True) if one.was_read and not n]
     warn_no_cell(empty, len(images))
     if not any(counts):
@@ -165,7 +172,28 @@ def read_cells(
             raise InputError(f"{source}: no {name} cell found; training needs cells of both classes")
     image = np.repeat([image.image for image in images], counts)
     diameter_px = np.concatenate([one.diameter_px for one in found])
-    return Cells(crops=_moved(found), is_all=is_all, image=image, diameter_px=diameter_px)
+    cells = Cells(crops=_moved(found), is_all=is_all, image=image, diameter_px=diameter_px)
+    if training_px is not None:
+        wanted_px = training_px(cells)
+        far = [i for i, px in enumerate(widths) if counts[i] and px is not None and _scale(px, wanted_px) != 1]
+        again = _found([images[i].path for i in far], partial(task, training_px=wanted_px), workers) if far else []
+        ends = np.cumsum(counts)
+        for i, one in zip(far, again, strict=True):
+            if len(one.crops) != counts[i]:
+                raise InputError(f"{images[i].path}: changed while it was read; begin again when nothing writes there")
+            cells.crops[ends[i] - counts[i] : ends[i]] = one.crops
+    return cells
+
+
+def _scale(typical_px: float, wanted_px: float) -> float:
+    """Return by which an image is rescaled when a bundle scores it."""
+    return crop_scale(
+        "auto",
+        pixel_size_um=None,
+        diameters_px=np.array([typical_px]),
+        bundle_pixel_size_um=None,
+        bundle_diameter_px=wanted_px,
+    )
 
 
 def warn_no_cell(names: Sequence[str], n_images: int) -> None:
@@ -235,11 +263,15 @@ def in_corner(labels: LabelImage, side_px: int) -> NDArray[np.int32]:
     return np.unique(np.asarray(labels[-side_px:, -side_px:], np.int32)) if side_px else np.zeros(0, np.int32)
 
 
-def _cells_of_image(path: Path, *, kind: Kind, crop_size: int, mask_corner_px: int) -> Found:
+def _cells_of_image(
+    path: Path, *, kind: Kind, crop_size: int, mask_corner_px: int, training_px: float | None = None
+) -> Found:
     """Return an image's cells; of an image that can't be read or is black, none."""
     try:
         plane = first_plane(path)
-        return _single_cell(plane, crop_size) if kind == "cells" else _cells_of_smear(plane, crop_size, mask_corner_px)
+        if kind == "cells":
+            return _single_cell(plane, crop_size)
+        return _cells_of_smear(plane, crop_size, mask_corner_px, training_px)
     except InputError as error:
         log.warning("left out: %s", error)
         return Found(np.zeros((0, crop_size, crop_size, 3), np.uint8), np.zeros(0, np.float32), was_read=False)
@@ -251,12 +283,18 @@ def _single_cell(plane: Plane, crop_size: int) -> Found:
     return Found(cut_centre(rgb, crop_size, plane.path), diameter, is_on_black(rgb))
 
 
-def _cells_of_smear(plane: Plane, crop_size: int, mask_corner_px: int) -> Found:
+def _cells_of_smear(plane: Plane, crop_size: int, mask_corner_px: int, training_px: float | None) -> Found:
     rgb = plane.read().rgb
     if not rgb.any():
         raise InputError(f"{plane.path}: all black")
     labels = segment_cells(rgb)
+    typical_px = float(np.median(_diameters(labels))) if labels.any() else None
+    scale = 1.0 if training_px is None or typical_px is None else _scale(typical_px, training_px)
     labels = np.where(np.isin(labels, in_corner(labels, mask_corner_px)), 0, labels)
+    crops = center_crop(rgb, labels, crop_size, scale)
+    return Found(crops, _diameters(labels).astype(np.float32), typical_px=typical_px)
+
+
+def _diameters(labels: NDArray[np.integer]) -> NDArray[np.float64]:
     area = np.bincount(labels.ravel())[1:]
-    diameters = np.sqrt(4 / np.pi * area[area > 0])
-    return Found(center_crop(rgb, labels, crop_size), diameters.astype(np.float32))
+    return np.asarray(np.sqrt(4 / np.pi * area[area > 0]))

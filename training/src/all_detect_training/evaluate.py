@@ -153,7 +153,8 @@ def write_evaluation(out: Path, table: pd.DataFrame, figures: Mapping[str, Any])
         write_csv(table, out / "cells.csv")
         alike = _of_one_class(table)
         if len(alike):
-            rows = subject_table(alike["subject"].to_numpy(str), *_truth_and_score(alike), figures["threshold"])
+            subject, image = (alike[name].to_numpy(str) for name in ("subject", "image"))
+            rows = subject_table(subject, image, *_truth_and_score(alike), figures["threshold"])
             write_csv(rows, out / "subjects.csv")
         (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     except OSError as error:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from all_detect_training.by_subject import subject_table
@@ -78,7 +79,7 @@ def held_out_figures(
         `members` and `ensembles`: a row each, with figures for `cell`, `image` and, where subjects are known, `subject`
         (by the mean p_all of its cells), each with its interval from resampling whole subjects, or images where
         subjects are unknown; `kappa_detail`: confusion matrices, the AUC of every ALL folder against all Hem cells, and
-        a row per subject, which is not named. A figure that is not defined is None.
+        a row per subject, which is not named. A figure or an interval that is not defined is None.
     """
     test = run.split == "test"
     cells, p_all = run.cells[test], run.p_all[test].astype(np.float64)
@@ -161,8 +162,10 @@ def _auc_of_some(level: Level, p_all: Floats, times: Counts, among: Bools) -> di
 
 def _subjects(subject: NDArray[np.str_], cells: Cells, p_all: Floats, threshold: float) -> list[dict[str, Any]]:
     """Return a row per subject; a bundle goes out of the house, so that it names none."""
-    rows = subject_table(subject, cells.is_all, p_all, threshold).drop(columns="subject").to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]
+    rows = subject_table(subject, cells.image, cells.is_all, p_all, threshold).drop(columns="subject")
+    return [
+        {str(name): None if pd.isna(value) else value for name, value in row.items()} for row in rows.to_dict("records")
+    ]
 
 
 def _confusion(is_all: Bools, called: Bools) -> list[list[int]]:

@@ -60,6 +60,7 @@ def plan_run(
         "images": len(given.images),
         "segmentation": describe_method(SegmentationParams().method) if given.kind == "smears" else None,
         "images_sha256": images_digest(given.images, given.sides),
+        "rescale": "auto" if given.kind == "smears" else "none",
     }
     if given.sides is not None:
         data |= {"split": given.split, "subjects": len({i.subject for i in given.images})}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from all_detect_training.ablation import FIGURES
+from all_detect_training.ablation import FIGURES, UNCALIBRATED
 from all_detect_training.out_folder import write_whole
 from all_detect_training.report_page import report_page
 from all_detect_training.reporting import Findings
@@ -37,7 +37,8 @@ def write_report(out: Path, found: Findings) -> None:
         "report.html": report_page(found),
     }
     if found.subjects:
-        texts["subjects.csv"] = csv_text(pd.concat(found.subjects, names=["run"]).reset_index(level="run"))
+        by_size = {size: rows for size, (_, rows) in found.subjects.items()}
+        texts["subjects.csv"] = csv_text(pd.concat(by_size, names=["input_px"]).reset_index(level="input_px"))
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
@@ -55,7 +56,8 @@ def _markdown(table: pd.DataFrame) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return (
         "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        + "\n\nIn brackets: 95% intervals. After a slash: Mondal et al. (2021), on the preliminary set of C-NMC 2019.\n"
+        + "\n\nIn brackets: 95% intervals. After a slash: Mondal et al. (2021), on the preliminary set of C-NMC 2019. "
+        + f"{UNCALIBRATED}\n"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from all_detect_training.ablation import ENSEMBLES, FIGURES, Classifier
+from all_detect_training.ablation import ENSEMBLES, FIGURES, UNCALIBRATED, Classifier
 from all_detect_training.plots import comparison_plot, reliability_plot, roc_plot
 from all_detect_training.published import METHODS, PublishedMethod
 from all_detect_training.reporting import Findings, Panel
@@ -43,14 +43,14 @@ def report_page(found: Findings) -> str:
         "the preliminary set of C-NMC 2019; we have it of their best member and their best ensemble only. WP, WR, WFS: "
         "precision, recall and F1 weighted by the classes' numbers of cells. ACC: accuracy. BA: balanced accuracy. "
         "Calls at 0.5. SAP: simple average (Eq. 1). WEN: weighted by that validation figure (Eq. 2). Bold: the best of "
-        "an input size.</small></p>"
+        f"an input size. {UNCALIBRATED}</small></p>"
         + _roc(found.classifiers)
         + "<h2>Confusion matrices</h2>\n<div class='row'>"
         + "".join(_confusion(one) for one in found.classifiers if one.name in DRAWN and one.is_defined)
         + "</div>\n"
         + _published(found)
         + "".join(_calibration(caption, figures) for caption, figures in found.calibration.items())
-        + "".join(_subjects(caption, rows) for caption, rows in found.subjects.items())
+        + "".join(_subjects(caption, rows) for caption, rows in found.subjects.values())
         + _panels(found.panels)
         + "</body></html>\n"
     )
@@ -129,10 +129,15 @@ def _html_table(table: pd.DataFrame) -> str:
 
 
 def _html_figure(row: Any, name: str) -> str:
-    low, high, paper = row[f"{name}_low"], row[f"{name}_high"], row[f"{name}_paper"]
+    paper = row[f"{name}_paper"]
+    return _with_interval(row, name, "<br>") + ("" if pd.isna(paper) else f"<br><span class='paper'>{paper:.3f}</span>")
+
+
+def _with_interval(row: Any, name: str, gap: str) -> str:
+    """Return a figure and its interval, as far as they are defined."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
     text = "n/a" if pd.isna(row[name]) else f"{row[name]:.3f}"
-    text += "" if pd.isna(low) else f"<br><small>({low:.3f} to {high:.3f})</small>"
-    return text + ("" if pd.isna(paper) else f"<br><span class='paper'>{paper:.3f}</span>")
+    return text + ("" if pd.isna(low) else f"{gap}<small>({low:.3f} to {high:.3f})</small>")
 
 
 def _confusion(one: Classifier) -> str:
@@ -153,8 +158,7 @@ def _subjects(caption: str, rows: pd.DataFrame) -> str:
     head = "".join(f"<th>{text}</th>" for text in ("subject", "class", "cells", "called ALL", "mean P(ALL)"))
     lines = "".join(
         f"<tr><td>{escape(str(row['subject']))}</td><td>{row['class']}</td><td>{row['cells']}</td>"
-        f"<td>{row['called_all']:.1%}</td><td>{row['mean_p_all']:.3f} "
-        f"<small>({row['mean_p_all_low']:.3f} to {row['mean_p_all_high']:.3f})</small></td></tr>"
+        f"<td>{row['called_all']:.1%}</td><td>{_with_interval(row, 'mean_p_all', ' ')}</td></tr>"
         for _, row in rows.iterrows()
     )
     return f"<h2>Subjects</h2>\n<p>{escape(caption)}</p>\n<table><tr>{head}</tr>{lines}</table>\n"

@@ -30,8 +30,8 @@ class Findings:
         Input sizes of the runs that were tested on the preliminary set of C-NMC 2019.
     calibration : mapping of str to mapping
         Caption, and the `calibration` of `trust_figures`, of each run.
-    subjects : mapping of str to DataFrame
-        Caption and `subject_table` of each run whose subjects are known.
+    subjects : mapping of int to (str, DataFrame)
+        By input size, the caption and the `subject_table` of each run whose subjects are known.
     panels : sequence of (str, image)
         Grad-CAM of cells, with captions.
     doubt : str
@@ -43,6 +43,6 @@ class Findings:
     facts: Mapping[str, str]
     on_preliminary_px: Collection[int]
     calibration: Mapping[str, Mapping[str, Any]]
-    subjects: Mapping[str, pd.DataFrame]
+    subjects: Mapping[int, tuple[str, pd.DataFrame]]
     panels: Sequence[Panel]
     doubt: str = ""

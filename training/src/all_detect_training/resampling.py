@@ -111,8 +111,16 @@ def figure_text(figure: Mapping[str, float | None], undefined: str = "n/a") -> s
 
 
 def with_interval(values: NDArray[np.float64]) -> dict[str, float | None]:
-    """Return the first value and the interval that the others span; resamples without a value are left out."""
+    """Return the first value and the interval that the others span; resamples without a value are left out.
+
+    An interval of no width is left out too: where every resample gives the same, as of an AUC of 1, they say nothing of
+    how far off it may be.
+
+    >>> with_interval(np.array([1.0, 1.0, 1.0, np.nan]))
+    {'value': 1.0, 'low': None, 'high': None}
+    """
     finite = values[1:][np.isfinite(values[1:])]
     low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(finite) else (np.nan, np.nan)
     named = {"value": values[0], "low": low, "high": high}
-    return {name: round(float(v), DIGITS) if np.isfinite(v) else None for name, v in named.items()}
+    found = {name: round(float(v), DIGITS) if np.isfinite(v) else None for name, v in named.items()}
+    return found | {"low": None, "high": None} if found["low"] == found["high"] else found

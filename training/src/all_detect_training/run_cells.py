@@ -21,7 +21,7 @@ from napari_all_detect.atomic import PART
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.results import locked_folder
 
-__all__ = ["locked_run", "open_cells", "split_of"]
+__all__ = ["locked_run", "open_cells", "split_of", "training_diameter_px"]
 
 log = logging.getLogger(__name__)
 NO_LOCK = (errno.EROFS, errno.EACCES, errno.ENOLCK, errno.EOPNOTSUPP)
@@ -83,9 +83,9 @@ def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: 
         crop_size=plan["params"]["crop_size"],
         mask_corner_px=plan["data"]["mask_corner_px"],
         workers=workers,
+        training_px=lambda cells: training_diameter_px(cells, _split(given, plan, cells)),
     )
     split = _split(given, plan, cells)
-    _refuse_lost_side(given, split, cells)
     refuse_shared_cells(split, cells.image, cells.crops, cells.is_all)
     table = _images_table(given)
     try:
@@ -105,17 +105,25 @@ def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: 
     return cells
 
 
+def training_diameter_px(cells: Cells, split: NDArray[np.str_]) -> float:
+    """Return the median diameter of the cells that train, to a tenth of a pixel: what a bundle brings cells to."""
+    return round(float(np.median(cells.diameter_px[split == "train"])), 1)
+
+
 def _can_begin_in(run: Path) -> bool:
     """Return whether a folder is empty, or holds but what a fit that was killed early leaves."""
     return run.is_dir() and {path.name for path in run.iterdir()} <= {f"run.json{PART}", ".lock"}
 
 
 def _split(given: TrainingSet, plan: Mapping[str, Any], cells: Cells) -> NDArray[np.str_]:
-    """Return the side of each cell."""
+    """Return the side of each cell; raise InputError if one has no cell of a class."""
     if given.sides is None:
-        return split_contiguous(cells.image, plan["params"]["train_share"], plan["params"]["validation_share"])
-    side_of = {i.image: side for i, side in zip(given.images, given.sides, strict=True)}
-    return np.array([side_of[image] for image in cells.image.tolist()])
+        split = split_contiguous(cells.image, plan["params"]["train_share"], plan["params"]["validation_share"])
+    else:
+        side_of = {i.image: side for i, side in zip(given.images, given.sides, strict=True)}
+        split = np.array([side_of[image] for image in cells.image.tolist()])
+    _refuse_lost_side(given, split, cells)
+    return split
 
 
 def _refuse_lost_side(given: TrainingSet, split: NDArray[np.str_], cells: Cells) -> None:

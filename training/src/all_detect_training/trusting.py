@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from all_detect_training.calibration import (
     CONFIDENCE,
+    FEW,
     RATES,
     bounds_at,
     calibration_error,
@@ -39,8 +40,8 @@ __all__ = ["TrustTargets", "Trusted", "fit_trust", "member_temperatures", "trust
 log = logging.getLogger(__name__)
 WEIGHTING = "kappa"
 
-FEW = 10
-"""Of fewer images or subjects, resamples don't tell what others are like."""
+CONFIDENCES = (0.5, 0.99)
+"""Below, a rate is kept to less often than not; above, the resamples don't tell."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ def fit_trust(run: Run, validation: Sequence[Validation], targets: TrustTargets)
     Raises
     ------
     InputError
-        If no member weighs anything, a rate is lower than the least that a bundle holds, or there are too few
-        validation cells for the sensitivity.
+        If no member weighs anything, a rate is lower than the least that a bundle holds, a confidence is none that can
+        be told, or there are too few validation cells for the sensitivity.
     """
     error_rate_all = _error_rate_all(targets)
     side = run.split == "validation"
@@ -144,6 +145,8 @@ def fit_trust(run: Run, validation: Sequence[Validation], targets: TrustTargets)
 
 def _error_rate_all(targets: TrustTargets) -> float:
     """Return the share of ALL cells that may be called Hem, once every target is found to be one that can be kept."""
+    if not CONFIDENCES[0] <= targets.confidence <= CONFIDENCES[1]:
+        raise InputError(f"a confidence of {targets.confidence:g}; expected {CONFIDENCES[0]:g} to {CONFIDENCES[1]:g}")
     least = min(targets.error_rate_all, targets.error_rate_hem)
     if least < RATES[0]:
         raise InputError(f"an error rate of {least:g}; expected {RATES[0]:g} at least")

@@ -120,7 +120,8 @@ def _computed(manifest: Manifest) -> str:
         f"{interval['level']:.0%} intervals by a {interval['method']} ({interval['resamples']} resamples, seed "
         f"{interval['seed']}; {_drawn(manifest)}). Calls are made "
         f"at {manifest.metrics['threshold']:g}; members, weights and threshold stay the same in every resample. n/a: "
-        "not defined on these images.\n"
+        "not defined on these images. No brackets: every resample gives the same, which says nothing of how far off "
+        "the figure may be.\n"
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from all_detect_training.ablation import ENSEMBLES
+from all_detect_training.calibration import FEW
 from all_detect_training.card.tables import figures_table, table
 from all_detect_training.resampling import figure_text
 from napari_all_detect.bundle.manifest import Manifest
@@ -17,6 +18,7 @@ CELL_COLUMNS = {
     "kappa": "kappa",
     "balanced_accuracy": "balanced accuracy",
 }
+MEAN_ENDS = {"value": "", "low": "_low", "high": "_high"}
 IMAGE_COLUMNS = {"auc": "AUC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 
 
@@ -50,14 +52,15 @@ def subjects_section(manifest: Manifest) -> str:
             row["class"],
             f"{row['cells']}",
             f"{row['called_all']:.1%}",
-            f"{row['mean_p_all']:.3f} ({row['mean_p_all_low']:.3f} to {row['mean_p_all_high']:.3f})",
+            figure_text({key: row[f"mean_p_all{end}"] for key, end in MEAN_ENDS.items()}),
         ]
         for row in metrics["kappa_detail"]["subjects"]
     ]
     return (
         "### Subjects\n\nA subject's score is the mean probability of its cells:\n\n"
         f"{figures_table(rows, 'subject', IMAGE_COLUMNS)}\n\n"
-        "WEN-kappa, a row a test subject, with a 95% interval over its cells:\n\n"
+        "WEN-kappa, a row a test subject, with a 95% interval from resampling its images, of which one alone gives "
+        "none:\n\n"
         f"{table(['class', 'cells', 'called ALL', 'mean P(ALL)'], body)}\n"
     )
 
@@ -134,7 +137,7 @@ def _called(manifest: Manifest, figures: Mapping[str, Any]) -> list[str]:
     if domain is not None and of_test is not None:
         parts += [
             f"The domain is that of the colours of {domain.n} training cells; its border leaves out "
-            f"{domain.false_alarm_rate:.0%} of the validation cells at most. Of {of_test['cells']} test cells "
+            f"{100 * domain.false_alarm_rate:g}% of the validation cells at most. Of {of_test['cells']} test cells "
             f"{of_test['in_domain'] / of_test['cells']:.1%} are in it, and {of_test['blurred'] / of_test['cells']:.1%} "
             "are flagged as blurred."
         ]
@@ -146,9 +149,14 @@ def _confidence(figures: Mapping[str, Any]) -> str:
     of = figures.get("validation")
     if of is None:
         return ""
+    if min(of["ALL"], of["Hem"]) < FEW:
+        return (
+            f"; these are of {of['ALL']} {of['drawn']} with ALL and {of['Hem']} with Hem cells, too few to tell how "
+            "often cells of others are called wrongly"
+        )
     return (
-        f", with a confidence of {figures['targets']['confidence']:.0%} over {of['drawn']} like the {of['ALL']} with "
-        f"ALL and the {of['Hem']} with Hem cells that these are of"
+        f", with a confidence of {100 * figures['targets']['confidence']:g}% over {of['drawn']} like the {of['ALL']} "
+        f"with ALL and the {of['Hem']} with Hem cells that these are of"
     )
 
 

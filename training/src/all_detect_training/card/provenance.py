@@ -31,6 +31,11 @@ def training_data_section(manifest: Manifest, notes: str) -> str:
             f" Cells that reach into the lower right {masked} x {masked} px were left out: a scale bar is there."
             if masked
             else ""
+        )
+        + (
+            " Smears of another scale were rescaled, as when the bundle scores."
+            if data.get("rescale") == "auto"
+            else ""
         ),
         "Images with cells / cells:",
         table(["folder", "class", *counts], rows),
@@ -62,10 +67,10 @@ def split_section(manifest: Manifest) -> str:
     train, validation = params["train_share"], params["validation_share"]
     return (
         "## How it was split\n\n"
-        f"In each class folder, in the order of the images' numbers: the first {train:.0%} of the images train, the "
-        f"next {validation:.0%} validate, the last {1 - train - validation:.0%} test. All cells of an image are on one "
-        "side. The validation cells choose each member's best epoch and its weight; the test images choose "
-        "nothing in a run.\n"
+        "In each class folder, of the images in which cells are found, in the order of their numbers: the first "
+        f"{train:.0%} train, the next {validation:.0%} validate, the last {1 - train - validation:.0%} test. All cells "
+        "of an image are on one side. The validation cells choose each member's best epoch and its weight; the test "
+        "images choose nothing in a run.\n"
     )
 
 
