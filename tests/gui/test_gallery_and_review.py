@@ -229,6 +229,13 @@ def test_keys_are_the_reviews_while_it_is_in_sight_and_nobody_types(make_napari_
     review.parent().raise_()
     qtbot.waitUntil(lambda: not review.visibleRegion().isEmpty())
     assert judged_by(Qt.Key.Key_A, canvas) == 1
+    # A dock that floats is a window of its own, with the same keys.
+    review.parent().setFloating(True)
+    canvas = canvas_with_the_keyboard(viewer, qtbot)
+    assert judged_by(Qt.Key.Key_A, canvas) == 1
+    review.parent().activateWindow()
+    qtbot.waitUntil(review.isActiveWindow)
+    assert judged_by(Qt.Key.Key_A, review.save_button) == 1
 
 
 def canvas_with_the_keyboard(viewer, qtbot):
@@ -281,10 +288,36 @@ def test_a_review_shows_on_the_canvas_where_it_begins(make_napari_viewer, scored
     attach(layer, results)
     results.select(selected)
     _, review = viewer.window.add_plugin_dock_widget("napari-all-detect", "Review")
-    # With the cell that is selected, if it is one.
-    begins = selected if len(selected) == 1 else [review.reviewer.order[0]]
-    assert results.selected.tolist() == begins == [review.reviewer.current]
+    # With the cell that is selected, the last of several.
+    begins = selected or [review.reviewer.order[0]]
+    assert results.selected.tolist() == begins
+    assert review.reviewer.current == begins[-1]
     assert viewer.scene.camera.center[1:] == pytest.approx(results.position(review.reviewer.current))
+
+
+def test_out_of_sight_a_review_leads_nowhere_until_it_is_seen(make_napari_viewer, scored_rows, qtbot):
+    viewer, review = opened(make_napari_viewer, "Review", scored_rows(squares(12)), (320, 320))
+    dock, _ = viewer.window.add_plugin_dock_widget("napari-all-detect", "Score cells")
+    canvas_with_the_keyboard(viewer, qtbot)
+    with qtbot.waitSignal(review.seen, check_params_cb=lambda seen: not seen):
+        viewer.window._qt_window.tabifyDockWidget(review.parent(), dock)
+        dock.raise_()
+    viewer.scene.camera.center, viewer.scene.camera.zoom = (0, 7, 7), 0.5
+    results = scored_rows(squares(12))
+    attach(viewer.add_labels(np.zeros((320, 320), int)), results)
+    assert review.reviewer.results is results
+    assert (viewer.scene.camera.center, viewer.scene.camera.zoom) == ((0, 7, 7), 0.5)
+    assert len(results.selected) == 0
+    with qtbot.waitSignal(review.seen):
+        review.parent().raise_()
+    assert results.selected.tolist() == [review.reviewer.current]
+    assert viewer.scene.camera.center[1:] == pytest.approx(results.position(review.reviewer.current))
+    # Seen before, it stays where the user has gone since.
+    viewer.scene.camera.center = (0, 7, 7)
+    for raised in (dock, review.parent()):
+        with qtbot.waitSignal(review.seen):
+            raised.raise_()
+    assert viewer.scene.camera.center == (0, 7, 7)
 
 
 def test_back_is_there_while_a_verdict_can_be_taken_back(make_napari_viewer, scored_rows):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QLabel
 
@@ -424,6 +425,17 @@ def test_cells_that_were_erased_or_drawn_are_told_at_the_table(scored, qtbot):
     qtbot.waitUntil(lambda: not line.isVisible())
 
 
+def test_cells_that_were_erased_in_a_zarr_array_are_told_too(scored, qtbot):
+    viewer, widget, layer, results = scored
+    widget.tabs.setCurrentIndex(1)
+    stored = viewer.add_labels(zarr.array(layer.data))
+    attach(stored, CellResults(results.rows, results.run))
+    viewer.layers.selection.active = stored
+    stored.data_setitem(np.nonzero(layer.data == 3), 0)
+    qtbot.waitUntil(widget.table.edits.isVisible)
+    assert "1 cell erased or redrawn" in widget.table.edits.text()
+
+
 def test_deleting_the_scored_layer_empties_the_widget(scored):
     viewer, widget, layer, _ = scored
     viewer.layers.remove(layer)
@@ -613,14 +625,22 @@ def test_channels_and_levels_are_asked_for_where_there_is_a_choice(score_cells, 
     assert widget.params().reading.level == 1
     smear.levels.setCurrentIndex(2)
     assert widget.params().reading.level == "auto"
-    # What comes beside it, a heat map say, leaves the choice as it is; another image begins anew.
+    # What comes beside it, a heat map say, leaves the choice as it is; a new image begins anew.
     viewer.add_labels(drawn.labels)
     viewer.add_image(np.zeros((9, 9)), name="heat")
     assert smear.layer is pyramid
     assert widget.params().reading.level == "auto"
-    smear.image.choose(viewer.layers["heat"])
-    smear.image.choose(pyramid)
+    smear.image.choose(viewer.add_image(levels, multiscale=True))
     assert widget.params().reading.level == 0
+    # Each has its own when the user comes back.
+    smear.image.choose(pyramid)
+    assert widget.params().reading.level == "auto"
+    smear.image.choose(grey)
+    assert widget.task().channel_axis == 0
+    smear.planes.setCurrentText("All planes")
+    smear.image.choose(pyramid)
+    smear.image.choose(grey)
+    assert widget.task().at is None
 
 
 def test_channels_that_are_no_numbers_are_refused(score_cells, drawn, notices):

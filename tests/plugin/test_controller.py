@@ -467,6 +467,15 @@ def test_labels_that_were_found_in_another_image_are_a_warning(viewer, controlle
     done()
     assert len(notices) == 1
     assert "belong to 'first' and are used on 'second' now" in notices[0]
+    # Without scores they stay the first one's, too.
+    controller.score(Task(second, labels, TWO_BY_TWO))
+    done()
+    assert results_of(labels) is None
+    assert set(results_of(viewer.layers[-1]).table["image"]) == {"second"}
+    controller.score(Task(first, labels, TWO_BY_TWO))
+    done()
+    assert set(results_of(labels).table["image"]) == {"first"}
+    assert len(notices) == 2
 
 
 @pytest.mark.parametrize(

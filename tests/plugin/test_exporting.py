@@ -20,7 +20,7 @@ from napari_all_detect._napari.exporting import (
     with_suffix,
 )
 from napari_all_detect._napari.layer_link import LAYOUT_KEY, RESULTS_KEY, results_of
-from napari_all_detect._napari.origins import SCORED_ON_KEY, Origin
+from napari_all_detect._napari.origins import SCORED_ON_KEY, Origin, is_anothers
 from napari_all_detect._napari.reading import read_zarr
 from napari_all_detect._napari.results import CellResults, Rows
 from napari_all_detect._napari.writing import write_cells, write_smear
@@ -103,10 +103,12 @@ def test_a_store_whose_labels_lack_cells_opens_without_scores(results, labels, t
 
     export(exported(results(VOTES), labels), tmp_path / "a.zarr")
     zarr.open_group(tmp_path / "a.zarr", path="labels/all_detect", mode="r+")["0"][labels == 2] = 0
-    _, (read, options, kind) = read_zarr(tmp_path / "a.zarr")
+    (pixels, told, _), (read, options, kind) = read_zarr(tmp_path / "a.zarr")
     assert kind == "labels"
+    for image, foreign in ((Image(pixels, **told), False), (Image(RGB, rgb=True), True)):
+        assert is_anothers(Labels(read, **options), image) == foreign
     assert set(np.unique(read)) == {0, 1, 3, 4}
-    assert RESULTS_KEY not in options.get("metadata", {})
+    assert RESULTS_KEY not in options["metadata"]
     assert "1 of 4 cells of its table are not in its labels; scores are left out" in notices[0]
 
 
@@ -172,6 +174,42 @@ def test_the_image_that_was_scored_is_known_whatever_it_is_called(results, label
         export(Exported(results(VOTES), labels, gone), tmp_path / "cells.zarr")
 
 
+def test_cells_that_were_read_know_the_image_that_was_read_with_them(results, labels, tmp_path):
+    saved_as_store(results(VOTES), labels, tmp_path / "a.zarr")
+    images, cells = [], []
+    for _ in range(2):
+        (pixels, shown, _), (data, scored, _) = read_zarr(tmp_path / "a.zarr")
+        images.append(Image(pixels, **shown))
+        cells.append(Labels(data, **scored))
+    for own, other, layer in zip(images, reversed(images), cells, strict=True):
+        assert (is_anothers(layer, own), is_anothers(layer, other)) == (False, True)
+        assert smear_of([*images, *cells], layer, results_of(layer)).image is own
+
+
+def test_cells_are_saved_with_the_image_that_was_scored_alone(results, labels, tmp_path):
+    own, other = (Image(RGB, rgb=True, name=name) for name in ("own", "other"))
+    layer = Labels(labels, metadata={RESULTS_KEY: results(VOTES), SCORED_ON_KEY: Origin.of(own)})
+    for known in (False, True):  # the other one has an identity, too, once it was scored
+        if known:
+            Origin.of(other)
+        with pytest.raises(InputError, match=r"scored on 'own', not on the selected 'other'; select the image"):
+            write_smear(str(tmp_path / "a.zarr"), [one.as_layer_data_tuple() for one in (other, layer)])
+    assert not (tmp_path / "a.zarr").exists()
+    write_smear(str(tmp_path / "a.zarr"), [one.as_layer_data_tuple() for one in (own, layer)])
+    assert (tmp_path / "a.zarr").exists()
+
+
+def test_a_copy_is_the_same_image_and_a_plane_of_a_stack_another():
+    stack = Image(np.stack([RGB, RGB]), rgb=True)
+    origin = Origin.of(stack)
+    copy, plane = (Image(data, rgb=True, metadata=dict(stack.metadata)) for data in (stack.data, RGB))
+    assert origin.is_of(copy)
+    assert not origin.is_of(plane)
+    # Scored itself, it is one of its own.
+    assert Origin.of(plane).is_of(plane)
+    assert not Origin.of(plane).is_of(stack)
+
+
 def saved_as_store(found, labels, path, **metadata):
     layer = Labels(labels, metadata={RESULTS_KEY: found, **metadata})
     write_smear(str(path), [one.as_layer_data_tuple() for one in (Image(RGB, rgb=True), layer)])
@@ -180,14 +218,16 @@ def saved_as_store(found, labels, path, **metadata):
 
 
 @pytest.mark.parametrize("asked", [None, Bounds(0.3, 0.6)])
-def test_bounds_channels_and_threshold_stay_in_a_store(results, labels, tmp_path, asked):
+def test_bounds_channels_threshold_and_notes_stay_in_a_store(results, labels, tmp_path, asked):
     found, bounds = results(VOTES), Bounds(0.3, 0.6)
     found.run = replace(found.run, threshold=0.55, bounds=asked, called_by=bounds)
     found.restore_calls()
+    found.rows = replace(found.rows, summary=found.rows.summary.assign(notes="no_pixel_size"))
     rgb, layer = saved_as_store(found, labels, tmp_path / "a.zarr", **{LAYOUT_KEY: Layout(channels=(2, 1, 0))})
     np.testing.assert_array_equal(rgb, RGB[..., ::-1])
     again = results_of(layer)
     assert (again.threshold, again.run.bounds, again.called_by) == (0.55, asked, bounds)
+    assert again.rows.summary["notes"].tolist() == ["no_pixel_size"]
 
 
 def test_a_pyramid_of_labels_is_saved_and_a_store_is_not_written_over(results, labels, tmp_path):

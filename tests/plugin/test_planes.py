@@ -95,6 +95,14 @@ def test_grey_stacks_of_three_channels_are_read_wherever_the_channels_are(axis, 
     np.testing.assert_array_equal(layer_planes(grey, layout, flat)[1].read().labels, labels.data[index])
 
 
+@pytest.mark.parametrize("shape", [(2, 4, 6), (2, 1, 4, 6)])
+def test_labels_in_a_zarr_array_are_read(shape):
+    numbers = np.arange(2 * 4 * 6).reshape(shape)
+    labels = Labels(zarr.array(numbers))
+    planes = layer_planes(Image(RGB, rgb=True), labels=labels)
+    np.testing.assert_array_equal([plane.read().labels for plane in planes], numbers.reshape(2, 4, 6))
+
+
 def test_labels_of_a_grey_stack_are_shown_on_every_channel(viewer):
     grey = viewer.add_image(np.moveaxis(RGB, -1, 1), rgb=False, scale=(1, 2, 0.5, 0.5), translate=(0, 4, 1, 1))
     labels = viewer.add_labels(np.full((2, 1, 4, 6), 7), **placed_like(grey, layout_of(grey)))

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from napari.layers import Labels
+from napari.layers import Image, Labels
 
 from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
 from napari_all_detect._napari.layer_link import results_of
+from napari_all_detect._napari.origins import is_anothers
 from napari_all_detect._napari.reading import get_reader
 from napari_all_detect._napari.task import Task
 from napari_all_detect._napari.writing import write_cells, write_smear
@@ -82,10 +83,10 @@ def test_a_stack_is_one_ome_zarr_with_its_planes(viewer, controller, loop, drawn
 
 def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reuse_engines):
     import tifffile
-    from PIL import Image
+    from PIL import Image as Picture
 
     (tmp_path / "smears").mkdir()
-    Image.fromarray(drawn.rgb).save(tmp_path / "smears/-a.png")
+    Picture.fromarray(drawn.rgb).save(tmp_path / "smears/-a.png")
     stack = np.stack([drawn.rgb, drawn.rgb[::-1]])
     tifffile.imwrite(tmp_path / "smears/b.tif", stack, photometric="rgb")
     damaged = (tmp_path / "smears/-a.png").read_bytes()[:2000]
@@ -102,7 +103,10 @@ def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reus
     np.testing.assert_array_equal(layers[2][0], stack)
     # Of images that lie on each other, the last is seen.
     assert [options.get("visible", True) for _, options, _ in layers] == [False, False, True, True]
-    found = [results_of(Labels(data, **options)) for data, options, kind in layers if kind == "labels"]
+    images = [Image(data, **options) for data, options, kind in layers if kind == "image"]
+    cells = [Labels(data, **options) for data, options, kind in layers if kind == "labels"]
+    assert [[is_anothers(layer, image) for image in images] for layer in cells] == [[False, True], [True, False]]
+    found = [results_of(layer) for layer in cells]
     table = pd.concat([one.table for one in found], ignore_index=True)
     assert csv_text(table) == (out / "cells.csv").read_text()
     assert all(len(one.rows.crops) == len(one) for one in found)
@@ -112,12 +116,12 @@ def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reus
     (tmp_path / "smears").rename(tmp_path / "moved")
     # One lies beside the results by now, until another image has its name.
     for pixels, kinds in ((drawn.rgb, ["image", "labels", "labels"]), (drawn.rgb[1:], ["labels", "labels"])):
-        Image.fromarray(pixels).save(tmp_path / "-a.png")
+        Picture.fromarray(pixels).save(tmp_path / "-a.png")
         assert [kind for _, _, kind in read(out)] == kinds
     run = json.loads((out / "run.json").read_text())
     run["parameters"]["reading"]["channels"] = [2, 1, 0]
     (out / "run.json").write_text(json.dumps(run))
-    Image.fromarray(drawn.rgb).save(tmp_path / "-a.png")
+    Picture.fromarray(drawn.rgb).save(tmp_path / "-a.png")
     np.testing.assert_array_equal(read(out)[0][0], drawn.rgb[..., ::-1])
     (tmp_path / "-a.png").unlink()
     run["bundle"]["digest"] = "0" * 64

@@ -251,8 +251,8 @@ class Controller:
         lost = 0 if before is None else keep_verdicts(before, results)
         # A stack's own labels may repeat from plane to plane; only one plane can be coloured as it is.
         own = given is not None and given in self.viewer.layers and labels.ndim == given.ndim == 2
-        # The scores of another image stay where they are.
-        own = own and (before is None or not is_anothers(given, job.task.image))
+        # Cells of another image stay its own, with their scores if they have some.
+        own = own and not is_anothers(given, job.task.image)
         # Verdicts on cells that a cancelled run did not come to stay where they are, and so do all where none is kept.
         own = own and (lost == 0 or (len(results) == found and bool(results.verdicts.any())))
         if own and before is not None:

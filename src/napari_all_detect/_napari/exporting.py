@@ -161,12 +161,13 @@ def with_suffix(path: Path, chosen: ExportFormat, proposed: str) -> Path:
 def smear_of(layers: Any, labels: Any, results: CellResults) -> Smear | None:
     """Return the image layer that labels were scored on, None if it is gone.
 
-    Scores that were read from a file don't know theirs: it is one of their size, if possible of the name in the table.
+    Scores whose image was gone when they were read don't know it: it is one of their size, if possible of the name in
+    the table.
     """
     shape, known, scored_on = tuple(labels.data.shape), *map(labels.metadata.get, (LAYOUT_KEY, SCORED_ON_KEY))
     smears = []
     for layer in layers:
-        if isinstance(layer, Image) and (scored_on is None or layer.unique_id == scored_on.unique_id):
+        if isinstance(layer, Image) and (scored_on is None or scored_on.is_of(layer)):
             layout = fitting(layer, shape, known)
             smears += [] if layout is None else [Smear(layer, layout)]
     name = results.table["image"].iloc[0] if len(results) else None

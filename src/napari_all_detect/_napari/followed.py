@@ -107,13 +107,13 @@ class Followed:
 
 
 def _is_of(layer: Any, image: Any) -> bool:
-    """Return whether a layer's cells were scored on an image; those that were read from a file tell its name alone."""
+    """Return whether a layer's cells were scored on an image; those that were read without one tell its name alone."""
     results = results_of(layer) if isinstance(image, Image) else None
     if results is None:
         return False
     origin = layer.metadata.get(SCORED_ON_KEY)
     if origin is not None:
-        return bool(origin.unique_id == image.unique_id)
+        return bool(origin.is_of(image))
     return len(results) > 0 and bool(results.table["image"].iloc[0] == image.name)
 
 

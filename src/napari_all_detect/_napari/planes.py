@@ -122,8 +122,8 @@ def layer_planes(
 
 def _labels_of(labels: Any, image: Any, shape: tuple[int, ...]) -> Any:
     numbers = labels.data[0] if labels.multiscale else labels.data
-    if _sides(numbers.shape) == _sides(shape):
-        numbers = numbers.reshape(shape)
+    if numbers.shape != shape and _sides(numbers.shape) == _sides(shape):
+        numbers = (numbers if hasattr(numbers, "reshape") else np.asarray(numbers)).reshape(shape)  # zarr's has none
     if numbers.shape != shape:
         raise InputError(
             f"labels {labels.name!r} have the shape {tuple(numbers.shape)}, image {image.name!r} has {shape}; "

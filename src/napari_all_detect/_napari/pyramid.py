@@ -1,11 +1,13 @@
 """Image stores -> arrays for napari's layers that are read piece by piece, when they are looked at. No Qt."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import numpy as np
 
+from napari_all_detect._napari.origins import IDENTITY_KEY, Origin
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import Plane, open_planes
@@ -39,12 +41,19 @@ class OpenedSmear:
         Of the finest.
     channels : tuple of int or None
         Which of the file's channels these are; None if they were not chosen.
+    identity : UUID
+        By which the labels that are read with it know it.
     """
 
     path: Path
     arrays: tuple[Any, ...]
     pixel_size_um: float | None
     channels: tuple[int, ...] | None = None
+    identity: UUID = field(default_factory=uuid4)
+
+    def origin(self, name: str) -> Origin:
+        """Return what labels of the image note, if its layer has this name."""
+        return Origin(self.identity, name)
 
     def layer(self, name: str) -> LayerData:
         """Return the image as napari's readers do."""
@@ -52,7 +61,8 @@ class OpenedSmear:
         placed = self.placed(self.arrays[0].shape[:-1])
         options = {"name": name, "rgb": True, "multiscale": len(self.arrays) > 1, **placed}
         chosen = {} if self.channels is None else {CHANNELS_KEY: self.channels}
-        return data, options | {"metadata": {FILE_KEY: str(self.path), **chosen}}, "image"
+        known = {FILE_KEY: str(self.path), IDENTITY_KEY: (self.identity, tuple(self.arrays[0].shape))}
+        return data, options | {"metadata": known | chosen}, "image"
 
     def level_of(self, shape: tuple[int, ...]) -> int | None:
         """Return which level labels of this shape belong to."""

@@ -13,6 +13,7 @@ from napari_all_detect._napari.axes import Layout
 from napari_all_detect._napari.layer_link import LAYOUT_KEY, layer_looks
 from napari_all_detect._napari.messages import Opened
 from napari_all_detect._napari.notified import notified
+from napari_all_detect._napari.origins import FOUND_IN_KEY, SCORED_ON_KEY
 from napari_all_detect._napari.pyramid import LayerData, OpenedSmear, is_coloured_image, open_smear
 from napari_all_detect._napari.saved import read_cells_csv, restored, run_by_record
 from napari_all_detect._napari.store_labels import label_images, read_label_image, saved_scores
@@ -93,7 +94,9 @@ def read_results(folder: Path) -> list[LayerData]:
             smear = None
         for _, facts, *_ in layers:  # of images that lie on each other, the last is seen
             facts["visible"] = False
-        layers += _layers(image, smear, stacked, own, opened, numbers, index, planes, f"{image} cells")
+        if smear is not None:
+            layers.append(smear.layer(image))
+        layers.append(_cells(image, smear, stacked, own, opened, numbers, index, planes, f"{image} cells"))
     return layers
 
 
@@ -116,9 +119,10 @@ def read_zarr(path: Path) -> list[LayerData]:
         saved = saved_scores(image.path, labels) if name == NAME else None
         title = f"{path.stem} {name}"
         if saved is None:
-            layers.append((labels, {"name": title, **smear.placed(labels.shape)}, "labels"))
+            metadata = {FOUND_IN_KEY: smear.origin(path.stem)}
+            layers.append((labels, {"name": title, **smear.placed(labels.shape), "metadata": metadata}, "labels"))
         else:
-            layers += _layers(None, smear, labels, *saved, None, title)
+            layers.append(_cells(path.stem, smear, labels, *saved, title))
     return layers
 
 
@@ -147,28 +151,27 @@ def _stacked(
     return stacked.astype(np.int32), (numbers + before[place]).astype(np.int64), place[:, None]
 
 
-def _layers(
-    image: str | None,
+def _cells(
+    image: str,
     smear: OpenedSmear | None,
     labels: NDArray[np.int32],
     cells: pd.DataFrame,
     run: Opened,
     numbers: NDArray[np.integer],
     index: NDArray[np.integer],
-    summary: pd.DataFrame | None,
+    summary: pd.DataFrame,
     title: str,
-) -> list[LayerData]:
-    """Return an image's layer, unless it was not asked for or is gone, and that of its scored cells."""
-    layers, planes, placed = list[LayerData](), {}, dict[str, Any]()
+) -> LayerData:
+    """Return the layer of an image's scored cells; without a smear they know no more of it than its name."""
+    planes = {}
     level = None if smear is None else smear.level_of(labels.shape)
-    if smear is not None:
-        placed = smear.placed(labels.shape)
-        if image is not None:
-            layers.append(smear.layer(image))
     if smear is not None and level is not None:
         with_cells = set(map(tuple, index.tolist()))
         planes = {place: (smear.arrays[level][place], labels[place]) for place in with_cells}
     looks = layer_looks(restored(cells, run, numbers, index, summary, planes), labels)
     if level is not None:
         looks["metadata"][LAYOUT_KEY] = Layout(level)
-    return [*layers, (labels, {"name": title, **placed, **looks}, "labels")]
+    if smear is None:
+        return labels, {"name": title, **looks}, "labels"
+    looks["metadata"][SCORED_ON_KEY] = smear.origin(image)
+    return labels, {"name": title, **smear.placed(labels.shape), **looks}, "labels"

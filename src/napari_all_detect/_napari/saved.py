@@ -19,7 +19,7 @@ from napari_all_detect.errors import AllDetectError, InputError
 from napari_all_detect.export.csv import unquoted
 from napari_all_detect.trust import Bounds
 
-__all__ = ["members_of", "read_cells_csv", "restored", "run_by_bundle", "run_by_record", "typed_again"]
+__all__ = ["members_of", "read_cells_csv", "restored", "run_by_bundle", "run_by_record", "summaries", "typed_again"]
 
 VERDICT = "verdict"
 
@@ -107,7 +107,7 @@ def restored(
     run: Opened,
     numbers: NDArray[np.integer],
     index: NDArray[np.integer],
-    summary: pd.DataFrame | None,
+    summary: pd.DataFrame,
     planes: Mapping[tuple[int, ...], tuple[Any, NDArray[np.integer]]],
 ) -> CellResults:
     """Make results of a saved table.
@@ -121,16 +121,14 @@ def restored(
         Each cell's number in the layer.
     index : (N, L) int
         Where its plane lies.
-    summary : DataFrame or None
-        The planes' rows of `images.csv`; made anew if it was not saved.
+    summary : DataFrame
+        The planes' rows of `images.csv`.
     planes : mapping of index to ((H, W, 3) uint8 array-like, (H, W) int)
         Pixels, and labels numbered as the layer's, of the planes that have cells: crops are cut from them when they
         are looked at. Empty if the pixels are gone.
     """
     verdicts = cells[VERDICT].tolist() if VERDICT in cells else None
     cells = cells.drop(columns=VERDICT, errors="ignore")
-    if summary is None:
-        summary = _summaries(cells, run)
     where = numbers.astype(np.int64), index.astype(np.int64)
     rows = Rows(cells, *where, _crops(cells, run.crop_size, *where, summary, planes), summary)
     results = CellResults(rows, run)
@@ -162,13 +160,13 @@ def _crops(
     )
 
 
-def _summaries(cells: pd.DataFrame, run: Opened) -> pd.DataFrame:
-    """Sum the planes up, with the rescaling that is the default."""
+def summaries(cells: pd.DataFrame, run: Opened, notes: Mapping[str, str]) -> pd.DataFrame:
+    """Make the rows of `images.csv` anew where it was not saved: with the planes' notes, and the default rescaling."""
     rows = []
     for (image, plane), own in cells.groupby(["image", "plane"], sort=False):
         size = own["diameter_um"].iloc[0] / own["diameter_px"].iloc[0]
         facts = {"image": image, "plane": plane, "pixel_size_um": size, "rescale": _scale(own, run, size)}
-        rows.append(table.image_row(own, facts | {"notes": ""}))
+        rows.append(table.image_row(own, facts | {"notes": notes.get(str(plane), "")}))
     return pd.concat(rows, ignore_index=True) if rows else table.typed(table.IMAGE_COLUMNS, {}, 0)
 
 

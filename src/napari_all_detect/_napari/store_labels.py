@@ -12,16 +12,18 @@ from scipy.ndimage import find_objects
 
 from napari_all_detect import table
 from napari_all_detect._napari.messages import Opened
-from napari_all_detect._napari.saved import members_of, run_by_bundle, typed_again
+from napari_all_detect._napari.saved import members_of, run_by_bundle, summaries, typed_again
 from napari_all_detect.export.ome_zarr import NAME
 from napari_all_detect.trust import Bounds
 
-__all__ = ["BOUNDS", "RUN_KEY", "label_images", "read_label_image", "saved_scores"]
+__all__ = ["BOUNDS", "NOTES", "RUN_KEY", "label_images", "read_label_image", "saved_scores"]
 
 RUN_KEY = "all_detect"
 """Where a store that napari saved says what scored it."""
 BOUNDS = ("bounds", "called_by")
 """What it says if there is something to say: fields of `Opened`."""
+NOTES = "notes"
+"""And the notes of each plane that has some."""
 
 
 def label_images(path: Path) -> list[str]:
@@ -49,8 +51,8 @@ def read_label_image(path: Path, name: str) -> NDArray[np.int32]:
 
 def saved_scores(
     path: Path, labels: NDArray[np.int32]
-) -> tuple[pd.DataFrame, Opened, NDArray[np.int64], NDArray[np.int64]] | None:
-    """Return the rows that a store holds, what scored them, the cells' numbers and where their planes are.
+) -> tuple[pd.DataFrame, Opened, NDArray[np.int64], NDArray[np.int64], pd.DataFrame] | None:
+    """Return the rows that a store holds, what scored them, the cells' numbers, where their planes are, and those.
 
     None if it has no table of ours, its labels lack cells of it, or ngio is not there to read it.
     """
@@ -82,4 +84,5 @@ def saved_scores(
         show_warning(f"{path}: {gone} of {len(numbers)} cells of its table are not in its labels; scores are left out")
         return None
     index = np.array([[side.start for side in box[:n_leading]] for box in boxes], np.int64)
-    return cells, run, numbers, index.reshape(len(numbers), n_leading)
+    notes = {} if saved is None else saved.get(NOTES, {})
+    return cells, run, numbers, index.reshape(len(numbers), n_leading), summaries(cells, run, notes)

@@ -14,9 +14,10 @@ from napari_all_detect._napari.edited import refuse_changed
 from napari_all_detect._napari.exporting import Exported, ExportedPlane, exported_planes
 from napari_all_detect._napari.layer_link import LAYOUT_KEY, results_in
 from napari_all_detect._napari.notified import notified
+from napari_all_detect._napari.origins import SCORED_ON_KEY, Origin
 from napari_all_detect._napari.planes import layer_planes
 from napari_all_detect._napari.results import CellResults
-from napari_all_detect._napari.store_labels import BOUNDS, RUN_KEY
+from napari_all_detect._napari.store_labels import BOUNDS, NOTES, RUN_KEY
 from napari_all_detect.atomic import made_atomically
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.export.csv import write_csv
@@ -53,7 +54,8 @@ def write_smear(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> lis
     Raises
     ------
     InputError
-        If the labels have no scores, more than three axes, or not all cells any more that were scored.
+        If the labels have no scores, those of another image, more than three axes, or not all cells any more that were
+        scored.
     OutputError
         If the store is there already.
     """
@@ -66,7 +68,7 @@ def write_smear(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> lis
         raise OutputError(f"{path} is there already; choose another name")
     refuse_changed(results, labels)
     planes = exported_planes(Exported(results, labels))
-    rgb = _rgb_planes(pixels, placed, shape, scored["metadata"].get(LAYOUT_KEY))
+    rgb = _rgb_planes(pixels, placed, shape, *map(scored["metadata"].get, (LAYOUT_KEY, SCORED_ON_KEY)))
     size = results.rows.summary["pixel_size_um"].iloc[0] if len(results.rows.summary) else np.nan
     size = None if np.isnan(size) else float(size)
     with made_atomically(Path(path)) as part:  # half a store would open as a whole one
@@ -79,11 +81,16 @@ def write_smear(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> lis
 
 
 def _rgb_planes(
-    pixels: Any, attributes: dict[str, Any], shape: tuple[int, ...], known: Layout | None
+    pixels: Any, attributes: dict[str, Any], shape: tuple[int, ...], known: Layout | None, scored_on: Origin | None
 ) -> NDArray[np.uint8]:
     """Return the planes of an image that labels of this shape are of, (P, H, W, 3)."""
-    kept = {name: attributes[name] for name in ("name", "rgb", "multiscale", "axis_labels") if name in attributes}
-    image = Image(pixels, **kept)
+    used = ("name", "rgb", "multiscale", "axis_labels", "metadata")
+    image = Image(pixels, **{name: attributes[name] for name in used if name in attributes})
+    if scored_on is not None and not scored_on.is_of(image):
+        raise InputError(
+            f"the cells were scored on {scored_on.name!r}, not on the selected {image.name!r}; select the image that "
+            "they were scored on, or score them on this one"
+        )
     layout = fitting(image, shape, known)
     if layout is None:
         raise InputError(
@@ -132,7 +139,7 @@ def _scored(data: Any, attributes: dict[str, Any]) -> tuple[NDArray[np.integer],
 
 
 def _note_run(path: Path, results: CellResults) -> None:
-    """Add to the store what its table does not say: weights and threshold."""
+    """Add to the store what its table does not say: weights, threshold and notes."""
     import zarr
 
     group = zarr.open_group(path, mode="r+")
@@ -140,4 +147,7 @@ def _note_run(path: Path, results: CellResults) -> None:
     facts: Any = {"bundle": run.bundle, "weights": list(run.weights), "threshold": results.threshold}
     bounds = dict(zip(BOUNDS, (run.bounds, results.called_by), strict=True))
     facts |= {name: list(astuple(pair)) for name, pair in bounds.items() if pair is not None}
+    planes = results.rows.summary
+    notes = {plane: said for plane, said in zip(planes["plane"], planes["notes"], strict=True) if said}
+    facts |= {NOTES: notes} if notes else {}
     group.attrs.put(group.attrs.asdict() | {RUN_KEY: facts})

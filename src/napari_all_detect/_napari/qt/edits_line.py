@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import numpy as np
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer
 
@@ -49,8 +48,7 @@ class EditsLine(Caution):
 
     def _count(self) -> None:
         results, layer = self._followed.results, self._followed.layer
-        labels = None if layer is None else layer.data
-        if results is None or not isinstance(labels, np.ndarray):  # others can't be painted on
+        if results is None or layer.multiscale:  # napari paints on no pyramid
             return
         self._asked += 1
         asked = self._asked
@@ -59,4 +57,4 @@ class EditsLine(Caution):
             if asked == self._asked:  # or it is of another layer, or of a stroke before
                 self.say(found.sentence)
 
-        self._bridge.work(partial(edits, results, labels), told, show_error, finish=False)
+        self._bridge.work(partial(edits, results, layer.data), told, show_error, finish=False)

@@ -1,7 +1,7 @@
 """Which image, and what of it: planes, channels, resolution level."""
 
 from typing import Any
-from weakref import ReferenceType, ref
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import numpy as np
 from magicgui.widgets import LineEdit
@@ -35,7 +35,8 @@ class ImageForm:
         self.image = LayerChoice(viewer, lambda layer: isinstance(layer, Image))
         self.image.setToolTip("The stained smear: in RGB, or a grey image with an axis of three channels")
         self.planes, self.axis, self.levels = QComboBox(), QComboBox(), QComboBox()
-        self.planes.addItems([THIS_PLANE, ALL_PLANES])
+        for text in (THIS_PLANE, ALL_PLANES):
+            self.planes.addItem(text, text)
         self.planes.setToolTip("Of a stack: the plane that is shown, or all")
         self.axis.setToolTip("Which axis of this grey image holds red, green and blue")
         fields = params_widgets(ReadParams, ("level", "channels"))
@@ -44,6 +45,7 @@ class ImageForm:
         form.addRow("Image", self.image)
         self._labels = {box: _add(form, text, box) for text, box in self._choices()}
         self._shown: ReferenceType[Any] | None = None
+        self._chosen: WeakKeyDictionary[Any, dict[QComboBox, Any]] = WeakKeyDictionary()
         self.image.currentIndexChanged.connect(self.refresh)
         viewer.layers.selection.events.active.connect(self._choose_active)
         self.refresh()
@@ -110,11 +112,11 @@ class ImageForm:
         return pixel_size_um(self.layer) or layer_planes(self.layer)[0].pixel_size_um
 
     def refresh(self, *_: object) -> None:
-        """Offer what the image that is chosen now has."""
-        image = self.layer
+        """Offer what the image that is chosen now has; it comes back with what was chosen of it before."""
+        image, before = self.layer, None if self._shown is None else self._shown()
+        if before is not None:
+            self._chosen[before] = {box: box.currentData() for _, box in self._choices()}
         axes = () if image is None else channel_axes(image)
-        same = self._shown is not None and self._shown() is image
-        chosen = {box: box.currentData() for box in (self.axis, self.levels) if same}
         self._shown = None if image is None else ref(image)
         self.axis.clear()
         for axis in axes:
@@ -122,6 +124,7 @@ class ImageForm:
         self.levels.clear()
         for level, text in _levels(image):
             self.levels.addItem(text, level)
+        chosen = {} if image is None else self._chosen.get(image, {})
         for box, value in chosen.items():
             box.setCurrentIndex(max(0, box.findData(value)))
         self._show(self.axis, len(axes) > 1)

@@ -43,6 +43,7 @@ class ReviewCells(Docked):
         self.viewer = unwrapped(napari_viewer)
         self.followed = Followed(self.viewer)
         self.reviewer: Reviewer | None = None
+        self._in_sight = self._begun = True
         # By layer, so that they go with it.
         self._walks: WeakKeyDictionary[Any, Reviewer] = WeakKeyDictionary()
         self.progress = QLabel()
@@ -72,6 +73,7 @@ class ReviewCells(Docked):
         self.followed.changed.connect(self._show)
         self.followed.verdicts_changed.connect(self._show)
         self.followed.selection_changed.connect(self._show_cell)
+        self.seen.connect(self._see)
         self.in_the_end(self.followed.close, self._keys.close)
         self._start()
 
@@ -113,9 +115,21 @@ class ReviewCells(Docked):
     def _start(self) -> None:
         layer, results = self.followed.layer, self.followed.results
         self.reviewer = None if results is None else self._walk(layer, results)
-        if self.reviewer is not None and len(self.reviewer.results.selected) != 1:
-            self.reviewer.go_on()
         self._show()
+        self._begun = False
+        self._begin()
+
+    def _see(self, seen: bool) -> None:
+        self._in_sight = seen
+        self._begin()
+
+    def _begin(self) -> None:
+        """Go to the cell to judge, once for each layer; out of sight it has to wait, or the view would jump unasked."""
+        if self._begun or not self._in_sight:
+            return
+        self._begun = True
+        if self.reviewer is not None and len(self.reviewer.results.selected) == 0:
+            self.reviewer.go_on()
         self._go_there()
 
     def _walk(self, layer: Any, results: CellResults) -> Reviewer:

@@ -14,14 +14,14 @@ __all__ = ["WindowKeys"]
 
 
 class WindowKeys:
-    """Tells which key is pressed, wherever in its window, while a widget is in sight.
+    """Tells which key is pressed, wherever in the viewer's window and its docks, while a widget is in sight.
 
     Fields that text is typed in come first, as Qt asks them before; and so does the active layer, if napari has the
     key for it: A selects all points.
 
     Parameters
     ----------
-    viewer : ViewerModel
+    viewer : napari.Viewer
     widget : Docked
     keys : iterable of str
     """
@@ -32,8 +32,10 @@ class WindowKeys:
     def __init__(self, viewer: Any, widget: Docked, keys: Iterable[str]) -> None:
         self._viewer = viewer
         self._seen = True
-        self._shortcuts = {key: QShortcut(QKeySequence(key), widget) for key in keys}
+        # The main window's: it shares its shortcuts with docks that float, which are windows with none for it.
+        self._shortcuts = {key: QShortcut(QKeySequence(key), viewer.window._qt_window) for key in keys}
         for key, shortcut in self._shortcuts.items():
+            widget.destroyed.connect(shortcut.deleteLater)
             shortcut.setAutoRepeat(False)  # one press, one call, however long it is
             shortcut.activated.connect(partial(self.pressed.emit, key))
         widget.seen.connect(self._show)
