@@ -6,7 +6,8 @@ interpolation. Cells of a smear are shown to the networks the same way.
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import ceil, floor
+from math import ceil, floor, inf
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from scipy import ndimage as ndi
 
 from napari_all_detect.errors import InputError
+from napari_all_detect.labelled import check_range
 from napari_all_detect.params import Rescale
 
 __all__ = ["center_crop", "crop_scale", "first_pixel", "resampling_px"]
@@ -26,7 +28,7 @@ lymphocytes; and their pixels stay as they are."""
 
 def center_crop(
     rgb: NDArray[np.uint8],
-    labels: NDArray[np.integer],
+    labels: NDArray[np.integer | np.bool_],
     size: int,
     scale: float = 1.0,
     *,
@@ -39,8 +41,8 @@ def center_crop(
     ----------
     rgb : (H, W, 3) uint8
         The plane.
-    labels : (H, W) integer
-        0 for background, one positive number per cell. Gaps in the numbering are fine.
+    labels : (H, W) integer or bool
+        0 for background, one positive number per cell. Gaps in the numbering are fine; a mask is one cell.
     size : int
         Side of a crop in pixels.
     scale : float
@@ -59,7 +61,8 @@ def center_crop(
     Raises
     ------
     InputError
-        If the plane and the labels differ in shape.
+        If the plane is not uint8 of three channels, the labels are no label image of its shape, or a crop would have no
+        pixels.
 
     Examples
     --------
@@ -70,8 +73,9 @@ def center_crop(
     >>> bool((crop[0] == image[75:375, 75:375]).all())
     True
     """
-    if rgb.shape[:2] != labels.shape:
-        raise InputError(f"the labels' shape is {labels.shape}, the image's {rgb.shape[:2]}; expected the same")
+    _check(rgb, labels, size, scale)
+    if labels.dtype == bool:
+        labels = labels.astype(np.uint8)
     boxes = [(i + 1, box) for i, box in enumerate(ndi.find_objects(labels)) if box is not None]
     crops = np.zeros((len(boxes), size, size, 3), np.uint8)
     for crop, (number, box) in zip(crops, boxes, strict=True):
@@ -89,6 +93,24 @@ def center_crop(
                 seen = _shifted(rows.seen, -y0), _shifted(columns.seen, -x0)
                 _fill_resampled(crop, rgb[seen], cell, (rows, columns))
     return crops
+
+
+def _check(rgb: NDArray[np.uint8], labels: NDArray[np.integer | np.bool_], size: int, scale: float) -> None:
+    """Raise InputError unless cells can be cut from these."""
+    for name, given in (("the image", rgb), ("the labels", labels)):
+        if not isinstance(given, np.ndarray):
+            raise InputError(f"{name}: got {type(given).__name__}; expected an array")
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise InputError(f"the image is {rgb.dtype} of shape {rgb.shape}; expected uint8 of shape (H, W, 3)")
+    if rgb.shape[:2] != labels.shape:
+        raise InputError(f"the labels' shape is {labels.shape}, the image's {rgb.shape[:2]}; expected the same")
+    if labels.dtype.kind not in "iub":
+        raise InputError(f"labels are {labels.dtype}; expected whole numbers, 0 for background")
+    check_range(int(labels.min(initial=0)), int(labels.max(initial=0)))
+    if not isinstance(size, Integral) or size < 1:
+        raise InputError(f"size is {size!r}; expected a whole number of pixels from 1 on")
+    if not 0 < scale < inf:
+        raise InputError(f"scale is {scale!r}; expected a number above 0")
 
 
 def first_pixel(start: int, stop: int, size: int, scale: float = 1.0) -> int:

@@ -65,7 +65,7 @@ def grad_cam(bundle: Bundle, crops: NDArray[np.uint8], weights: ArrayLike, *, de
     Raises
     ------
     InputError
-        If the crops are of another size, or the weights of another number than the members.
+        If the crops are not uint8 of the bundle's size, or the weights not a number from 0 on for each member.
     BundleError, MissingDependencyError
         If weights do not fit their architecture, or there is no such device.
 
@@ -79,11 +79,15 @@ def grad_cam(bundle: Bundle, crops: NDArray[np.uint8], weights: ArrayLike, *, de
     """
     manifest = bundle.manifest
     size, n_members = manifest.crop.size, len(manifest.members)
-    weights = np.asarray(weights, np.float64)
+    crops, weights = np.asarray(crops), np.asarray(weights, np.float64)
+    if crops.dtype != np.uint8:
+        raise InputError(f"crops are {crops.dtype}; expected uint8, as center_crop cuts them")
     if crops.shape[1:] != (size, size, 3):
         raise InputError(f"crops of shape {crops.shape[1:]}; bundle {bundle.label} takes ({size}, {size}, 3)")
     if weights.shape != (n_members,):
         raise InputError(f"{weights.size} weights; expected one for each of {n_members} members")
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise InputError(f"weights are {weights.tolist()}; expected numbers from 0 on")
     seen = normalise_stain(crops, manifest.crop.stain_normalisation)
     members = _to_unit_range(_maps(bundle, seen, choose_device(device)))
     ensemble = np.einsum("m,nmyx->nyx", weights, members, dtype=np.float64)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from napari_all_detect import table
 from napari_all_detect.atomic import write_atomically
-from napari_all_detect.errors import OutputError
+from napari_all_detect.errors import OutputError, ParameterError
 from napari_all_detect.export.csv import csv_text, write_csv
 from napari_all_detect.trust import count_joined, n_out_of_domain
 
@@ -21,6 +21,7 @@ __all__ = [
     "FAILURE_COLUMNS",
     "Failure",
     "ResultTables",
+    "as_folder",
     "check_folder",
     "locked_folder",
     "prepare_folder",
@@ -60,6 +61,13 @@ class Failure:
     input: str
     stage: str
     reason: str
+
+
+def as_folder(out: str | Path) -> Path:
+    """Return the folder that results go to; refuse an empty name, which would be the one that the program runs in."""
+    if out == "":
+        raise ParameterError("out is empty; expected a folder, such as . for the one that you are in")
+    return Path(out)
 
 
 def check_folder(folder: Path, overwrite: bool, needed: Sequence[Path] = ()) -> None:

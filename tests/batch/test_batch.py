@@ -9,7 +9,6 @@ from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from threading import Event
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ from napari_all_detect.errors import BundleError, InputError, MissingDependencyE
 from napari_all_detect.export.csv import csv_text
 from napari_all_detect.params import FORMATS, ClusterParams, OutputParams, ScoreParams, SegmentationParams
 from napari_all_detect.pipeline import score_image
-from napari_all_detect.segmentation import methods, open_method, segment_cells
+from napari_all_detect.segmentation import methods, segment_cells
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
@@ -247,12 +246,28 @@ def test_nothing_that_can_be_scored(bad: Path, tmp_path: Path, params: ScorePara
 def test_one_path_is_a_list_of_one_and_none_is_refused(good: Path, tmp_path: Path, params: ScoreParams) -> None:
     assert score_batch(good / "a.png", tmp_path / "one", params).planes == 1
     assert segment_batch(str(good / "a.png"), tmp_path / "labels", params.segmentation).planes == 1
-    for inputs, words in (([], "there are no inputs"), ("", "an input is empty"), (["a.png", ""], "an input is empty")):
+    refused: list[tuple[Any, str]] = [
+        ([], "there are no inputs"),
+        ("", "an input is empty"),
+        (["a.png", ""], "an input is empty"),
+        (b"a.png", "an input is b'a.png'; expected a path"),
+        (["a.png", None], "an input is None; expected a path"),
+        (None, "an input is None; expected a path"),
+    ]
+    for inputs, words in refused:
         with pytest.raises(ParameterError, match=words):
             score_batch(inputs, tmp_path / "none", params)
         with pytest.raises(ParameterError, match=words):
             segment_batch(inputs, tmp_path / "none", params.segmentation)
     assert not (tmp_path / "none").exists()
+
+
+def test_an_empty_name_of_a_folder_is_refused(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for work in (score_batch, segment_batch):
+        with pytest.raises(ParameterError, match=r"out is empty; expected a folder, such as \. for the one"):
+            work(good, "")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_image_without_cells_is_done(tmp_path: Path, params: ScoreParams) -> None:
@@ -647,12 +662,12 @@ def test_the_network_that_finds_cells_is_built_once(
         return open_mapper(bundle, *where)
 
     monkeypatch.setattr(engines, "open_mapper", counted)
-    open_method.cache_clear()
+    methods._mapper.cache_clear()
     if scoring:
         score_batch([good], tmp_path / "out", params)
     else:
         segment_batch([good], tmp_path / "out")
-    open_method.cache_clear()
+    methods._mapper.cache_clear()
     assert len(built) == 1
 
 
@@ -665,9 +680,13 @@ def test_a_method_of_another_package_that_fails_spoils_no_other_plane(
             raise RuntimeError("too\ncrowded")
         return np.ones(rgb.shape[:2], np.uint8)
 
-    entry = SimpleNamespace(name="odd", value="package:find", dist=None, load=lambda: find)
-    monkeypatch.setattr(methods, "entry_points", lambda group: [entry])
-    open_method.cache_clear()
+    class Entry:
+        name, value, dist = "odd", "package:find", None
+
+        def load(self) -> Any:
+            return find
+
+    monkeypatch.setattr(methods, "entry_points", lambda group: [Entry()])
     segmentation = SegmentationParams(method="odd")
     if scoring:
         summary = score_batch([good], tmp_path / "out", replace(params, segmentation=segmentation))
@@ -675,7 +694,6 @@ def test_a_method_of_another_package_that_fails_spoils_no_other_plane(
     else:
         summary = segment_batch([good], tmp_path / "out", segmentation, nuclei=True)
         assert not list((tmp_path / "out").glob("*_nuclei.tif"))
-    open_method.cache_clear()
     assert (summary.planes, summary.cells, summary.exit_status) == (4, 4, 3)
     (failure,) = summary.failures
     assert (failure.input, failure.stage) == ("stack.tif [p0]", "score" if scoring else "segment")

@@ -406,6 +406,15 @@ def test_segmenting_by_a_bundle_that_was_installed(
     }
 
 
+@pytest.mark.parametrize("command", ["score", "segment"])
+def test_an_empty_output_folder(
+    run: Run, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_refused(run(command, image, "--out", ""), 2, "out is empty; expected a folder, such as .")
+    assert [path.name for path in tmp_path.iterdir()] == [image.name]
+
+
 @pytest.mark.parametrize(
     ("name", "status", "said"),
     [

@@ -294,6 +294,17 @@ def test_a_well_is_named_from_its_plate_where_its_row_is_a_mere_folder(plate: Pa
     assert images_of(units) == ["plate.zarr/A/01/0", "plate.zarr/A/02/0", "plate.zarr/B/01/0"]
 
 
+@pytest.mark.parametrize(("place", "fields"), [("", ["A/01/0", "A/02/0", "B/01/0"]), ("B", ["B/01/0"])])
+def test_a_plate_and_a_row_are_the_same_from_within(
+    plate: Path, monkeypatch: pytest.MonkeyPatch, place: str, fields: list[str]
+) -> None:
+    from_without, _ = plan_units(find_images([plate / place]))
+    monkeypatch.chdir(plate / place)
+    units, failures = plan_units(find_images(["."]))
+    assert [unit.plane.path.resolve() for unit in units] == [plate / field for field in fields]
+    assert (images_of(units), failures) == (images_of(from_without), [])
+
+
 def test_a_field_has_the_same_name_from_any_working_directory(plate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder, given in ((plate.parent, "plate.zarr/A/01/0"), (plate, "A/01/0"), (plate / "A/01", "0")):
         monkeypatch.chdir(folder)

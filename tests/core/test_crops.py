@@ -152,6 +152,33 @@ def test_other_shape_is_refused(shape: tuple[int, ...]) -> None:
         center_crop(never_black((5, 5)), np.ones(shape, np.int32), size=3)
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"rgb": np.ones((5, 5, 3))}, r"the image is float64 of shape \(5, 5, 3\); expected uint8"),
+        ({"rgb": np.ones((5, 5), np.uint8)}, r"the image is uint8 of shape \(5, 5\); expected uint8 of shape"),
+        ({"rgb": "a.png"}, "the image: got str; expected an array"),
+        ({"labels": [[1] * 5] * 5}, "the labels: got list; expected an array"),
+        ({"labels": np.ones((5, 5))}, "labels are float64; expected whole numbers"),
+        ({"labels": np.full((5, 5), -1)}, "labels run from -1 to 0"),
+        ({"size": 0}, "size is 0; expected a whole number"),
+        ({"size": 3.0}, "size is 3.0; expected a whole number"),
+        ({"scale": 0.0}, "scale is 0.0; expected a number above 0"),
+        ({"scale": float("nan")}, "scale is nan; expected a number above 0"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused(changed: dict[str, Any], said: str) -> None:
+    given = {"rgb": never_black((5, 5)), "labels": np.ones((5, 5), np.int32), "size": 3} | changed
+    with pytest.raises(InputError, match=said):
+        center_crop(**given)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_a_mask_is_one_cell(scale: float) -> None:
+    image, labels = never_black((9, 9)), box_label((9, 9), 3, 3, 6, 6)
+    assert_array_equal(center_crop(image, labels > 0, 7, scale), center_crop(image, labels, 7, scale))
+
+
 @given(label_images, st.integers(1, 15), st.sampled_from([0.25, 0.5, 1.0, 1.3, 3.0]))
 def test_there_are_as_many_crops_as_labels(labels: NDArray[np.int32], size: int, scale: float) -> None:
     n = len(np.unique(labels[labels > 0]))

@@ -121,6 +121,42 @@ print(*OpenVinoEngine(load_bundle({str(duo_bundle)!r})).predict(np.zeros((8, 40,
     assert done.stdout.split() == ["8", "2", "2"]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are never forked here")
+def test_a_fork_of_a_process_that_computes_refuses_to(duo_bundle: Path) -> None:
+    """It can find cells: that network runs on the thread that asks."""
+    code = f"""
+import multiprocessing
+import numpy as np
+from napari_all_detect.bundle import load_bundle, load_segmenter
+from napari_all_detect.engines import open_mapper
+from napari_all_detect.engines.openvino import OpenVinoEngine
+from napari_all_detect.errors import AllDetectError
+
+def compute(engine):
+    print(*mapper.predict(np.zeros((64, 64, 3), np.uint8)).shape, flush=True)
+    try:
+        engine = engine or OpenVinoEngine(bundle)
+        print(*engine.predict(np.zeros((2, 40, 40, 3), np.uint8)).shape, flush=True)
+    except AllDetectError as error:
+        print(error, flush=True)
+
+bundle, mapper = load_bundle({str(duo_bundle)!r}), open_mapper(load_segmenter("cells"), "cpu", "openvino")
+engine = OpenVinoEngine(bundle)
+compute(engine)
+for given in (engine, None):
+    process = multiprocessing.get_context("fork").Process(target=compute, args=(given,), daemon=True)
+    process.start()
+    process.join(20)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=True)
+    (*own, maps, with_its_engine, maps_again, with_a_new_one) = done.stdout.splitlines()
+    assert own == ["32 32 3", "2 2 2"]
+    assert maps == maps_again == "32 32 3"
+    assert with_its_engine == with_a_new_one
+    assert "forked from one that had networks open in OpenVINO" in with_a_new_one
+    assert "get_context('spawn')" in with_a_new_one
+
+
 def test_networks_are_made_once(duo: Bundle, crops: Crops, no_export: None) -> None:
     open_engine(duo, OPENVINO).predict(crops[:1])
 

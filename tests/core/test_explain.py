@@ -93,3 +93,8 @@ def test_what_does_not_fit_the_bundle_is_refused(tiny_bundle: Path, crops: Crops
         grad_cam(bundle, crops[:, :39], WEIGHTS)
     with pytest.raises(InputError, match="2 weights; expected one for each of 3 members"):
         grad_cam(bundle, crops, WEIGHTS[:2])
+    with pytest.raises(InputError, match="crops are float64; expected uint8"):
+        grad_cam(bundle, np.full(crops.shape, np.nan), WEIGHTS)  # type: ignore[arg-type]
+    for odd in (np.nan, np.inf, -0.1):
+        with pytest.raises(InputError, match=r"weights are \[0\.9, 0\.2, .*\]; expected numbers from 0 on"):
+            grad_cam(bundle, crops, [*WEIGHTS[:2], odd])

@@ -168,6 +168,15 @@ def test_labels_that_are_none_of_this_image_are_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_labels_may_be_lists_but_no_path(tiny_bundle: Path, rgb: Pixels) -> None:
+    labels = drawn_labels(rgb, [1, 2])
+    listed, given = (score_image(rgb, given, bundle=str(tiny_bundle)).table for given in (labels.tolist(), labels))
+    pd.testing.assert_frame_equal(listed, given)
+    for odd, reason in (("a.tif", "labels: got the path a.tif"), ([[1], [1, 2]], "labels are no array")):
+        with pytest.raises(InputError, match=reason):
+            score_image(rgb, odd, bundle=str(tiny_bundle))
+
+
 def assert_no_cells(scored: ScoredImage, shape: tuple[int, int]) -> None:
     assert list(scored.table.columns) == COLUMNS
     assert len(scored.table) == 0

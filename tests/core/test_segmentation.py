@@ -590,6 +590,24 @@ def test_a_path_is_no_array() -> None:
         segment_cells("smear.png")  # type: ignore[call-overload]
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"device": "tpu"}, "device is 'tpu'; expected one of: auto, cpu, gpu"),
+        ({"engine": "torch"}, "engine is 'torch'; expected one of: auto, keras, openvino"),
+        ({"pixel_size_um": -1}, "pixel_size_um is -1; expected a number above 0"),
+        ({"pixel_size_um": 0}, "pixel_size_um is 0; expected a number above 0"),
+        ({"pixel_size_um": float("nan")}, "pixel_size_um is nan; expected a number above 0"),
+        ({"pixel_size_um": "0.25"}, "pixel_size_um is '0.25'; expected a number above 0"),
+        ({"params": {"method": "classical"}}, "segmentation is {'method': 'classical'}; expected SegmentationParams"),
+        ({"params": {}}, "segmentation is {}; expected SegmentationParams"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ParameterError, match=said):
+        segment_cells(field("giemsa").rgb, **options)
+
+
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(ParameterError, match="segmentation is 'best'; expected one of: learned, classical"):
         segment_cells(field("giemsa").rgb, SegmentationParams(method="best"))

@@ -1,7 +1,7 @@
 """The parts of segmentation, each on its own."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from scipy import ndimage as ndi
 from napari_all_detect import segmentation
 from napari_all_detect.bundle import load_segmenter
 from napari_all_detect.bundle.places import builtin_root
+from napari_all_detect.bundle.verified import file_digest
 from napari_all_detect.engines import open_mapper
 from napari_all_detect.errors import AllDetectError, BundleError, InputError, ParameterError
 from napari_all_detect.params import SegmentationParams
@@ -811,7 +812,7 @@ RGB = np.full((20, 30, 3), 200, np.uint8)
 
 
 @pytest.fixture
-def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Register]:
+def register(monkeypatch: pytest.MonkeyPatch) -> Register:
     """Register a method as another package would: `register(name, find)`."""
     entries: list[FakeEntryPoint] = []
 
@@ -820,9 +821,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Register]:
         return entries
 
     monkeypatch.setattr(methods, "entry_points", entry_points)
-    open_method.cache_clear()
-    yield lambda name, find: entries.append(FakeEntryPoint(name, find))
-    open_method.cache_clear()
+    return lambda name, find: entries.append(FakeEntryPoint(name, find))
 
 
 def squares(rgb: Pixels, diameter: float | None) -> Labels:
@@ -984,10 +983,57 @@ def test_a_segmenter_is_opened_by_its_path(tmp_path: Path) -> None:
         assert_array_equal(one, other)
 
 
+def test_a_segmenter_that_changes_at_its_path_is_opened_anew(tmp_path: Path) -> None:
+    copy_of_cells(tmp_path / "mine")
+    rgb, path = draw_smear((160, 160), n_cells=5, stain="giemsa", seed=2).rgb, str(tmp_path / "mine")
+    assert segment_with(path, rgb)[0].max() > 2
+    blind(tmp_path / "mine")
+    assert segment_with(path, rgb)[0].max() == 0
+
+
+def test_a_relative_path_is_one_from_where_the_program_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rgb = draw_smear((160, 160), n_cells=5, stain="giemsa", seed=2).rgb
+    for name in ("seeing", "blind"):
+        copy_of_cells(tmp_path / name / "mine")
+    blind(tmp_path / "blind/mine")
+    found = []
+    for name in ("seeing", "blind", "seeing"):
+        monkeypatch.chdir(tmp_path / name)
+        found.append(segment_with("./mine", rgb)[0].any())
+    assert found == [True, False, True]
+
+
+def test_a_network_is_opened_once_and_looked_up_once_for_all_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, looked_up = open_method("learned"), []
+
+    def counted(name: str | Path) -> Any:
+        looked_up.append(name)
+        return load_segmenter(name)
+
+    monkeypatch.setattr(methods, "load_segmenter", counted)
+    find = segmentation.cell_finder(SegmentationParams(), None, "auto", "auto")
+    rgb = draw_smear((160, 160), n_cells=5, seed=2).rgb
+    for _ in range(3):
+        find(View.whole(rgb), False)
+    assert looked_up == ["cells"]
+    assert open_method("learned").keywords == opened.keywords  # type: ignore[attr-defined]
+
+
 def copy_of_cells(folder: Path) -> None:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for file in (builtin_root() / "cells").iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
+
+
+def blind(folder: Path) -> None:
+    """Put a network into a bundle that sees nothing: all of its weights are 0."""
+    import h5py
+
+    (weights,), manifest = folder.glob("*.weights.h5"), folder / "bundle.json"
+    before = file_digest(weights)
+    with h5py.File(weights, "r+") as file:
+        file.visititems(lambda _, item: item.write_direct(np.zeros_like(item)) if hasattr(item, "dtype") else None)
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace(before, file_digest(weights)), encoding="utf-8")
 
 
 def test_a_segmenter_whose_weights_do_not_fit_is_refused(tmp_path: Path) -> None:

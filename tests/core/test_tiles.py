@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from napari_all_detect.labelled import LabelImage, LabelStore, boxes_of
 from napari_all_detect.params import SegmentationParams
 from napari_all_detect.samples import draw_smear
 from napari_all_detect.scratch import Scratch
-from napari_all_detect.segmentation import find_in_view, learned, methods, segment_cells, tiles, view
+from napari_all_detect.segmentation import cell_finder, learned, methods, segment_cells, tiles, view
 from napari_all_detect.segmentation.learned import segment_learned
 from napari_all_detect.segmentation.view import Found, Survey, Unsettled, View
 from napari_all_detect.sources import RgbPlane, TiledPlane
@@ -39,9 +38,8 @@ def crowd(shape: tuple[int, int], seed: int, diameter: float = 32.0) -> Pixels:
 
 
 def find(method: str, diameter: float | None = None, pixel_size_um: float | None = None) -> Any:
-    return partial(
-        find_in_view, SegmentationParams(method=method, cell_diameter_px=diameter), pixel_size_um, "auto", "auto"
-    )
+    params = SegmentationParams(method=method, cell_diameter_px=diameter)
+    return cell_finder(params, pixel_size_um, "auto", "auto")
 
 
 def whole_cells(rgb: Pixels, found: Found) -> WholeCells:
@@ -238,12 +236,8 @@ def test_a_registered_method_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
             return dark
 
     monkeypatch.setattr(methods, "entry_points", lambda group: [Entry()])
-    methods.open_method.cache_clear()
-    try:
-        whole = compare(crowd((500, 500), 10), 256, find("dark"))
-        assert whole.labels.max() > 10
-    finally:
-        methods.open_method.cache_clear()
+    whole = compare(crowd((500, 500), 10), 256, find("dark"))
+    assert whole.labels.max() > 10
 
 
 def blobs(shape: tuple[int, int], places: list[tuple[int, int]], radius: int) -> NDArray[np.bool_]:

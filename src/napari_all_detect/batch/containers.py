@@ -21,7 +21,7 @@ from napari_all_detect.sources import RgbPlane
 from napari_all_detect.sources.labels import open_labels, read_labels
 from napari_all_detect.sources.places import is_remote
 
-__all__ = ["check_stores", "rest_goes_on", "write_containers"]
+__all__ = ["check_stores", "delete_container", "rest_goes_on", "write_containers"]
 
 PART = ".part.zarr"
 """What a container is called, below `ome-zarr`, until it is whole; of the names that `--overwrite` clears away."""
@@ -62,12 +62,17 @@ def write_containers(folder: Path, store: UnitStore, units: Sequence[Unit], fail
         done = list(store.read_all(list(members)))
         if done and _written_into(path, folder, done):
             for unit, _ in done:
-                _room_for(_place_beside(folder, unit), folder)  # the image could not be written to in an earlier try
+                delete_container(folder, unit.stem)  # the image could not be written to in an earlier try
             continue
         for unit, result in done:
-            place = _place_beside(folder, unit)
+            place = _place_beside(folder, unit.stem)
             with rest_goes_on(fail, unit.name, place):
                 _write_beside(folder, unit, result, place)
+
+
+def delete_container(folder: Path, stem: str) -> None:
+    """Delete the container of its own of a plane whose files are called so, if there is one."""
+    _room_for(_place_beside(folder, stem), folder)
 
 
 @contextlib.contextmanager
@@ -118,9 +123,9 @@ def _labelled(folder: Path, done: Done) -> Iterator[LabelledPlane]:
             yield LabelledPlane(unit.plane.ome.place, _labels(folder, unit), result.cells)
 
 
-def _place_beside(folder: Path, unit: Unit) -> Path:
+def _place_beside(folder: Path, stem: str) -> Path:
     """Return where a plane's own container lies; names that are no Unicode, which Parquet can't open, are escaped."""
-    return folder / "ome-zarr" / f"{unit.stem.encode(errors='backslashreplace').decode()}.zarr"
+    return folder / "ome-zarr" / f"{stem.encode(errors='backslashreplace').decode()}.zarr"
 
 
 def _write_beside(folder: Path, unit: Unit, result: UnitResult, place: Path) -> None:

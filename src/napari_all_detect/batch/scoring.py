@@ -12,7 +12,7 @@ import pandas as pd
 from napari_all_detect import trust
 from napari_all_detect.batch.cluster import connected, on_cluster
 from napari_all_detect.batch.collecting import Collector, write_at_the_end
-from napari_all_detect.batch.containers import check_stores
+from napari_all_detect.batch.containers import check_stores, delete_container
 from napari_all_detect.batch.cutting import n_processes
 from napari_all_detect.batch.overlapping import overlapped
 from napari_all_detect.batch.planning import Unit, listed_images, plan_units
@@ -30,6 +30,7 @@ from napari_all_detect.results import (
     SUMMED,
     Failure,
     ResultTables,
+    as_folder,
     check_folder,
     locked_folder,
     prepare_folder,
@@ -84,16 +85,16 @@ def score_batch(
         If the folder holds results, another run writes into it, it can't be written to, or the run to go on with was
         another one.
     ParameterError
-        If there is no input, or one is empty.
+        If there is no input, one is empty or no path, or `out` is empty.
     BundleError, MissingDependencyError, InputError
         If the bundle, the device, the format or the sample sheet can't be used, or one label image is given for
         several images. A bad image raises nothing: it becomes a row of `failures.csv`.
     """
+    folder, began = as_folder(out), time.perf_counter()
     progress, cluster = progress or BatchProgress(), cluster or ClusterParams()
     inputs, params, output = absolute_arguments(as_inputs(inputs), params or ScoreParams(), output or OutputParams())
     if not inputs and output.samples is None:
         raise ParameterError("there are no inputs; expected a path at least, or a sample sheet that lists the images")
-    folder, began = Path(out), time.perf_counter()
     sheet = read_sample_sheet(Path(output.samples)) if output.samples else None
     check_formats(output.formats)
     if not cluster.is_here:
@@ -211,6 +212,8 @@ def _run(
         return {"load": round(loaded - began, 3), "score": round(time.perf_counter() - loaded, 3)}
 
     try:
+        for stem in run.store.delete_renamed(run.units):
+            delete_container(folder, stem)
         tables = ResultTables(folder, scorer.members)
         collector = Collector(tables, run.store, run.units, run.done, progress, run.expected)
         progress.start(len(run.units) - len(run.done))

@@ -16,9 +16,9 @@ from napari_all_detect.errors import OutputError, ParameterError, StoreError
 from napari_all_detect.export.labels import labels_tiff
 from napari_all_detect.labelled import LabelImage
 from napari_all_detect.params import ReadParams, SegmentationParams
-from napari_all_detect.results import Failure, locked_folder
+from napari_all_detect.results import Failure, as_folder, locked_folder
 from napari_all_detect.retrying import with_retries
-from napari_all_detect.segmentation import find_in_view, open_method, segment_cells
+from napari_all_detect.segmentation import cell_finder, open_method, segment_cells
 from napari_all_detect.sources import TiledPlane, find_images
 from napari_all_detect.tiling import find_tiled
 
@@ -63,9 +63,10 @@ def segment_batch(
     OutputError
         If label images are there already, another run writes into the folder, or it can't be written to.
     ParameterError, BundleError
-        If there is no input, or one is empty; if there is no such method, or its bundle can't be used.
+        If there is no input, one is empty or no path, or `out` is empty; if there is no such method, or its bundle
+        can't be used.
     """
-    progress, folder, params = progress or BatchProgress(), Path(out), params or SegmentationParams()
+    progress, folder, params = progress or BatchProgress(), as_folder(out), params or SegmentationParams()
     files = find_images(inputs)
     if not files:
         raise ParameterError("there are no inputs; expected a path at least")
@@ -110,7 +111,7 @@ def _segment(params: SegmentationParams, kinds: Sequence[str], unit: Unit) -> _S
         begin("segment")
         found: dict[str, LabelImage | None]
         if isinstance(pixels, TiledPlane):
-            tiled = find_tiled(pixels, partial(find_in_view, params, unit.plane.pixel_size_um, "auto", "auto"))
+            tiled = find_tiled(pixels, cell_finder(params, unit.plane.pixel_size_um, "auto", "auto"))
             found, n = {"labels": tiled.labels, "nuclei": tiled.nuclei}, len(tiled.numbers)
         else:
             cells, nuclei = segment_cells(pixels.rgb, params, pixel_size_um=unit.plane.pixel_size_um, nuclei=True)

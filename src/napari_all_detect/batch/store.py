@@ -72,6 +72,8 @@ class UnitStore:
             "image": unit.plane.image,
             "plane": unit.plane.plane,
             "source": dict(result.source),
+            "stem": unit.stem,
+            "files": list(result.files),
             "summary": _columns(result.summary),
             "cells": _columns(result.cells),
         }
@@ -93,6 +95,28 @@ class UnitStore:
             if result is not None:
                 yield unit, result
 
+    def delete_renamed(self, units: Sequence[Unit]) -> Iterator[str]:
+        """Delete what planes left whose files are called otherwise now; what others left may be wanted again.
+
+        A unit's own file goes first, so that none is done without the others. To be called before units are written:
+        a file of these may be called as one of those was.
+
+        Yields
+        ------
+        stem : str
+            What the files of one were called.
+        """
+        own = {self._path(unit) for unit in units}
+        planes = {(unit.plane.image, unit.plane.plane) for unit in units}
+        for path in [path for path in (self.folder / "units").glob("*/*.json") if path not in own]:
+            plane, stem, files = _left_by(path)
+            if plane not in planes:
+                continue
+            path.unlink()
+            for file in files:
+                (self.folder / file).unlink(missing_ok=True)
+            yield stem
+
     def clear(self) -> None:
         """Delete all; their content is in the tables."""
         shutil.rmtree(self.folder / "units", ignore_errors=True)
@@ -105,6 +129,15 @@ class UnitStore:
         """
         digest = hashlib.sha256(json.dumps([unit.plane.image, unit.plane.plane, unit.stem]).encode()).hexdigest()
         return self.folder / "units" / digest[:2] / f"{digest[2:]}.json"
+
+
+def _left_by(path: Path) -> tuple[tuple[str, str], str, list[str]]:
+    """Return a unit's image and plane, what its other files were called, and these; nothing of a damaged record."""
+    try:
+        record = json.loads(path.read_bytes())
+        return (record["image"], record["plane"]), record["stem"], record["files"]
+    except (ValueError, LookupError, TypeError):
+        return ("", ""), "", []
 
 
 def _columns(rows: pd.DataFrame) -> dict[str, list[Any]]:

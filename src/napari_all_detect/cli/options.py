@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Collection
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_all_detect.params import Params
@@ -21,7 +20,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         help="PNG, JPEG, BMP, TIFF, a folder of them, a pattern, a zarr array, an OME-Zarr image or plate, or a URL",
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="Folder for the results")
+    parser.add_argument("--out", required=True, metavar="DIR", help="Folder for the results")
 
 
 def add_params(parser: argparse.ArgumentParser, params: type[Params], without: Collection[str] = ()) -> None:

@@ -15,7 +15,13 @@ from napari_all_detect.cores import n_cores
 from napari_all_detect.engines.base import Progress
 from napari_all_detect.engines.openvino_cache import read_networks
 from napari_all_detect.engines.openvino_int8 import read_quantised
-from napari_all_detect.engines.openvino_runtime import compile_network, computes_in_bf16, engine_name, import_openvino
+from napari_all_detect.engines.openvino_runtime import (
+    check_not_forked,
+    compile_network,
+    computes_in_bf16,
+    engine_name,
+    import_openvino,
+)
 from napari_all_detect.engines.precision import in_each
 
 __all__ = ["OpenVinoEngine", "n_threads"]
@@ -43,6 +49,8 @@ class OpenVinoEngine:
         If weights do not fit the architecture that the manifest names, or there are no int8 networks.
     MissingDependencyError
         If OpenVINO is not installed.
+    AllDetectError
+        Here and from `predict`, in a fork of a process that had opened one.
     """
 
     device = "cpu"
@@ -53,8 +61,9 @@ class OpenVinoEngine:
         lesser = "bf16" if computes_in_bf16() else "f32"
         floats = ["f32" if one == "fp32" else lesser for one in precisions]
         self._threads = n_threads()
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="openvino")
         networks, threads = _networks(bundle, precisions), self._threads
+        check_not_forked()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="openvino")
         compiled = self._pool.map(lambda network, hint: _Member(network, hint, threads), networks, floats)
         self._members = list(compiled)
         # OpenVINO's Python part deadlocks (seen in 2026.4) if two threads make its table of NumPy's types at once, by
@@ -65,6 +74,7 @@ class OpenVinoEngine:
         self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
     ) -> NDArray[np.float32]:
         """Return the members' probabilities: see `Engine`. Progress is told of each cell's worth of work."""
+        check_not_forked()
         asked = self._members if members is None else [self._members[k] for k in members]
         probabilities = np.empty((len(crops), len(asked), 2), np.float32)
 

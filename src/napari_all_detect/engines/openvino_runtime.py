@@ -1,12 +1,15 @@
 """OpenVINO, imported in one place."""
 
+import os
 import sys
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
-from napari_all_detect.errors import MissingDependencyError
+from napari_all_detect.errors import AllDetectError, MissingDependencyError
 
 __all__ = [
+    "check_not_forked",
     "compile_network",
     "computes_in_bf16",
     "engine_name",
@@ -59,6 +62,27 @@ def processor() -> str:
 def computes_in_bf16() -> bool:
     """Return whether the processor has instructions for bf16."""
     return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def check_not_forked() -> None:
+    """Refuse to compute in a fork of a process that computes: its threads are not there, so it would wait for ever.
+
+    Raises
+    ------
+    AllDetectError
+        If a process that called this before was forked into this one.
+    """
+    if os.getpid() != _first_process():
+        raise AllDetectError(
+            "this process was forked from one that had networks open in OpenVINO, whose threads a fork lacks; start "
+            "processes by multiprocessing.get_context('spawn'), or score by score_batch, which starts its own"
+        )
+
+
+@cache
+def _first_process() -> int:
+    """Return the process that asked first; forks inherit the answer."""
+    return os.getpid()
 
 
 def compile_network(network: Any, floats: str, threads: int, streams: int) -> Any:

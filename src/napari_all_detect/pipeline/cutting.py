@@ -1,7 +1,6 @@
 """The first half of the road: the cells of a plane, found and cut out."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from napari_all_detect.crops import crop_scale
 from napari_all_detect.errors import InputError
 from napari_all_detect.labelled import LabelImage, check_range
 from napari_all_detect.params import ScoreParams
-from napari_all_detect.segmentation import find_in_view, segment_cells
+from napari_all_detect.segmentation import cell_finder, segment_cells
 from napari_all_detect.sources import RgbPlane, TiledPlane
 from napari_all_detect.tiling import TiledCells, WholeCells, find_tiled, given_tiled
 
@@ -124,7 +123,7 @@ def _cells(given: PlaneInput, params: ScoreParams, pixel_size_um: float | None) 
     if given.labels is not None:
         _check_labels(given.labels, given.pixels.shape)
         return given_tiled(given.pixels, given.labels, given.nuclei)
-    find = partial(find_in_view, params.segmentation, pixel_size_um, params.device, params.engine)
+    find = cell_finder(params.segmentation, pixel_size_um, params.device, params.engine)
     return find_tiled(given.pixels, find)
 
 

@@ -1,11 +1,13 @@
 """The whole road, for a plane and for an array."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_all_detect.engines import Progress
+from napari_all_detect.errors import InputError
 from napari_all_detect.params import ScoreParams
 from napari_all_detect.pipeline.cutting import PlaneInput, cut_cells
 from napari_all_detect.pipeline.scorer import Scorer, kept_scorer
@@ -35,7 +37,7 @@ def score_plane(scorer: Scorer, given: PlaneInput, progress: Progress | None = N
 
 def score_image(
     image: ArrayLike,
-    labels: NDArray[np.integer] | None = None,
+    labels: ArrayLike | None = None,
     bundle: str = "lite",
     **options: Any,
 ) -> ScoredImage:
@@ -75,4 +77,14 @@ def score_image(
     True
     """
     params = ScoreParams(bundle=str(bundle), **options)
-    return score_plane(kept_scorer(params), PlaneInput(as_rgb(image), labels=labels))
+    given = PlaneInput(as_rgb(image), labels=None if labels is None else _as_labels(labels))
+    return score_plane(kept_scorer(params), given)
+
+
+def _as_labels(labels: ArrayLike) -> NDArray[Any]:
+    if isinstance(labels, str | Path):
+        raise InputError(f"labels: got the path {labels}; expected its pixels: read it first, with skimage.io.imread")
+    try:
+        return np.asarray(labels)
+    except ValueError as error:
+        raise InputError(f"labels are no array ({error}); expected whole numbers of shape (H, W)") from error

@@ -1,24 +1,27 @@
 """Plane -> labels of the white cells in it, and of the nucleus within each."""
 
+import math
 from collections.abc import Callable
 from functools import partial
+from numbers import Real
 from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_all_detect.errors import InputError
-from napari_all_detect.params import SegmentationParams
-from napari_all_detect.segmentation.methods import describe_method, method_names, open_method
+from napari_all_detect.errors import InputError, ParameterError
+from napari_all_detect.params import ScoreParams, SegmentationParams
+from napari_all_detect.segmentation.methods import Method, describe_method, method_names, open_method
 from napari_all_detect.segmentation.presegmented import cells_on_black, is_on_black, on_white
 from napari_all_detect.segmentation.scale import WHITE_CELL_UM, estimate_diameter
 from napari_all_detect.segmentation.view import Found, Mapped, Pixels, Survey, Unsettled, View, sample
 
 __all__ = [
+    "Find",
     "Found",
     "View",
+    "cell_finder",
     "describe_method",
-    "find_in_view",
     "method_names",
     "open_method",
     "segment_cells",
@@ -29,6 +32,8 @@ BELIEVABLE = 3.0
 """Files state pixel sizes that nobody measured: a printer's resolution, or 1. They are off by more than this."""
 
 Labels = NDArray[np.int32]
+Find = Callable[[View, bool], Found]
+"""Finds the cells of a part of a plane, and their nuclei if told so."""
 
 
 @overload
@@ -94,7 +99,7 @@ def segment_cells(
     InputError
         If `rgb` is not an (H, W, 3) array of uint8.
     ParameterError
-        If there is no such method.
+        If there is no such method, device or engine, `params` is something else, or the pixel size is not above 0.
 
     Examples
     --------
@@ -108,31 +113,37 @@ def segment_cells(
         raise InputError(f"segmentation got {type(rgb).__name__}; expected an array: uint8 of shape (H, W, 3)")
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
         raise InputError(f"segmentation got {rgb.dtype} of shape {rgb.shape}; expected uint8 of shape (H, W, 3)")
-    find = partial(find_in_view, params or SegmentationParams(), pixel_size_um, device, engine)
+    find = cell_finder(SegmentationParams() if params is None else params, pixel_size_um, device, engine)
     found = find(View.whole(rgb, surveyed(rgb, find)), nuclei)
     return (found.cells, found.nuclei) if nuclei else found.cells
 
 
-def find_in_view(
-    params: SegmentationParams, pixel_size_um: float | None, device: str, engine: str, view: View, nuclei: bool
-) -> Found:
-    """Label the white cells of a part of a plane.
+def cell_finder(params: SegmentationParams, pixel_size_um: float | None, device: str, engine: str) -> Find:
+    """Return what labels the white cells of parts of a plane: all of them by one method, opened here.
 
     Parameters
     ----------
-    params, pixel_size_um, device, engine, nuclei
-        As in `segment_cells`.
-    view : View
-        The part, with what is known of the whole.
+    params, pixel_size_um, device, engine
+        As in `segment_cells`, with its errors.
 
     Returns
     -------
-    found : Found
-        Nothing, while the survey that the method asks is not closed.
+    find : callable
+        Takes a `View`, the part with what is known of the whole, and whether to find the nuclei too. It finds nothing
+        while the survey that the method asks is not closed.
     """
-    method = open_method(params.method, device, engine)
+    ScoreParams(segmentation=params, device=device, engine=engine)  # checks them
+    # What a file states may lie outside the range of an option: it is doubted later.
+    if pixel_size_um is not None and not (isinstance(pixel_size_um, Real) and 0 < pixel_size_um < math.inf):
+        raise ParameterError(f"pixel_size_um is {pixel_size_um!r}; expected a number above 0, or None if not known")
+    return partial(_find_in_view, open_method(params.method, device, engine), params.cell_diameter_px, pixel_size_um)
+
+
+def _find_in_view(
+    method: Method, diameter_px: float | None, pixel_size_um: float | None, view: View, nuclei: bool
+) -> Found:
     try:
-        diameter = params.cell_diameter_px or _diameter_by_pixel_size(view, pixel_size_um)
+        diameter = diameter_px or _diameter_by_pixel_size(view, pixel_size_um)
         if not is_on_black(view):
             found = method(view, diameter, nuclei=nuclei)
             return found if found.nuclei is None else found._replace(nuclei=np.where(found.nuclei > 0, found.cells, 0))
@@ -145,7 +156,7 @@ def find_in_view(
         return Found.nothing(view.shape, nuclei)
 
 
-def surveyed(plane: Pixels, find: Callable[[View, bool], Found]) -> Survey:
+def surveyed(plane: Pixels, find: Find) -> Survey:
     """Return the survey of a plane: one of a sample that is closed, or of a small one still open, as it is the sample.
 
     Parameters

@@ -11,7 +11,8 @@ label image of the cells, or that and one of their nuclei.
 
 from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ from napari_all_detect.segmentation.classical import segment_classical
 from napari_all_detect.segmentation.instances import in_one_piece
 from napari_all_detect.segmentation.learned import segment_learned
 from napari_all_detect.segmentation.view import Found, View
+
+if TYPE_CHECKING:
+    from napari_all_detect.engines import Mapper
 
 __all__ = ["GROUP", "Method", "describe_method", "method_names", "open_method"]
 
@@ -54,9 +58,8 @@ def method_names() -> tuple[str, ...]:
     return ("learned", "classical", *sorted({entry.name for entry in entry_points(group=GROUP)}))
 
 
-@lru_cache(maxsize=4)
 def open_method(name: str, device: str = "auto", engine: str = "auto") -> Method:
-    """Return what finds cells.
+    """Return what finds cells. A bundle is looked up and verified at each call; its network is kept for the next one.
 
     Parameters
     ----------
@@ -103,11 +106,19 @@ def describe_method(name: str) -> dict[str, str]:
 
 
 def _of_bundle(name: str, device: str, engine: str) -> Method:
+    bundle = load_segmenter(name)
+    return partial(segment_learned, mapper=_mapper(bundle.folder, bundle.digest, device, engine))
+
+
+@lru_cache(maxsize=4)
+def _mapper(folder: Path, digest: str, device: str, engine: str) -> "Mapper":
+    """Keep the network: a bundle of another digest has another one."""
     from napari_all_detect.engines import open_mapper
 
-    return partial(segment_learned, mapper=open_mapper(load_segmenter(name), device, engine))
+    return open_mapper(load_segmenter(folder), device, engine)
 
 
+@lru_cache(maxsize=4)
 def _registered(entry: EntryPoint) -> Method:
     """Wrap somebody else's method, so that what it returns is checked.
 

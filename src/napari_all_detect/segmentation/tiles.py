@@ -5,7 +5,7 @@ with a margin, and with a wider one where anything that reaches into the tile al
 the tile's in which its first pixel lies: all tiles agree on that.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_all_detect.labelled import place_of
-from napari_all_detect.segmentation import surveyed
+from napari_all_detect.segmentation import Find, surveyed
 from napari_all_detect.segmentation.view import Found, Pixels, View, Window
 
 __all__ = ["TileCells", "find_in_tiles"]
@@ -23,8 +23,6 @@ LEAST_MARGIN_PX, MARGIN = 64, 1 / 8
 
 WIDEST_MARGIN_PX, WIDEST_MARGIN = 1024, 1 / 2
 """Likewise, what a margin is widened to at most: a clump that reaches further is cut there."""
-
-Find = Callable[[View, bool], Found]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,10 @@
 """What the user typed -> image files, each with a name of its own."""
 
 import glob
+import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,20 @@ def as_inputs(inputs: str | Path | Sequence[str | Path]) -> list[str | Path]:
     Raises
     ------
     ParameterError
-        If one is empty, which would stand for the folder that the program runs in.
+        If one is no path, or empty, which would stand for the folder that the program runs in.
     """
-    is_one = isinstance(inputs, str) or hasattr(inputs, "parts")  # as paths have, those of URLs, too
+    is_one = _is_path(inputs) or isinstance(inputs, bytes) or not isinstance(inputs, Iterable)
     listed: list[str | Path] = [inputs] if is_one else list(inputs)  # type: ignore[list-item, arg-type]
+    for given in listed:
+        if not _is_path(given):
+            raise ParameterError(f"an input is {given!r}; expected a path, as a str or a pathlib.Path")
     if "" in listed:
         raise ParameterError("an input is empty; expected a path, such as . for the folder that you are in")
     return listed
+
+
+def _is_path(given: object) -> bool:
+    return isinstance(given, (str, os.PathLike)) or hasattr(given, "parts")  # as paths have, those of URLs, too
 
 
 def find_images(inputs: str | Path | Sequence[str | Path]) -> list[ImageFile]:
@@ -165,7 +173,7 @@ def _is_zarr(path: Path) -> bool:
 
 def _is_row(store: Path) -> bool:
     """Return whether a zarr store is a plate's row, of which some writers make a group: it is a folder of wells."""
-    plate = store.parent
+    plate = absolute(store).parent  # `.` is its own parent
     try:
         if not is_zarr_node(plate):
             return False
