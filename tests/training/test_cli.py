@@ -19,6 +19,7 @@ from all_detect_training.dataset import Cells
 from all_detect_training.metrics import auc
 from all_detect_training.predicting import predict_p_all
 from all_detect_training.presets import FitParams
+from all_detect_training.resampling import figure_text
 from all_detect_training.splits import split_contiguous
 from all_detect_training.training_set import folder_set
 from napari_all_detect import trust
@@ -312,7 +313,7 @@ def test_export_writes_a_bundle_that_loads_and_says_the_runs_figures(
     for name, _, test_auc in (line.split() for line in fitted.out.splitlines()[1:]):
         figure = manifest.metrics["members"][name]["cell"]["auc"]
         assert figure["value"] == pytest.approx(float(test_auc), abs=1e-4)
-        assert f"| {name} | {figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}) |" in bundle.card
+        assert f"| {name} | {figure_text(figure)} |" in bundle.card
     value = manifest.metrics["ensembles"]["kappa"]["cell"]["auc"]["value"]
     assert f"2 members; WEN-kappa on {manifest.metrics['cells']} test cells: AUC {value:.3f}" in printed
 
