@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from napari_all_detect.batch import BatchProgress, BatchSummary, Failure, score_batch, segment_batch
 from napari_all_detect.cli.options import params_of
-from napari_all_detect.export.report import RESEARCH_USE
+from napari_all_detect.export.report import RESEARCH_USE, most_first
 from napari_all_detect.params import ClusterParams, OutputParams, ReadParams, ScoreParams, SegmentationParams
 from napari_all_detect.trust import domain_note
 
@@ -80,7 +80,7 @@ def _notes_in_words(notes: Mapping[str, int]) -> str:
     """Say what is noted on most images."""
     if not notes:
         return ""
-    most = sorted(notes.items(), key=lambda item: (-item[1], item[0]))
+    most = most_first(notes)
     shown = "; ".join(f"{note} ({n})" for note, n in most[:NOTES_SHOWN])
     more = f"; {len(most) - NOTES_SHOWN} more in images.csv" if len(most) > NOTES_SHOWN else ""
     return f"noted on images: {shown}{more}"

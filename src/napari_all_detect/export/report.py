@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_all_detect.export.colours import CALL_COLOURS, probability_colours
 
-__all__ = ["CellPicture", "Histogram", "Plate", "Report", "report_html"]
+__all__ = ["CellPicture", "Histogram", "Plate", "Report", "most_first", "report_html"]
 
 RESEARCH_USE = "For research use only. Not for diagnosis or any clinical decision."
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -300,16 +300,25 @@ def _well(well: tuple[float | None, int] | None) -> str:
     return f'<td style="background:{colour};color:#fff" title="{cells} cells">{fraction:.0%}</td>'
 
 
+def most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return what was counted, the most frequent first and then by name.
+
+    >>> most_first({"merged": 1, "blurred": 1, "fragment": 2})
+    [('fragment', 2), ('blurred', 1), ('merged', 1)]
+    """
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
 def _flags(report: Report) -> str:
     if not report.flags:
         return "<p>No cell has one.</p>"
-    rows = sorted(report.flags.items(), key=lambda item: (-item[1], item[0]))
+    rows = most_first(report.flags)
     share = [f"{n / report.counts['cells']:.1%}" for _, n in rows]
     return _table(pd.DataFrame({"flag": [name for name, _ in rows], "cells": [n for _, n in rows], "share": share}))
 
 
 def _notes(report: Report) -> str:
-    rows = sorted(report.notes.items(), key=lambda item: (-item[1], item[0]))
+    rows = most_first(report.notes)
     table = pd.DataFrame({"note": [note for note, _ in rows], "images": [n for _, n in rows]})
     return _table(table) + _more(len(rows), "images.csv")
 
