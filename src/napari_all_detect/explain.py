@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_all_detect.bundle import Bundle, Member, load_bundle
 from napari_all_detect.engines.keras import choose_device, load_member
+from napari_all_detect.engines.keras_program import computing_in
 from napari_all_detect.errors import InputError
 from napari_all_detect.networks import preprocess
 from napari_all_detect.stain import normalise_stain
@@ -115,9 +116,10 @@ def _graph(folder: Path, digest: str, device: str) -> Any:
 
     bundle = load_bundle(folder)
     size = bundle.manifest.crop.size
-    crops = keras.Input((size, size, 3), dtype="uint8", name="crops")
-    maps = [_member_map(bundle, member, crops) for member in bundle.manifest.members]
-    return keras.Model(crops, keras.ops.stack(maps, axis=1), name="grad_cam")
+    with computing_in("fp32"):
+        crops = keras.Input((size, size, 3), dtype="uint8", name="crops")
+        maps = [_member_map(bundle, member, crops) for member in bundle.manifest.members]
+        return keras.Model(crops, keras.ops.stack(maps, axis=1), name="grad_cam")
 
 
 def _member_map(bundle: Bundle, member: Member, crops: Any) -> Any:

@@ -11,9 +11,11 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from napari_all_detect.bundle import Bundle, load_bundle
+from napari_all_detect import explain
+from napari_all_detect.bundle import Bundle, load_bundle, load_segmenter
 from napari_all_detect.engines.keras import KerasEngine, cells_at_once
 from napari_all_detect.engines.keras_program import ran_out_of_memory
+from napari_all_detect.engines.keras_unet import KerasMapper
 from napari_all_detect.errors import AllDetectError
 
 Crops = NDArray[np.uint8]
@@ -32,6 +34,32 @@ def engine(duo: Bundle) -> KerasEngine:
 @pytest.fixture
 def crops() -> Crops:
     return np.random.default_rng(0).integers(0, 256, (21, 40, 40, 3), np.uint8)
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_the_users_own_settings_of_keras_change_no_bit(duo: Bundle, crops: Crops, data_format: str) -> None:
+    import keras
+
+    light = crops[:1, :32, :32].repeat(2, axis=1)[0]
+    cells = load_segmenter("cells")
+    expected = KerasEngine(duo, "cpu").predict(crops), KerasMapper(cells, "cpu").predict(light)
+    heat = explain._maps(duo, crops[:2], "cpu")
+    config = keras.config
+    sound = config.floatx(), config.epsilon(), config.image_data_format(), config.dtype_policy()
+    theirs = "float16", 1e-3, data_format, "float16"
+    setters = config.set_floatx, config.set_epsilon, config.set_image_data_format, config.set_dtype_policy
+    for change, value in zip(setters, theirs, strict=True):
+        change(value)
+    explain._graph.cache_clear()
+    try:
+        assert_array_equal(KerasEngine(duo, "cpu").predict(crops), expected[0])
+        assert_array_equal(KerasMapper(cells, "cpu").predict(light), expected[1])
+        assert_array_equal(explain._maps(duo, crops[:2], "cpu"), heat)
+        assert (config.floatx(), config.epsilon(), config.image_data_format()) == theirs[:3], "the user's are lost"
+        assert config.dtype_policy().name == "float16"
+    finally:
+        for change, value in zip(setters, sound, strict=True):
+            change(value)
 
 
 class Small:
@@ -80,7 +108,28 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
     monkeypatch.setattr(engine, "_programs", [Small(None, 0, False, "INVALID_ARGUMENT: what is that?")])
     with pytest.raises(RuntimeError, match="what is that"):
         engine.predict(crops)
-    assert ran_out_of_memory(MemoryError())
+
+
+def test_a_real_lack_of_memory_is_known() -> None:
+    import keras
+
+    with pytest.raises(Exception, match=r"OOM|memory") as caught:
+        keras.ops.ones((10**7, 10**7))
+    assert ran_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("Compute received an exception:Status:1, message: could not create a memory object."), True),
+        (RuntimeError("Operation received an exception:Status: 1, message: could not create a primitive"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), True),
+        (RuntimeError("Compute received an exception:Status:3, message: could not create a primitive"), False),
+    ],
+)
+def test_what_backends_say_of_a_lack_of_memory(error: Exception, expected: bool) -> None:
+    assert ran_out_of_memory(error) == expected
 
 
 def test_a_batch_is_as_large_as_its_maps_allow(duo: Bundle) -> None:
@@ -113,7 +162,8 @@ crops = np.random.default_rng(0).integers(0, 256, (21, 40, 40, 3), np.uint8)
 for precision in ("fp32", "bf16"):
     engine = KerasEngine(load_bundle({str(duo.folder)!r}), "cpu", 8, precision)
     assert "jax" in engine.name
-    told = []
+    told, shapes = [], set()
+    engine._programs = [lambda cells, run=run: shapes.add(cells.shape) or run(cells) for run in engine._programs]
     votes = engine.predict(crops, told.append)
     assert told == [8, 8, 5], told
     np.save(rf"{tmp_path}/{{precision}}.npy", votes)
@@ -121,6 +171,7 @@ for precision in ("fp32", "bf16"):
     assert (engine.predict(crops[5:7]) == votes[5:7]).all()
     assert (engine.predict(crops[20:]) == votes[20:]).all()
     assert (engine.predict(crops, members=[1])[:, 0] == votes[:, 1]).all()
+    assert shapes == {{(8, 40, 40, 3)}}, shapes
 """
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)

@@ -1,10 +1,13 @@
 """What is OpenVINO's own; what it shares with Keras is in `test_engine.py`."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,15 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from napari_all_detect.bundle import Bundle, load_bundle, load_segmenter
-from napari_all_detect.engines import choice, open_engine, open_mapper, openvino_cache, openvino_unet
+from napari_all_detect.engines import (
+    choice,
+    choose,
+    open_engine,
+    open_mapper,
+    openvino_cache,
+    openvino_runtime,
+    openvino_unet,
+)
 from napari_all_detect.engines.openvino_cache import made_once, networks_of, read_networks
 from napari_all_detect.errors import AllDetectError, BundleError, MissingDependencyError, ParameterError
 from napari_all_detect.params import ScoreParams
@@ -161,14 +172,36 @@ def test_networks_are_made_once(duo: Bundle, crops: Crops, no_export: None) -> N
     open_engine(duo, OPENVINO).predict(crops[:1])
 
 
-@pytest.mark.parametrize("damage", [b"", b"<net>"])
-def test_damaged_files_are_made_anew(duo: Bundle, crops: Crops, damage: bytes) -> None:
-    before = open_engine(duo, OPENVINO).predict(crops[:2])
-    for suffix in ("xml", "bin"):
-        file = networks_of(duo.digest) / f"mobilenet.{suffix}"
+def one_bit_off(data: bytes) -> bytes:
+    """Return the same with another sign of the last number."""
+    return bytes([*data[:-1], data[-1] ^ 0x80])
+
+
+@pytest.mark.parametrize("suffixes", [("xml",), ("bin",), ("xml", "bin")], ids="+".join)
+@pytest.mark.parametrize("damage", ["nothing", "no network", "one bit", "another member's"])
+def test_damaged_files_are_made_anew(
+    duo: Bundle, crops: Crops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffixes: tuple[str, ...], damage: str
+) -> None:
+    before, folder = open_engine(duo, OPENVINO).predict(crops[:2]), networks_of(duo.digest)
+    sound = shutil.copytree(folder, tmp_path / "sound")
+    monkeypatch.setattr(openvino_cache, "_export", lambda *to: shutil.copytree(sound, to[-1], dirs_exist_ok=True))
+    for suffix in suffixes:
+        file, other = (folder / f"{name}.{suffix}" for name in ("mobilenet", "vgg16"))
+        instead = {"nothing": b"", "no network": b"<net>", "one bit": one_bit_off(file.read_bytes())}
         file.unlink()
-        file.write_bytes(damage)
-        assert_array_equal(open_engine(duo, OPENVINO).predict(crops[:2]), before)
+        file.write_bytes(instead.get(damage, other.read_bytes()))
+    assert_array_equal(open_engine(duo, OPENVINO).predict(crops[:2]), before)
+
+
+@pytest.mark.parametrize("theirs", [{"floatx": "float16", "epsilon": 1e-3}, {"image_data_format": "channels_first"}])
+def test_the_users_own_settings_of_keras_make_no_other_networks(
+    duo: Bundle, crops: Crops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: dict[str, object]
+) -> None:
+    before = open_engine(duo, OPENVINO).predict(crops[:2])
+    (tmp_path / "keras.json").write_text(json.dumps(theirs), encoding="utf-8")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("ALL_DETECT_CACHE", str(tmp_path / "cache"))
+    assert_array_equal(open_engine(duo, OPENVINO).predict(crops[:2]), before)
 
 
 def test_one_process_makes_a_folder_and_the_others_wait(tmp_path: Path) -> None:
@@ -184,6 +217,21 @@ def test_one_process_makes_a_folder_and_the_others_wait(tmp_path: Path) -> None:
     assert len(made) == 1
     assert (folder / "network.xml").read_text() == "whole"
     assert not made[0].exists()
+
+
+def test_files_are_on_disk_before_they_have_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, synced = tmp_path / "networks", list[tuple[int, bool]]()
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append((os.fstat(file).st_size, folder.exists())))
+    made_once(folder, lambda out: (out / "network.xml").write_bytes(b"whole"))
+    assert len(synced) == 2, "the network, and the digests"
+    assert (5, False) in synced
+
+
+def test_a_file_in_the_place_of_networks_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "networks").write_text("")
+    with pytest.raises(BundleError, match=r"Not a directory.*set ALL_DETECT_CACHE") as caught:
+        made_once(tmp_path / "networks", lambda out: None)
+    assert "\n" not in str(caught.value)
 
 
 def test_what_breaks_off_leaves_nothing(tmp_path: Path) -> None:
@@ -207,7 +255,9 @@ def test_a_cache_that_cannot_be_written_is_one_line(
     with pytest.raises(BundleError, match="can't be written") as caught:
         open_engine(duo, OPENVINO)
     assert "\n" not in str(caught.value)
-    assert "ALL_DETECT_CACHE" in str(caught.value)
+    assert str(caught.value).endswith(
+        "set ALL_DETECT_CACHE to a folder that you may read and write, or take --engine keras"
+    )
 
 
 @pytest.mark.parametrize(("python", "reason"), [("/bin/false", "exit status 1"), ("/no/python", "can't be started")])
@@ -216,7 +266,7 @@ def test_an_export_that_fails_says_why_in_one_line(
 ) -> None:
     monkeypatch.setenv("ALL_DETECT_CACHE", str(tmp_path))
     monkeypatch.setattr(sys, "executable", python)
-    with pytest.raises(AllDetectError, match=f"{reason}.*take --engine keras") as caught:
+    with pytest.raises(AllDetectError, match=f"{reason}.*disk of {tmp_path}/networks is full.*engine keras") as caught:
         read_networks("members", duo, ["vgg16"])
     assert "\n" not in str(caught.value)
 
@@ -233,6 +283,20 @@ def test_without_openvino_keras_runs(duo: Bundle, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(MissingDependencyError, match=r"pip install 'napari-all-detect\[openvino\]'") as caught:
         open_engine(duo, OPENVINO)
     assert "\n" not in str(caught.value)
+
+
+def test_a_keras_that_cannot_make_networks_over_runs_them(
+    duo: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (demanded,) = (one for one in requires("napari-all-detect") or [] if "keras" in one and "openvino" in one)
+    assert demanded.startswith("keras>={}.{};".format(*openvino_runtime.KERAS))
+    monkeypatch.setattr(openvino_runtime, "version", lambda name: "3.9.2")
+    assert choose(duo, ScoreParams(device="cpu")).engine == "keras"
+    monkeypatch.setenv("ALL_DETECT_CACHE", str(tmp_path))
+    with pytest.raises(MissingDependencyError, match=r"Keras 3\.9\.2 .* pip install 'napari-all-detect\[openvino\]'"):
+        open_engine(duo, OPENVINO)
+    monkeypatch.setattr(openvino_runtime, "version", lambda name: "4.0.0.dev2027")
+    assert choose(duo, ScoreParams(device="cpu")).engine == "openvino"
 
 
 @pytest.mark.parametrize(("gpu", "expected"), [(True, "keras"), (False, "openvino")])

@@ -1,8 +1,11 @@
 """Tuning, and what `auto` makes of it."""
 
+import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +76,15 @@ TUNED = Tuning(
         measured("int8,fp32", 6.0, 0.999, expected=0.9991),
     ),
 )
+
+
+ROUNDED = {"same_calls": 0.9995, "expected": 0.9991, "kappa": 0.99, "largest_change": 0.03, "mean_change": 0.001}
+
+
+def in_bf16(bundle: Bundle, precision: str) -> Bundle:
+    """Let a bundle say of itself that it can compute in bf16."""
+    rounded = Bf16(precision=precision, n=4268, **ROUNDED)
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"bf16": rounded}))
 
 
 def test_the_fastest_that_agrees_is_taken() -> None:
@@ -150,10 +162,7 @@ def test_auto_takes_what_the_bundle_says_of_bf16_where_the_processor_can(
     duo_bundle: Path, duo: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = json.loads((duo_bundle / "bundle.json").read_text())
-    rounded = {"same_calls": 0.9995, "expected": 0.9991, "kappa": 0.99, "largest_change": 0.03, "mean_change": 0.001}
-    bundle = replace(
-        duo, manifest=duo.manifest.model_copy(update={"bf16": Bf16(precision="fp32,bf16", n=4268, **rounded)})
-    )
+    bundle = in_bf16(duo, "fp32,bf16")
     monkeypatch.setattr(choice, "computes_in_bf16", lambda: True)
     chosen = choose(bundle, ON_CPU)
     assert (chosen.precision, chosen.calibration) == ("fp32,bf16", "")
@@ -170,7 +179,7 @@ def test_auto_takes_what_the_bundle_says_of_bf16_where_the_processor_can(
     assert choose(bundle, ON_CPU).precision == "fp32"
 
     for precision, message in (("int8", "precision: String should match"), ("bf16,bf16,bf16", "one for each member")):
-        given = json.dumps(manifest | {"bf16": {"precision": precision, "n": 9, **rounded}})
+        given = json.dumps(manifest | {"bf16": {"precision": precision, "n": 9, **ROUNDED}})
         with pytest.raises(BundleError, match=message):
             parse_manifest(given.encode(), "duo")
 
@@ -206,6 +215,23 @@ def test_a_tuning_that_was_interrupted_leaves_none(duo: Bundle, monkeypatch: pyt
     assert read_tuning(duo) is None
 
 
+def test_two_that_tune_at_once_do_not_mix(duo: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one found must not stand beside the int8 networks of the other."""
+    done: list[str] = []
+
+    def quantise(_: Bundle, crops: Crops) -> None:
+        done.append(hashlib.sha256(crops.tobytes()).hexdigest())
+        time.sleep(0.3)
+
+    monkeypatch.setattr(batch_tuning, "PRECISIONS", ("fp32",))
+    monkeypatch.setattr(batch_tuning, "_cells", lambda _, inputs, tell: np.full((4, 40, 40, 3), inputs[0], np.uint8))
+    monkeypatch.setattr(batch_tuning, "quantise", quantise)
+    monkeypatch.setattr(batch_tuning, "write_tuning", lambda _, tuning: done.append(tuning.calibration))
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda k: tune_bundle(str(duo.folder), [k]), range(2)))
+    assert done[0] == done[1] != done[2] == done[3]
+
+
 def test_a_damaged_file_of_tuning_is_one_line(duo: Bundle) -> None:
     write_tuning(duo, TUNED)
     (file,) = networks_of(duo.digest).parent.glob("*-tuning.json")
@@ -214,9 +240,36 @@ def test_a_damaged_file_of_tuning_is_one_line(duo: Bundle) -> None:
     other = [json.dumps(whole | {"measured": measured}) for measured in (nothing, words)]
     for text in ("", "[]", '{"cells": 3}', '{"measured": 3}', *other):
         file.write_text(text)
-        with pytest.raises(BundleError, match=r"tune duo-0\.1 again"):
-            open_engine(duo, ON_CPU)
-    file.unlink()
+        with pytest.raises(BundleError, match=r"tune duo-0\.1 again") as caught:
+            open_engine(duo, replace(ON_CPU, precision="int8"))
+        assert "\n" not in str(caught.value)
+
+
+def test_auto_goes_on_without_a_file_of_tuning_that_cannot_be_read(
+    duo: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tuning(duo, TUNED)
+    (file,) = networks_of(duo.digest).parent.glob("*-tuning.json")
+    file.write_text("[]")
+    chosen = choose(duo, ON_CPU)
+    assert (chosen.engine, chosen.precision) == ("openvino", "fp32")
+    assert f"{file}: can't be read" in chosen.why
+    monkeypatch.setattr(choice, "computes_in_bf16", lambda: True)
+    chosen = choose(in_bf16(duo, "fp32,bf16"), ON_CPU)
+    assert chosen.precision == "fp32,bf16"
+    assert "99.95% of 4268 cells" in chosen.why
+    assert "tune duo-0.1 again" in chosen.why
+
+
+def test_a_file_of_tuning_that_may_not_be_read_says_where_to_have_another(
+    duo: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(BundleError, match=r"Permission denied.*set ALL_DETECT_CACHE to a folder that you may read"):
+        read_tuning(duo)
 
 
 @pytest.fixture
@@ -257,11 +310,16 @@ def test_tuning_measures_and_later_runs_take_it(
     assert (found[:, 1] != fp32.predict(crops)[:, 1]).any()
     assert_array_equal(np.concatenate([int8.predict(crop[None]) for crop in crops]), int8.predict(crops))
 
-    file = networks_of(duo.digest, "int8") / "mobilenet.xml"
-    file.write_text("<net>")
-    with pytest.raises(BundleError, match="bundles tune makes them anew") as caught:
-        open_engine(duo, replace(ON_CPU, precision="int8"))
-    assert "\n" not in str(caught.value)
+    for name in ("mobilenet.bin", "mobilenet.xml"):
+        file = networks_of(duo.digest, "int8") / name
+        whole = file.read_bytes()
+        for damaged in (bytes([*whole[:-1], whole[-1] ^ 0x80]), b"<net>"):
+            file.unlink()
+            file.write_bytes(damaged)
+            with pytest.raises(BundleError, match="bundles tune makes them anew") as caught:
+                open_engine(duo, replace(ON_CPU, precision="int8"))
+            assert "\n" not in str(caught.value)
+        file.write_bytes(whole)
 
 
 def test_a_run_goes_on_only_with_the_networks_it_began_with() -> None:

@@ -15,7 +15,7 @@ from napari_all_detect.engines import MemberEngine
 from napari_all_detect.engines.openvino import OpenVinoEngine
 from napari_all_detect.engines.openvino_int8 import quantise
 from napari_all_detect.engines.openvino_runtime import computes_in_bf16, processor
-from napari_all_detect.engines.precision import CELLS, Measured, Tuning, forget_tuning, write_tuning
+from napari_all_detect.engines.precision import CELLS, Measured, Tuning, forget_tuning, tuned_alone, write_tuning
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import PRECISIONS, ScoreParams
 from napari_all_detect.pipeline import PlaneInput, Scorer, cut_cells
@@ -60,6 +60,13 @@ def tune_bundle(bundle: str, inputs: Sequence[str | Path], tell: Tell = lambda t
     in_fp32 = OpenVinoEngine(loaded)
     scorer = Scorer(ScoreParams(bundle=bundle, engine="openvino", precision="fp32"), loaded, in_fp32)
     crops = _cells(scorer, inputs, tell)
+    with tuned_alone(loaded):
+        return _tuned(scorer, in_fp32, crops, tell)
+
+
+def _tuned(scorer: Scorer, in_fp32: MemberEngine, crops: NDArray[np.uint8], tell: Tell) -> Tuning:
+    """Make int8 networks, measure the members in each precision, and keep what was found."""
+    loaded = scorer.bundle
     tell("calibrating int8 networks ...")
     forget_tuning(loaded)  # first: ended half-way, it must not speak for networks that nobody measured
     quantise(loaded, crops)

@@ -52,25 +52,27 @@ def folders_in(root: Path) -> list[Path]:
 
 
 @contextmanager
-def staging_in(root: Path, variable: str = "ALL_DETECT_HOME") -> Iterator[Path]:
+def staging_in(root: Path, remedy: str = "set ALL_DETECT_HOME to a folder that you may write in") -> Iterator[Path]:
     """Lend a temporary folder on the root's file system; it goes away with all that is left in it.
 
-    `variable` names what moves the root elsewhere, for who can't write there.
+    `remedy` is what to do if the root can't be written.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=root, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     except OSError as error:
-        raise BundleError(
-            f"{root}: can't be written ({error}); set {variable} to a folder that you may write in"
-        ) from error
+        raise BundleError(f"{root}: can't be written ({error}); {remedy}") from error
 
 
 def publish(folder: Path, target: Path) -> None:
     """Rename a finished folder to its place, unless another process put one there first: so verify it."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())  # else a power cut may leave empty files under the name
     try:
         folder.rename(target)
     except OSError:
-        if not target.exists():
+        if not target.is_dir():
             raise

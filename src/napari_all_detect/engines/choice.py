@@ -105,7 +105,12 @@ def _enough(bundle: Bundle, params: ScoreParams) -> tuple[str, str]:
 
     Whatever the threshold and the error rate: moving them must not change a probability.
     """
-    tuning, rounded, own = read_tuning(bundle), bundle.manifest.bf16, bundle.manifest.ensemble.weighting
+    rounded, own = bundle.manifest.bf16, bundle.manifest.ensemble.weighting
+    tuning, unread = None, ""
+    try:
+        tuning = read_tuning(bundle)
+    except BundleError as error:
+        unread = str(error)
     if tuning is not None and tuning.processor == processor():
         best = fastest_that_agrees(tuning)
         precision, same = best.precision, f"{best.agreement.same_calls:.2%} of {tuning.cells} when tuned"
@@ -113,10 +118,11 @@ def _enough(bundle: Bundle, params: ScoreParams) -> tuple[str, str]:
     elif rounded is not None and computes_in_bf16():
         precision = rounded.precision
         why = f"the bundle's own: {rounded.same_calls:.2%} of {rounded.n} cells called as in fp32"
+        why = f"{why}; {unread}" if unread else why
     elif tuning is not None:
         return "fp32", f"tuned on another processor: {tuning.processor}"
     else:
-        return "fp32", "not tuned; `all-detect bundles tune` finds out whether less is enough"
+        return "fp32", unread or "not tuned; `all-detect bundles tune` finds out whether less is enough"
     if params.weighting not in (None, own):
         return "fp32", f"less was measured with the bundle's own weighting alone, {own}"
     return precision, why

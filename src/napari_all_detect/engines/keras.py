@@ -46,9 +46,9 @@ class KerasEngine:
         `auto` takes a GPU if Keras's backend sees one.
     batch_size : int, optional
         Cells at once; if not given, what fits: see `cells_at_once`. Where memory runs out it's halved, for good. A
-        plane's last batch is filled up to a power of two, so that few shapes are compiled, and to two
-        at least: a single one is multiplied in another order, which shows in the last bits. Of what a cell comes
-        with, and of where in the batch it comes, its probabilities do not depend.
+        plane's last batch is filled up, on JAX wholly, elsewhere to a power of two, so that few shapes are compiled,
+        and to two at least: a single one is multiplied in another order, which shows in the last bits. Of what a
+        cell comes with, and of where in the batch it comes, its probabilities do not depend.
     precision : {"fp32", "bf16"}
         What the networks compute in; their weights and logits stay in fp32.
 
@@ -68,6 +68,8 @@ class KerasEngine:
 
         self.name = f"keras {keras.__version__} on {keras.backend.backend()}"
         self.batch_size = batch_size or cells_at_once(bundle, self.device)
+        # JAX compiles for each shape anew, and in bf16 the last bits hang on it.
+        self._one_shape = keras.backend.backend() == "jax"
         # Planes may come from several threads; one batch at a time fills the machine.
         self._lock = Lock()
         with keras.device(self.device), computing_in(precision):
@@ -113,7 +115,7 @@ class KerasEngine:
         running = deque[tuple[int, int, list[Any]]]()
         for first in range(start, len(crops), self.batch_size):
             batch = crops[first : first + self.batch_size]
-            filled = copied_to_device(_filled(batch, self.batch_size))
+            filled = copied_to_device(_filled(batch, self.batch_size, self._one_shape))
             running.append((first, first + len(batch), [program(filled) for program in programs]))
             if len(running) > 1:
                 yield _fetched(*running.popleft(), out)
@@ -227,7 +229,7 @@ def _has_gpu() -> bool:
         return False
 
 
-def _filled(batch: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
-    """Fill a batch up with black to the next power of two."""
-    n = max(LEAST_BATCH, min(batch_size, 1 << (len(batch) - 1).bit_length()))
+def _filled(batch: NDArray[np.uint8], batch_size: int, one_shape: bool) -> NDArray[np.uint8]:
+    """Fill a batch up with black, to the next power of two or wholly."""
+    n = batch_size if one_shape else max(LEAST_BATCH, min(batch_size, 1 << (len(batch) - 1).bit_length()))
     return np.pad(batch, ((0, n - len(batch)), (0, 0), (0, 0), (0, 0))) if n > len(batch) else batch

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from napari_all_detect.bundle import SegmenterBundle
 from napari_all_detect.engines.keras import choose_device, load_weights
+from napari_all_detect.engines.keras_program import computing_in
 from napari_all_detect.errors import BundleError
 from napari_all_detect.unet import build_unet, multiple_of, split_unet
 
@@ -40,7 +41,7 @@ class KerasMapper:
         self.multiple = multiple_of(bundle.manifest.network.widths)
         self.cell_diameter_px = bundle.manifest.network.cell_diameter_px
         self._lock = Lock()
-        with keras.device(self.device):
+        with keras.device(self.device), computing_in("fp32"):
             self._graph = maps_graph(bundle, load_unet(bundle))
 
     def predict(self, light: NDArray[np.uint8]) -> NDArray[np.uint8]:

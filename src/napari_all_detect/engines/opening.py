@@ -2,6 +2,7 @@
 
 from napari_all_detect.bundle import Bundle, SegmenterBundle
 from napari_all_detect.engines.base import Mapper, MemberEngine
+from napari_all_detect.engines.checked import CheckedEngine
 from napari_all_detect.engines.choice import choose, takes_openvino
 from napari_all_detect.params import ScoreParams
 
@@ -9,7 +10,7 @@ __all__ = ["open_engine", "open_mapper"]
 
 
 def open_engine(bundle: Bundle, params: ScoreParams) -> MemberEngine:
-    """Build the engine that the parameters ask for.
+    """Build the engine that the parameters ask for; its `predict` raises a `BundleError` if a member gives no number.
 
     Raises
     ------
@@ -24,10 +25,10 @@ def open_engine(bundle: Bundle, params: ScoreParams) -> MemberEngine:
     if choice.engine == "openvino":
         from napari_all_detect.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(bundle, choice.precision)
+        return CheckedEngine(OpenVinoEngine(bundle, choice.precision), bundle)
     from napari_all_detect.engines.keras import KerasEngine
 
-    return KerasEngine(bundle, params.device, params.batch_size, choice.precision)
+    return CheckedEngine(KerasEngine(bundle, params.device, params.batch_size, choice.precision), bundle)
 
 
 def open_mapper(bundle: SegmenterBundle, device: str = "auto", engine: str = "auto") -> Mapper:

@@ -97,7 +97,9 @@ def _networks(bundle: Bundle, precisions: Sequence[str]) -> list[Any]:
     names = [member.name for member in bundle.manifest.members]
     in_int8 = [name for name, precision in zip(names, precisions, strict=True) if precision == "int8"]
     in_floats = [name for name in names if name not in in_int8]
-    found = dict(zip(in_int8, read_quantised(bundle, in_int8), strict=True))
+    found: dict[str, Any] = {}
+    if in_int8:
+        found |= zip(in_int8, read_quantised(bundle, in_int8), strict=True)
     if in_floats:
         found |= zip(in_floats, read_networks("members", bundle, in_floats), strict=True)
     return [found[name] for name in names]

@@ -1,6 +1,6 @@
 """Networks that were made over for OpenVINO, kept on disk: the next start needs no Keras and no TensorFlow.
 
-    <cache>/networks/<digest of the bundle>/openvino-<version>-graph-<number>/<network>.xml, .bin
+    <cache>/networks/<digest of the bundle>/openvino-<version>-graph-<number>/<network>.xml, .bin, SHA256SUMS
 
 The cache is the user's own (`platformdirs`), or where the environment variable `ALL_DETECT_CACHE` says. Nothing but
 the bundle's digest and the two versions decides what is in there, so it may be deleted at any time. Beside it lies what
@@ -11,7 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +20,20 @@ from filelock import FileLock
 
 from napari_all_detect.bundle import Bundle, SegmenterBundle
 from napari_all_detect.bundle.places import as_path, cache_root, publish, staging_in
+from napari_all_detect.bundle.verified import file_digest
 from napari_all_detect.engines.openvino_export import DAMAGED, GRAPH_VERSION
-from napari_all_detect.engines.openvino_runtime import import_openvino, openvino_version
+from napari_all_detect.engines.openvino_runtime import check_keras, import_openvino, openvino_version
 from napari_all_detect.errors import AllDetectError, BundleError
 
-__all__ = ["made_once", "networks_of", "read_files", "read_networks"]
+__all__ = ["MOVE_IT", "made_once", "networks_of", "read_files", "read_networks"]
 
 Kind = Literal["members", "segmenter"]
+
+SUMS = "SHA256SUMS"
+"""What `sha256sum` prints of the other files of a folder: OpenVINO reads networks whose weights are others."""
+
+MOVE_IT = "set ALL_DETECT_CACHE to a folder that you may read and write"
+REMEDY = f"{MOVE_IT}, or take --engine keras"
 
 
 def networks_of(digest: str, precision: str = "fp32") -> Path:
@@ -59,7 +67,9 @@ def read_networks(kind: Kind, bundle: Bundle | SegmenterBundle, names: Iterable[
     Raises
     ------
     BundleError
-        If weights do not fit the architecture that the manifest names, or the cache can't be written.
+        If weights do not fit the architecture that the manifest names, or the cache can't be written or read.
+    MissingDependencyError
+        If Keras is too old to make them.
     AllDetectError
         If Keras's OpenVINO backend fails.
     """
@@ -67,7 +77,7 @@ def read_networks(kind: Kind, bundle: Bundle | SegmenterBundle, names: Iterable[
     made_once(folder, lambda out: _export(kind, bundle, out))
     try:
         return read_files(folder, names)
-    except RuntimeError:
+    except BundleError:
         shutil.rmtree(folder, ignore_errors=True)
         made_once(folder, lambda out: _export(kind, bundle, out))
         return read_files(folder, names)
@@ -81,30 +91,51 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> None:
     BundleError
         If it can't be written.
     """
-    if folder.exists():
+    if os.path.isdir(folder):  # noqa: PTH112 - where it can't be looked for, the reason comes below
         return
-    with staging_in(folder.parent, "ALL_DETECT_CACHE") as staging, FileLock(folder.parent / f".{folder.name}.lock"):
-        if not folder.exists():
+    with staging_in(folder.parent, REMEDY) as staging, FileLock(folder.parent / f".{folder.name}.lock"):
+        if not folder.is_dir():
             new = staging / folder.name
             new.mkdir()
             make(new)
+            (new / SUMS).write_text("\n".join(_sums(sorted(new.iterdir()))), encoding="utf-8")
             publish(new, folder)
 
 
-def read_files(folder: Path, names: Iterable[str]) -> list[Any]:
-    """Read networks as they are on disk.
+def read_files(folder: Path, names: Sequence[str], remedy: str = REMEDY) -> list[Any]:
+    """Read networks, if they are as they were made.
 
     Raises
     ------
-    RuntimeError
-        If one is missing or damaged.
+    BundleError
+        If one is missing, damaged or can't be read; it ends with the remedy.
     """
     core = import_openvino().Core()
-    return [core.read_model(folder / f"{name}.xml") for name in names]
+    try:
+        _check_sums(folder, names)
+        return [core.read_model(folder / f"{name}.xml") for name in names]
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise BundleError(f"{folder}: networks can't be read ({reason}); {remedy}") from error
+
+
+def _check_sums(folder: Path, names: Sequence[str]) -> None:
+    """Raise a RuntimeError, as OpenVINO does of what it can't parse, if a file of these networks is another."""
+    made = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    files = [folder / f"{name}.{suffix}" for name in names for suffix in ("xml", "bin")]
+    if not set(made).issuperset(_sums(files)):
+        raise RuntimeError("a file is not as it was made")
+
+
+def _sums(files: Sequence[Path]) -> list[str]:
+    """Return a line of `SUMS` for each file."""
+    with ThreadPoolExecutor() as pool:
+        return [f"{digest}  {file.name}" for file, digest in zip(files, pool.map(file_digest, files), strict=True)]
 
 
 def _export(kind: Kind, bundle: Bundle | SegmenterBundle, out: Path) -> None:
     """Export in a process of its own: see `openvino_export`."""
+    check_keras()
     program = [sys.executable, "-P", "-X", "utf8", "-m", "napari_all_detect.engines.openvino_export"]
     try:
         done = subprocess.run(
@@ -124,6 +155,8 @@ def _export(kind: Kind, bundle: Bundle | SegmenterBundle, out: Path) -> None:
 
 
 def _not_made(bundle: Bundle | SegmenterBundle, reason: str) -> AllDetectError:
+    cache = networks_of(bundle.digest).parents[1]
     return AllDetectError(
-        f"bundle {bundle.label}: its networks could not be made over for OpenVINO ({reason}); take --engine keras"
+        f"bundle {bundle.label}: its networks could not be made over for OpenVINO ({reason}); see whether the disk of "
+        f"{cache} is full, or take --engine keras"
     )

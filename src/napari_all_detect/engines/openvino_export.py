@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from napari_all_detect.bundle import Bundle, SegmenterBundle, load_bundle, load_segmenter
+from napari_all_detect.engines.keras_program import computing_in
 from napari_all_detect.engines.openvino_runtime import import_openvino
 from napari_all_detect.errors import BundleError
 from napari_all_detect.unet import multiple_of
 
 __all__ = ["DAMAGED", "GRAPH_VERSION", "export_members", "export_segmenter", "main"]
 
-GRAPH_VERSION = 2
+GRAPH_VERSION = 3
 """Of what is built here: files of another one are made anew."""
 
 DAMAGED = 3
@@ -117,10 +118,11 @@ def main(kind: str, folder: str, out: str) -> int:
     # Keras looks whether it is there, and so loads it.
     sys.modules["tensorflow"] = None  # type: ignore[assignment]
     try:
-        if kind == "members":
-            export_members(load_bundle(Path(folder)), Path(out))
-        else:
-            export_segmenter(load_segmenter(Path(folder)), Path(out))
+        with computing_in("fp32"):
+            if kind == "members":
+                export_members(load_bundle(Path(folder)), Path(out))
+            else:
+                export_segmenter(load_segmenter(Path(folder)), Path(out))
     except BundleError as error:
         sys.stdout.write(str(error))
         return DAMAGED

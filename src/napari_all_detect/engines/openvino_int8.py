@@ -3,7 +3,7 @@
 import logging
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_all_detect.bundle import Bundle
 from napari_all_detect.engines.openvino_cache import made_once, networks_of, read_files, read_networks
 from napari_all_detect.engines.openvino_runtime import import_openvino
-from napari_all_detect.errors import BundleError, MissingDependencyError
+from napari_all_detect.errors import MissingDependencyError
 
 __all__ = ["quantise", "read_quantised"]
 
@@ -62,7 +62,7 @@ def quantise(bundle: Bundle, crops: NDArray[np.uint8]) -> None:
         made_once(folder, make)
 
 
-def read_quantised(bundle: Bundle, names: Iterable[str]) -> list[Any]:
+def read_quantised(bundle: Bundle, names: Sequence[str]) -> list[Any]:
     """Read the int8 networks of a bundle.
 
     Raises
@@ -70,10 +70,4 @@ def read_quantised(bundle: Bundle, names: Iterable[str]) -> list[Any]:
     BundleError
         If they are missing or damaged: without the cells they can't be made anew.
     """
-    try:
-        return read_files(networks_of(bundle.digest, "int8"), names)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise BundleError(
-            f"the int8 networks of {bundle.label} can't be read ({reason}); all-detect bundles tune makes them anew"
-        ) from error
+    return read_files(networks_of(bundle.digest, "int8"), names, "all-detect bundles tune makes them anew")

@@ -3,12 +3,14 @@
 import os
 import sys
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
 from napari_all_detect.errors import AllDetectError, MissingDependencyError
 
 __all__ = [
+    "check_keras",
     "check_not_forked",
     "compile_network",
     "computes_in_bf16",
@@ -20,9 +22,32 @@ __all__ = [
 ]
 
 
+KERAS = (3, 15)
+"""The oldest that makes networks over; the extra `openvino` asks for it."""
+
+
 def has_openvino() -> bool:
-    """Return whether OpenVINO is installed; doesn't import it."""
-    return find_spec("openvino") is not None
+    """Return whether OpenVINO is installed, and a Keras that makes networks over for it; imports neither."""
+    return find_spec("openvino") is not None and _keras_version() >= KERAS
+
+
+def check_keras() -> None:
+    """Refuse a Keras that can't make networks over.
+
+    Raises
+    ------
+    MissingDependencyError
+        If it is too old.
+    """
+    if _keras_version() < KERAS:
+        raise MissingDependencyError(
+            f"Keras {version('keras')} can't make networks over for OpenVINO; expected {KERAS[0]}.{KERAS[1]} or later: "
+            "pip install 'napari-all-detect[openvino]', or take --engine keras"
+        )
+
+
+def _keras_version() -> tuple[int, ...]:
+    return tuple(int(number) for number in version("keras").split(".")[:2])
 
 
 def import_openvino() -> Any:

@@ -6,6 +6,8 @@ and how many cells the ensemble then calls as in fp32; what it found lies beside
 OpenVINO and this processor. So nothing is decided while a run is under way.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +17,7 @@ from pydantic import Field, TypeAdapter
 
 from napari_all_detect.atomic import write_atomically
 from napari_all_detect.bundle import Bundle
-from napari_all_detect.engines.openvino_cache import networks_of
+from napari_all_detect.engines.openvino_cache import MOVE_IT, networks_of
 from napari_all_detect.errors import BundleError
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "forget_tuning",
     "in_each",
     "read_tuning",
+    "tuned_alone",
     "write_tuning",
 ]
 
@@ -109,12 +112,18 @@ class Tuning:
 _TUNING = TypeAdapter(Tuning)
 
 
-def write_tuning(bundle: Bundle, tuning: Tuning) -> None:
-    """Keep what tuning found, in the place of what it found before."""
+@contextmanager
+def tuned_alone(bundle: Bundle) -> Iterator[None]:
+    """Let one process at a time tune a bundle: what it finds holds for its own int8 networks."""
     path = _path(bundle)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
-        write_atomically(path, _TUNING.dump_json(tuning, indent=2))
+        yield
+
+
+def write_tuning(bundle: Bundle, tuning: Tuning) -> None:
+    """Keep what tuning found, in the place of what it found before: see `tuned_alone`."""
+    write_atomically(_path(bundle), _TUNING.dump_json(tuning, indent=2))
 
 
 def forget_tuning(bundle: Bundle) -> None:
@@ -128,7 +137,7 @@ def read_tuning(bundle: Bundle) -> Tuning | None:
     Raises
     ------
     BundleError
-        If the file is damaged.
+        If the file is damaged, or can't be read.
     """
     path = _path(bundle)
     try:
@@ -136,7 +145,8 @@ def read_tuning(bundle: Bundle) -> Tuning | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, OSError) as error:
-        raise BundleError(f"{path}: can't be read ({error}); tune {bundle.label} again") from error
+        remedy = MOVE_IT if isinstance(error, PermissionError) else f"tune {bundle.label} again"
+        raise BundleError(f"{path}: can't be read ({str(error).splitlines()[0]}); {remedy}") from error
 
 
 def fastest_that_agrees(tuning: Tuning) -> Measured:
