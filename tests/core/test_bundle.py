@@ -3,13 +3,15 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -165,6 +167,13 @@ def test_a_zip_equals_its_folder(folder: Path, tmp_path: Path, home: Path, top: 
     assert bundle.folder == home / "cache" / hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_only_what_a_bundle_names_is_unpacked(folder: Path, tmp_path: Path) -> None:
+    path = zip_of(folder, tmp_path / "tiny.zip", "tiny/", {"tiny/members/pad": bytes(100), "tiny/MODEL_CARD.md/x": b""})
+    unpacked = load_bundle(path).folder
+    found = {file.relative_to(unpacked).as_posix() for file in unpacked.rglob("*")}
+    assert found == {"bundle.json", "MODEL_CARD.md", "members", *(f"members/{name}.weights.h5" for name in WEIGHTS)}
+
+
 def test_a_zip_is_unpacked_once(folder: Path, tmp_path: Path) -> None:
     path = zip_of(folder, tmp_path / "tiny.zip")
     mark = load_bundle(path).folder / "mark"
@@ -314,8 +323,16 @@ def test_a_huge_text_file_is_not_read(folder: Path, name: str, monkeypatch: pyte
     with (folder / name).open("a") as file:
         file.write(" " * 5000)
     load_bundle(folder)
-    monkeypatch.setattr(verified, "MAX_TEXT_BYTES", 5000)
+    monkeypatch.setitem(verified.MAX_TEXT_BYTES, name, 5000)
     assert f"{name} has more than the 5000 bytes" in refusal(folder)
+
+
+def test_a_card_may_be_larger_than_the_facts(folder: Path) -> None:
+    for name in ("MODEL_CARD.md", "bundle.json"):
+        load_bundle(folder)
+        with (folder / name).open("a") as file:
+            file.write(" " * 2**22)
+    assert "bundle.json has more than the 4194304 bytes" in refusal(folder)
 
 
 def test_a_path_that_the_system_refuses() -> None:
@@ -348,6 +365,7 @@ def with_member(**changes: Any) -> dict[str, Any]:
         ({"crop": facts()["crop"] | {"novelty": 1}}, "crop.novelty: unknown key"),
         ({"crop": facts()["crop"] | {"cell_diameter_px": 0}}, "crop.cell_diameter_px: Input should be greater than 0"),
         ({"members": []}, "members: "),
+        ({"members": facts()["members"] * 17}, "members: Tuple should have at most 32 items after validation, not 34"),
         ({"members": facts()["members"][:1] * 2}, "members share a name: vgg16, vgg16"),
         ({"classes": ["ALL", "Hem"]}, "classes[0]: Input should be 'Hem', not 'ALL'"),
         ({"created": "yesterday"}, "created: "),
@@ -365,11 +383,14 @@ def with_member(**changes: Any) -> dict[str, Any]:
         ({"domain": DOMAIN | {"threshold": 0}}, "domain.threshold: Input should be greater than 0"),
         ({"domain": DOMAIN | {"covariance": [[1.0] * 6] * 6}}, "domain: covariance is not symmetric with positive"),
         ({"ensemble": {"temperatures": {"mood": 1.0}}}, "ensemble.temperatures"),
-        ({"ensemble": {"temperatures": {"f1": 0}}}, "ensemble.temperatures.f1: Input should be greater than 0"),
+        ({"ensemble": {"temperatures": {"f1": 1e-320}}}, "ensemble.temperatures.f1: Input should be greater than or e"),
+        ({"ensemble": {"temperatures": {"f1": 1e300}}}, "ensemble.temperatures.f1: Input should be less than or equal"),
         ({"ensemble": {"conformal": CONFORMAL | {"rates": [0.1, 0.05]}}}, "ensemble.conformal: rates are not in asc"),
         ({"ensemble": {"conformal": CONFORMAL | {"rates": [0.1]}}}, "ensemble.conformal: bounds of f1 are not one for"),
         ({"ensemble": {"conformal": CONFORMAL | {"n_all": 0}}}, "ensemble.conformal.n_all: Input should be greater"),
-        (with_member(temperature=0), "members[0].temperature: Input should be greater than 0, not 0"),
+        (with_member(temperature=0), "members[0].temperature: Input should be greater than or equal to 0.01, not 0"),
+        (with_member(temperature=1e-300), "members[0].temperature: Input should be greater than or equal to 0.01"),
+        (with_member(temperature=1e300), "members[0].temperature: Input should be less than or equal to 100, not 1e"),
     ],
 )
 def test_facts_that_break_the_schema(folder: Path, changes: dict[str, Any], expected: str) -> None:
@@ -395,6 +416,14 @@ def test_what_says_how_far_scores_can_be_trusted_is_optional(folder: Path) -> No
     manifest = load_bundle(folder).manifest
     assert json.loads(manifest.domain.model_dump_json()) == DOMAIN
     assert json.loads(manifest.ensemble.conformal.model_dump_json()) == CONFORMAL
+
+
+@pytest.mark.parametrize("temperature", [0.1, 10.0])
+def test_what_training_fits_at_its_limits_is_a_temperature(folder: Path, temperature: float) -> None:
+    ensemble = {"temperatures": {"kappa": temperature}}
+    write_facts(folder, facts(**with_member(temperature=temperature), ensemble=ensemble))
+    manifest = load_bundle(folder).manifest
+    assert manifest.members[0].temperature == manifest.ensemble.temperatures["kappa"] == temperature
 
 
 def test_many_faults_are_counted(folder: Path) -> None:
@@ -463,7 +492,8 @@ def test_a_zip_with_too_many_files(folder: Path, tmp_path: Path, monkeypatch: py
 
 
 def test_a_zip_that_lies_about_its_size(folder: Path, tmp_path: Path, home: Path) -> None:
-    path = zip_of(folder, tmp_path / "liar.zip", extra={"zeros": bytes(123_456)})
+    (folder / "MODEL_CARD.md").write_bytes(bytes(123_456))
+    path = zip_of(folder, tmp_path / "liar.zip")
     sizes = (123_456).to_bytes(4, "little")
     assert path.read_bytes().count(sizes) == 2
     path.write_bytes(path.read_bytes().replace(sizes, (10).to_bytes(4, "little")))
@@ -471,11 +501,13 @@ def test_a_zip_that_lies_about_its_size(folder: Path, tmp_path: Path, home: Path
     assert everything_in(home) == []
 
 
-def test_more_bytes_than_allowed_are_not_copied(tmp_path: Path, folder: Path) -> None:
-    with (folder / "MODEL_CARD.md").open("rb") as source, (tmp_path / "copy").open("wb") as target:
-        with pytest.raises(BundleError, match="larger than"):
-            archive._copy(source, target, 5, "card")
-        assert target.tell() == 0
+@pytest.mark.parametrize("name", ["./MODEL_CARD.md", "MODEL_CARD.md/x.weights.h5"])
+def test_two_files_at_one_place(folder: Path, tmp_path: Path, home: Path, name: str) -> None:
+    if name.endswith(".h5"):
+        write_facts(folder, facts(**with_member(weights_file=name)))
+    path = zip_of(folder, tmp_path / "clash.zip", extra={name: WEIGHTS["vgg16"]})
+    assert refusal(path).startswith(f"{path}: expected a sound zip")
+    assert everything_in(home) == []
 
 
 def test_two_files_of_one_name(folder: Path, tmp_path: Path) -> None:
@@ -663,6 +695,12 @@ class Site(BaseHTTPRequestHandler):
             self.answer(200, self.content[:-10], claimed=len(self.content))
         elif self.path == "/tiny.zip":
             self.answer(200, self.content)
+        elif self.path == "/slow":
+            self.answer(200, b"", claimed=len(self.content))
+            with suppress(OSError):  # the other side has gone
+                for k in range(100):
+                    self.wfile.write(self.content[k : k + 1])
+                    time.sleep(0.02)
         else:
             self.answer(404, b"nothing here")
 
@@ -721,6 +759,20 @@ def test_a_download_that_is_too_large(site: str, home: Path, monkeypatch: pytest
     monkeypatch.setattr(archive, "MAX_BYTES", 100)
     assert "larger than the 100 bytes" in refusal(f"{site}/tiny.zip", install_bundle)
     assert everything_in(home) == []
+
+
+def test_a_download_that_hardly_goes_on(site: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "PATIENCE_S", 0.1)
+    told = re.search(r"slow: only (\d+) bytes came in \d+ s; try again later", refusal(f"{site}/slow", install_bundle))
+    assert told
+    assert int(told[1]) < 100
+    assert everything_in(home) == []
+
+
+def test_a_download_of_enough_bytes_goes_on(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "PATIENCE_S", 0)
+    monkeypatch.setattr(archive, "LEAST_BYTES", 1)
+    assert install_bundle(f"{site}/tiny.zip").label == "tiny-1.0"
 
 
 def test_a_server_that_does_not_answer(site: str, home: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.bundle.places import builtin_root
+from napari_all_detect.bundle.verified import file_digest
 from napari_all_detect.engines import Choice
 from napari_all_detect.errors import BundleError, InputError, ParameterError
 from napari_all_detect.export.csv import csv_text
@@ -353,6 +355,21 @@ def test_members_without_any_weight_are_refused_before_they_are_built(
     monkeypatch.setattr("napari_all_detect.pipeline.scorer.open_engine", lambda *_: pytest.fail("networks were built"))
     with pytest.raises(BundleError, match="no member's kappa is above 0"):
         open_scorer(ScoreParams(bundle=bundle))
+
+
+@pytest.mark.parametrize("fast_calls", [False, True])
+def test_weights_that_are_no_numbers_give_no_calls(
+    duo_bundle: Path, tmp_path: Path, rgb: Pixels, fast_calls: bool
+) -> None:
+    def damaged(facts: dict[str, Any]) -> None:
+        path = tmp_path / "b" / facts["members"][1]["weights_file"]
+        with h5py.File(path, "r+") as file:
+            file["layers/dense/vars/1"][...] = np.nan
+        facts["members"][1]["sha256"] = file_digest(path)
+
+    bundle = changed_copy(duo_bundle, tmp_path / "b", damaged)
+    with pytest.raises(BundleError, match=r"bundle duo-0\.1, member mobilenet: gives NaN"):
+        score_image(rgb, bundle=bundle, fast_calls=fast_calls, weighting="equal")
 
 
 def enlarged(rgb: Pixels, factor: int) -> Pixels:

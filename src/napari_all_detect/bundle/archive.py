@@ -1,18 +1,21 @@
 """Zips of bundles and the web: both come from strangers, so both are bounded and checked before use."""
 
 import http.client
+import shutil
 import ssl
 import stat
+import time
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from napari_all_detect import __version__
 from napari_all_detect.bundle.manifest import stays_inside
-from napari_all_detect.bundle.verified import readable
+from napari_all_detect.bundle.verified import MANIFEST, files_of, read_manifest, readable
 from napari_all_detect.errors import BundleError
 
 __all__ = ["download", "unpack"]
@@ -22,12 +25,16 @@ MAX_BYTES = 4 * 2**30
 
 MAX_FILES = 1000
 TIMEOUT_S = 30
+PATIENCE_S, LEAST_BYTES = 60, 60_000
+"""Of a download, so many bytes must come in any such time."""
+
 _CHUNK = 2**20
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError)
+_SAME_PLACE = (FileExistsError, NotADirectoryError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, *_SAME_PLACE)
 
 
 def unpack(archive: Path, folder: Path, source: str) -> Path:
-    """Unpack a zip of a bundle, after its list of files has been checked.
+    """Unpack the files of a bundle from a zip of it, after the zip's list of files has been checked.
 
     Parameters
     ----------
@@ -46,7 +53,8 @@ def unpack(archive: Path, folder: Path, source: str) -> Path:
     Raises
     ------
     BundleError
-        The zip is damaged, encrypted or too large, holds no bundle, or a path in it leaves the folder.
+        The zip is damaged, encrypted or too large, holds no bundle, or a path in it leaves the folder; or
+        `bundle.json` isn't understood.
     """
     try:
         with readable(source):
@@ -54,7 +62,9 @@ def unpack(archive: Path, folder: Path, source: str) -> Path:
         with zipped:
             _check_files(zipped.infolist(), source)
             top = _top_folder(zipped.namelist(), source)
-            _extract(zipped, folder, source)
+            _extract(zipped, folder, {top / MANIFEST}, source)
+            _, manifest = read_manifest(folder / top, source)
+            _extract(zipped, folder, {top / name for name in files_of(manifest) - {MANIFEST}}, source)
     except _DAMAGED as error:
         reason = str(error) or "it ends too early"
         raise BundleError(f"{source}: expected a sound zip ({reason}); get the file again") from error
@@ -93,7 +103,7 @@ def _check_file(info: zipfile.ZipInfo, source: str) -> None:
 
 
 def _top_folder(names: list[str], source: str) -> PurePosixPath:
-    found = [PurePosixPath(name).parent for name in names if PurePosixPath(name).name == "bundle.json"]
+    found = [PurePosixPath(name).parent for name in names if PurePosixPath(name).name == MANIFEST]
     tops = [top for top in found if not top.parts] or [top for top in found if len(top.parts) == 1]
     if len(tops) != 1:
         raise BundleError(
@@ -103,27 +113,16 @@ def _top_folder(names: list[str], source: str) -> PurePosixPath:
     return tops[0]
 
 
-def _extract(zipped: zipfile.ZipFile, folder: Path, source: str) -> None:
-    left = MAX_BYTES
+def _extract(zipped: zipfile.ZipFile, folder: Path, wanted: Collection[PurePosixPath], source: str) -> None:
     for info in zipped.infolist():
-        if info.is_dir():
+        if info.is_dir() or PurePosixPath(info.filename) not in wanted:
             continue
         target = folder / info.filename
         target.parent.mkdir(parents=True, exist_ok=True)
         with readable(source):
             packed = zipped.open(info)
         with packed, target.open("xb") as unpacked:
-            left -= _copy(packed, unpacked, left, source)
-
-
-def _copy(origin: IO[bytes], target: IO[bytes], at_most: int, source: str) -> int:
-    copied = 0
-    while chunk := origin.read(_CHUNK):
-        copied += len(chunk)
-        if copied > at_most:
-            raise BundleError(f"{source}: larger than the {MAX_BYTES} bytes that a bundle may have; check the source")
-        target.write(chunk)
-    return copied
+            shutil.copyfileobj(packed, unpacked, _CHUNK)  # no more than the size that was checked
 
 
 def download(url: str, target: Path) -> None:
@@ -132,13 +131,13 @@ def download(url: str, target: Path) -> None:
     Raises
     ------
     BundleError
-        There is no connection, the server refuses, the file is too large, or the transfer broke off.
+        There is no connection, the server refuses, the file is too large, or the transfer broke off or hardly goes on.
     """
     try:
         request = urllib.request.Request(url, headers={"User-Agent": f"napari-all-detect/{__version__}"})
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response, target.open("wb") as file:
             _check_redirect(url, response.url)
-            _copy(response, file, MAX_BYTES, url)
+            _write(_paced(response, url), file, url)
             if response.length:
                 raise BundleError(f"{url}: broke off {response.length} bytes before the end; try again")
     except urllib.error.HTTPError as error:
@@ -150,6 +149,27 @@ def download(url: str, target: Path) -> None:
         raise BundleError(f"{url}: no connection ({error}); check the network and the address") from error
     except (http.client.HTTPException, ValueError) as error:
         raise BundleError(f"{url}: can't be fetched ({error!r}); check the address and try again") from error
+
+
+def _paced(response: http.client.HTTPResponse, url: str) -> Iterator[bytes]:
+    """Yield what comes, as it comes; give up when that is next to nothing."""
+    began, came = time.monotonic(), 0
+    while chunk := response.read1(_CHUNK):
+        yield chunk
+        came, took = came + len(chunk), time.monotonic() - began
+        if took > PATIENCE_S:
+            if came < LEAST_BYTES:
+                raise BundleError(f"{url}: only {came} bytes came in {took:.0f} s; try again later")
+            began, came = time.monotonic(), 0
+
+
+def _write(chunks: Iterable[bytes], file: IO[bytes], url: str) -> None:
+    written = 0
+    for chunk in chunks:
+        written += len(chunk)
+        if written > MAX_BYTES:
+            raise BundleError(f"{url}: larger than the {MAX_BYTES} bytes that a bundle may have; check the source")
+        file.write(chunk)
 
 
 def _check_redirect(url: str, final: str) -> None:

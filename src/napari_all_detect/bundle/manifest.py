@@ -36,6 +36,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Six = Annotated[tuple[float, ...], Field(min_length=6, max_length=6)]
 WeightingKey = Annotated[str, Field(pattern=f"^({'|'.join(WEIGHTINGS)})$")]
+Temperature = Annotated[float, Field(ge=0.01, le=100)]
+"""Training fits 0.1 to 10. Far beyond, all probabilities are 0.5 or no numbers at all."""
 
 
 def stays_inside(path: str) -> bool:
@@ -102,7 +104,7 @@ class Member(WeightsFile):
     cut: str | None = None
     input_size: Annotated[int, Field(ge=32, le=1024)]
     preprocessing: Preprocessing
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Temperature = 1.0
     validation: Validation
 
     @model_validator(mode="after")
@@ -156,7 +158,7 @@ class Ensemble(Model):
 
     weighting: Weighting = "kappa"
     threshold: Share = 0.5
-    temperatures: dict[WeightingKey, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    temperatures: dict[WeightingKey, Temperature] = Field(default_factory=dict)
     """Of the combined vote, for each weighting; 1 where it is missing."""
     conformal: Conformal | None = None
 
@@ -221,7 +223,7 @@ class Manifest(Facts):
 
     classes: tuple[Literal["Hem"], Literal["ALL"]]
     crop: Crop
-    members: Annotated[tuple[Member, ...], Field(min_length=1)]
+    members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=32)]
     ensemble: Ensemble
     domain: Domain | None = None
     bf16: Bf16 | None = None

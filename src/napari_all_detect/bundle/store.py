@@ -19,13 +19,12 @@ from napari_all_detect.bundle.places import (
     user_root,
 )
 from napari_all_detect.bundle.verified import (
-    MANIFEST,
-    MODEL_CARD,
     AnyBundle,
     Bundle,
     SegmenterBundle,
     VerifiedBundle,
     file_digest,
+    files_of,
     open_folder,
     readable,
 )
@@ -225,7 +224,7 @@ def _from_url(url: str, staging: Path) -> Path:
 
 
 def _copy_of(bundle: AnyBundle, folder: Path) -> Path:
-    for name in {MANIFEST, MODEL_CARD, *(file.weights_file for file in bundle.manifest.weights_files)}:
+    for name in files_of(bundle.manifest):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle.folder / name, target)

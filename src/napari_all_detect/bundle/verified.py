@@ -18,7 +18,9 @@ __all__ = [
     "SegmenterBundle",
     "VerifiedBundle",
     "file_digest",
+    "files_of",
     "open_folder",
+    "read_manifest",
     "readable",
 ]
 
@@ -26,8 +28,8 @@ M = TypeVar("M", Manifest, SegmenterManifest, AnyManifest, covariant=True)
 
 MANIFEST = "bundle.json"
 MODEL_CARD = "MODEL_CARD.md"
-MAX_TEXT_BYTES = 64 * 2**20
-"""A larger `bundle.json` or card is no bundle of ours, and isn't read into memory."""
+MAX_TEXT_BYTES = {MANIFEST: 4 * 2**20, MODEL_CARD: 64 * 2**20}
+"""What is larger is no bundle of ours, and isn't read into memory, of which JSON takes some 25 times its size."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,22 @@ def open_folder(folder: Path, source: str | None = None) -> AnyBundle:
     source = source or str(folder)
     with readable(source):
         folder = folder.resolve()
-        data = _read_text_file(folder, MANIFEST, source)
-        manifest = parse_manifest(data, source)
+        data, manifest = read_manifest(folder, source)
         _read_card(folder, source)
         for file in manifest.weights_files:
             _check_weights(folder, file, source)
     return VerifiedBundle(manifest, folder, hashlib.sha256(data).hexdigest())
+
+
+def read_manifest(folder: Path, source: str) -> tuple[bytes, AnyManifest]:
+    """Read `bundle.json`, its bytes and what they mean; raises as `open_folder`."""
+    data = _read_text_file(folder, MANIFEST, source)
+    return data, parse_manifest(data, source)
+
+
+def files_of(manifest: AnyManifest) -> set[str]:
+    """Return the paths of all that belongs to a bundle, from its folder."""
+    return {MANIFEST, MODEL_CARD, *(file.weights_file for file in manifest.weights_files)}
 
 
 @contextmanager
@@ -122,9 +134,11 @@ def _read_card(folder: Path, source: str) -> str:
 
 def _read_text_file(folder: Path, name: str, source: str) -> bytes:
     with _file_inside(folder, name, source).open("rb") as file:
-        data = file.read(MAX_TEXT_BYTES + 1)
-    if len(data) > MAX_TEXT_BYTES:
-        raise BundleError(f"{source}: {name} has more than the {MAX_TEXT_BYTES} bytes allowed; get the bundle again")
+        data = file.read(MAX_TEXT_BYTES[name] + 1)
+    if len(data) > MAX_TEXT_BYTES[name]:
+        raise BundleError(
+            f"{source}: {name} has more than the {MAX_TEXT_BYTES[name]} bytes allowed; get the bundle again"
+        )
     return data
 
 
