@@ -36,7 +36,8 @@ def written_atomically(path: Path) -> Iterator[IO[bytes]]:
     # Nobody sees it; and a long name would be too long with a suffix.
     part = path.with_name(f"{path.name[-SHORT:]}{PART}")
     try:
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)
+        with part.open("xb") as file:  # a new one: under this name there could be a link to another file
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -19,6 +19,7 @@ from napari_all_detect.trust import count_joined, n_out_of_domain
 
 __all__ = [
     "FAILURE_COLUMNS",
+    "LOCK",
     "Failure",
     "ResultTables",
     "as_folder",
@@ -26,6 +27,7 @@ __all__ = [
     "locked_folder",
     "prepare_folder",
     "read_run",
+    "refuse_links",
     "write_run",
 ]
 
@@ -44,6 +46,7 @@ FOLDERS = {"labels": "*_labels.tif", "geojson": "*.geojson", "ome-zarr": "*.zarr
 """Folders of results, and the names of what we write into them."""
 
 RESULTS = (*TABLES, *FOLDERS)
+LOCK = ".all-detect.lock"
 SUMMED = ("cells", "all", "hem", "uncertain")
 """Columns of `images.csv` that are summed up over all planes."""
 
@@ -84,8 +87,10 @@ def check_folder(folder: Path, overwrite: bool, needed: Sequence[Path] = ()) -> 
     Raises
     ------
     OutputError
-        If the folder holds results and `overwrite` is not set, or something needed would be deleted with them.
+        If the folder holds results and `overwrite` is not set, something needed would be deleted with them, or one of
+        them is a link.
     """
+    refuse_links(folder)
     held = _held(folder)
     if held and not overwrite:
         more = " or, to go on with an interrupted run, --resume" if "units" in held else ""
@@ -96,6 +101,21 @@ def check_folder(folder: Path, overwrite: bool, needed: Sequence[Path] = ()) -> 
         for path in needed:
             if path.resolve().is_relative_to((folder / name).resolve()):
                 raise OutputError(f"{path} is among the results that would be replaced; name another output folder")
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse an output folder, which may itself be a link, if a link in it leads what is written or deleted elsewhere.
+
+    Raises
+    ------
+    OutputError
+        If what results are called is a link, even one that leads nowhere.
+    """
+    for name in RESULTS:
+        if (folder / name).is_symlink():
+            raise OutputError(
+                f"{folder / name} is a link, which would lead results elsewhere; name another folder or delete the link"
+            )
 
 
 def prepare_folder(folder: Path, overwrite: bool) -> None:
@@ -129,7 +149,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock", blocking=False)
+    lock = FileLock(folder / LOCK, blocking=False)
     with _writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:

@@ -75,6 +75,28 @@ def test_overwriting_removes_results_and_leaves_all_else(tmp_path: Path) -> None
     assert left == set(foreign)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", [*FILES, *FOLDERS])
+def test_links_that_lead_results_elsewhere_are_refused(name: str, overwrite: bool, tmp_path: Path) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out.mkdir()
+    (out / name).symlink_to(elsewhere)
+    with pytest.raises(OutputError, match=rf"{name} is a link, .*; name another folder or delete the link"):
+        prepare_folder(out, overwrite)  # to nowhere
+    (elsewhere / "mine_labels.tif").mkdir(parents=True)
+    with pytest.raises(OutputError, match=rf"{name} is a link"):
+        prepare_folder(out, overwrite)
+    assert (elsewhere / "mine_labels.tif").exists()
+
+
+def test_an_output_folder_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "large disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "large disk")
+    prepare_folder(tmp_path / "out", True)
+    write_run(tmp_path / "out", {})
+    assert (tmp_path / "large disk" / "run.json").is_file()
+
+
 @pytest.mark.parametrize("needed", ["labels", "labels/day1", "images.csv"])
 def test_what_the_run_reads_is_not_overwritten(needed: str, tmp_path: Path) -> None:
     (tmp_path / "labels" / "day1").mkdir(parents=True)
@@ -143,6 +165,15 @@ def test_a_file_that_cannot_be_written_leaves_nothing_beside_it(tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
+def test_a_file_is_never_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    for name in ("run.json", "run.json.part"):
+        (tmp_path / name).symlink_to(tmp_path / "mine.txt")
+    write_atomically(tmp_path / "run.json", b"{}")
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+    assert (tmp_path / "run.json").read_text() == "{}"
+
+
 def test_run_json_is_replaced_as_a_whole(tmp_path: Path) -> None:
     for status in ("running", "complete"):
         run = {"status": status, "inputs": ["ä.png"], "parameters": {}, "images": []}
@@ -176,6 +207,7 @@ def test_a_second_run_is_kept_out(tmp_path: Path) -> None:
         locked_folder(folder),
     ):
         pass
+    (folder / ".lock").write_text("another program's")
     with locked_folder(folder):
         pass
-    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.iterdir()] == [".lock"]

@@ -1314,6 +1314,11 @@ def test_folder_without_the_right_to_look(tmp_path, monkeypatch):
 # What the batch runner and the start-up time rely on
 
 
+def test_running_out_of_memory_is_no_damage(tmp_path):
+    with pytest.raises(InputError, match=r"too large for the memory .*; free some, crop"), readable(tmp_path, "zarr"):
+        raise MemoryError
+
+
 @pytest.mark.parametrize(
     "name", ["EIO", "EAGAIN", "EBUSY", "ESTALE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ECONNRESET"]
 )

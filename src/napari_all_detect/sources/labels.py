@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_all_detect.errors import InputError, StoreError
 from napari_all_detect.labelled import LabelImage
 from napari_all_detect.retrying import with_retries
+from napari_all_detect.sources import ome_xml
 from napari_all_detect.sources.plane import readable
 from napari_all_detect.sources.tiff_parts import read_page
 
@@ -140,6 +141,7 @@ class TiffLabels:
         self.path = path
         tif = tifffile.TiffFile(path)
         weakref.finalize(self, tif.close)
+        ome_xml.check(tif, path)
         self._page: Any = tif.series[0].pages[0]
         self.shape: tuple[int, ...] = tif.series[0].shape
         self.dtype: np.dtype[Any] = tif.series[0].dtype
@@ -166,7 +168,9 @@ def _read(path: Path) -> NDArray[np.integer]:
     if path.suffix.lower() in (".tif", ".tiff"):
         import tifffile
 
-        return np.asarray(tifffile.imread(path))
+        with tifffile.TiffFile(path) as tif:
+            ome_xml.check(tif, path)
+            return np.asarray(tif.asarray())
     from PIL import Image
 
     with Image.open(path) as image:

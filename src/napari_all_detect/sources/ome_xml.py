@@ -3,20 +3,73 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from napari_all_detect.errors import InputError
 from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
 
-__all__ = ["channels", "image_names", "is_from_afar", "is_of_set", "pixels_of", "size_um"]
+__all__ = ["channels", "check", "image_names", "is_from_afar", "is_of_set", "pixels_of", "size_um"]
 
 _FROM_AFAR = frozenset(
     {"label", "label image", "macro image", "macro mask image", "overview", "overview image", "thumbnail image"}
 )
 """What Bio-Formats calls the pictures of a slide's label and of the slide as a whole."""
+
+MOST_PAGES = 10_000_000
+"""Of a TIFF, by its metadata: tifffile makes a list of all, whether they are there or not."""
+
+
+def check(tif: TiffFile, path: Path) -> None:
+    """Refuse metadata that tifffile would take at their word; to be called before it lists the series of a file.
+
+    Raises
+    ------
+    InputError
+        If they tell of more pages than any file has, or of files outside the folder.
+    """
+    try:
+        root = _root(tif.ome_metadata or "")
+    except ElementTree.ParseError:
+        return  # the pages are taken as those of any TIFF
+    page_size = max(1, tif.pages[0].size)
+    for element in root.iter():
+        n_pages = _pages_told_of(element, page_size)
+        if n_pages > MOST_PAGES:
+            raise InputError(
+                f"{path}: OME metadata that tell of {n_pages:,} pages; expected {MOST_PAGES:,} at most: write the file "
+                "again"
+            )
+        name = element.get("FileName", "")
+        if element.tag.endswith("UUID") and element.text != root.get("UUID") and _leads_out(name):
+            raise InputError(
+                f"{path}: a set of files of which {name} lies outside the folder; expected all in it or below: write "
+                "the set again"
+            )
+
+
+def _pages_told_of(element: ElementTree.Element, page_size: int) -> int:
+    if element.tag.endswith("Pixels"):
+        *stack, height, width = (int(element.get(f"Size{axis}", 1)) for axis in "CZTYX")
+        return max(prod(stack), prod(stack) * height * width // page_size)
+    if element.tag.endswith("TiffData"):
+        return max(int(element.get(count, 0)) for count in ("NumPlanes", "PlaneCount"))
+    return 0
+
+
+def _leads_out(name: str) -> bool:
+    """Return whether the name of a file leads out of a folder, on whatever system.
+
+    >>> [_leads_out(name) for name in ("b.tif", "day1/b.tif", "../b.tif", "/b.tif", "C:b.tif")]
+    [False, False, True, True, True]
+    """
+    place = PureWindowsPath(name)  # it takes both kinds of slashes
+    return bool(place.anchor) or ".." in place.parts
 
 
 def image_names(xml: str) -> list[str]:

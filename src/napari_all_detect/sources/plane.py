@@ -32,7 +32,6 @@ UNREADABLE = (
     AttributeError,
     ArithmeticError,
     RuntimeError,
-    MemoryError,
     struct.error,
     zlib.error,
 )
@@ -154,6 +153,11 @@ def readable(path: Path, what: str) -> Iterator[None]:
         raise InputError(f"{path}: no such file or folder, or a part of it is missing; check the path") from error
     except PermissionError as error:
         raise InputError(f"{path}: permission denied; give yourself the right to read it") from error
+    except MemoryError as error:
+        raise InputError(
+            f"{path}: too large for the memory ({_reason(error)}); free some, crop the image, or write it as tiled "
+            "TIFF or zarr, which are read in parts"
+        ) from error
     except _unreadable() as error:
         if _passes(error):
             raise _store_error(path, error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources.pixel_size import believed_um
 from napari_all_detect.sources.places import is_remote
@@ -26,6 +28,12 @@ __all__ = ["RASTER_SIGNATURES", "open_raster"]
 _PNG, _JPEG, _ = RASTER_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
 _UM_PER_INCH = 25400.0
 
+MOST_PX = 2**31
+"""Pixels: they are decoded at once, which takes 7 bytes for each of RGB."""
+
+PX_PER_BYTE = 10_000
+"""Pixels in a byte of a file: PNG, which packs the most, comes to 8,256 where it has one bit for each."""
+
 
 def open_raster(file: ImageFile, reading: ReadParams) -> list[Plane]:
     """Return the one plane of a PNG, JPEG or BMP file; only its header is read.
@@ -37,6 +45,7 @@ def open_raster(file: ImageFile, reading: ReadParams) -> list[Plane]:
         sizes = (_UM_PER_INCH / float(dpi) if dpi > 0 else 0.0 for dpi in (x_dpi, y_dpi))
         tile_px = reading.tile_px((image.height, image.width))
         shape = image.height, image.width, _channel_count(image)
+        _check_size(image, file.path)
     axes = "yxc" if shape[2] > 1 else "yx"  # grey pixels have no axis of channels, as in a TIFF
     channels = choose_channels(axes, shape, (1, 3, 4), reading.channels, str(file.path))
     read = partial(_read, file.path, channels)
@@ -46,6 +55,19 @@ def open_raster(file: ImageFile, reading: ReadParams) -> list[Plane]:
 
 def _open(path: Path, channels: list[int] | None, tile_px: int) -> TiledPlane:
     return of_plane(_read(path, channels), tile_px)
+
+
+def _check_size(image: PillowFile.ImageFile, path: Path) -> None:
+    """Refuse an image before memory is taken for pixels that its file can't hold, or for too many of them."""
+    size = f"{image.width} x {image.height} pixels"
+    n_bytes = image.fp.seek(0, os.SEEK_END)  # type: ignore[union-attr]  # it is open
+    if image.width * image.height > PX_PER_BYTE * n_bytes:
+        raise ValueError(f"a header of {size}, more than {n_bytes} bytes can hold")
+    if image.width * image.height > MOST_PX:
+        raise InputError(
+            f"{path}: {size}; expected {MOST_PX:,} at most in PNG, JPEG and BMP, which are decoded at once: write it "
+            "as tiled TIFF or zarr, which are read in parts"
+        )
 
 
 def _channel_count(image: PillowFile.ImageFile) -> int:

@@ -2,16 +2,36 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError
 
-__all__ = ["Index", "channels_last", "choose_channels", "indices", "places", "within"]
+__all__ = ["Index", "channels_last", "check_size", "choose_channels", "indices", "places", "within"]
 
 Index = tuple[int | slice | list[int], ...]
 _PLANE_AXES = ("y", "x", "c")
+
+MOST_PLANES = 1_000_000
+"""Of one image: each takes 1 kB in the list of planes."""
+
+MOST_PX = 10**12
+"""Pixels of a plane: a hundred slides of 100,000 x 100,000. Only metadata that are damaged or made up state more."""
+
+
+def check_size(axes: Sequence[str], shape: Sequence[int], name: str) -> None:
+    """Raise InputError if an image of this name has more or larger planes than any that could be scored."""
+    lengths = list(zip(axes, shape, strict=True))
+    n_planes = prod(n for axis, n in lengths if axis not in _PLANE_AXES)
+    n_px = prod(n for axis, n in lengths if axis in ("y", "x"))
+    for n, most, what in ((n_planes, MOST_PLANES, "planes"), (n_px, MOST_PX, "pixels in a plane")):
+        if n > most:
+            raise InputError(
+                f"{name}: an image of shape {tuple(shape)}, with {n:,} {what}; expected {most:,} at most: mend its "
+                "metadata, or split it"
+            )
 
 
 def indices(

@@ -23,7 +23,7 @@ from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
 from napari_all_detect.sources.places import is_remote
 from napari_all_detect.sources.plane import ImageFile, Plane, readable
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb
-from napari_all_detect.sources.stack import Index, channels_last, choose_channels, indices, within
+from napari_all_detect.sources.stack import Index, channels_last, check_size, choose_channels, indices, within
 from napari_all_detect.sources.tiff_colours import is_negative, kind_of_colours, shown
 from napari_all_detect.sources.tiled import TiledPlane, Window, open_tiled
 
@@ -80,6 +80,7 @@ def open_tiff(file: ImageFile, reading: ReadParams, wanted_um: float | None = No
     whole slide or its label, and what begins in another file of a set.
     """
     with readable(file.path, "a TIFF"), _opened(file.path) as tif:
+        ome_xml.check(tif, file.path)
         _check_complete(tif, file.path)
         found = sorted(_list(tif, file.path, reading, wanted_um), key=lambda entry: entry.page)
     planes = [
@@ -142,6 +143,7 @@ def _list(tif: TiffFile, path: Path, reading: ReadParams, wanted_um: float | Non
         level = choose_level(_levels(pyramid, _pixel_size_um(tif, whole, number)), reading.level, wanted_um, path)
         series = pyramid[int(level.path)]
         axes = _axes(series, path)
+        check_size(axes, series.shape, str(path))
         allowed = (1, 3, 4) if "S" in series.axes else (1, 3)
         told = reading.channels or _told_channels(tif, series, number)
         channels = choose_channels(axes, series.shape, allowed, told, str(path))

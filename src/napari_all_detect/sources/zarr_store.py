@@ -20,7 +20,7 @@ from napari_all_detect.sources.places import has_query, is_remote, zarr_place
 from napari_all_detect.sources.plane import ImageFile, OmePlace, Plane, readable
 from napari_all_detect.sources.plates import FieldOfView, fields_of_plate, fields_of_well
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb
-from napari_all_detect.sources.stack import Index, channels_last, choose_channels, indices, places, within
+from napari_all_detect.sources.stack import Index, channels_last, check_size, choose_channels, indices, places, within
 from napari_all_detect.sources.tiled import TiledPlane, Window, open_tiled
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def _planes_of_field(
 
 def _planes_of_array(array: zarr.Array[Any], file: ImageFile, reading: ReadParams) -> list[Plane]:
     axes = _axes_of_array(array, file.path)
+    _check_array(array, axes, file.path)
     chosen = choose_channels(axes, array.shape, [1, 3, 4], reading.channels, str(file.path))
     opener = _opener(axes, array.shape, reading)
     return [
@@ -126,6 +127,7 @@ def _planes_of_image(image: Any, file: ImageFile, reading: ReadParams, wanted_um
     level = choose_level(levels(attributes, version, file.path), reading.level, wanted_um, file.path)
     array = child(image, level.path, file.path)
     _check_axes(level, array.ndim, file.path)
+    _check_array(array, level.axes, file.path)
     count = dict(zip(level.axes, array.shape, strict=True)).get("c")
     told = reading.channels or rgb_channels(attributes, count)
     chosen = choose_channels(level.axes, array.shape, [1, 3], told, str(file.path))
@@ -148,6 +150,13 @@ def _planes_of_image(image: Any, file: ImageFile, reading: ReadParams, wanted_um
 def _check_axes(level: Level, n_axes: int, path: Path) -> None:
     if len(level.axes) != n_axes:
         raise InputError(f"{path}: {len(level.axes)} axes are named but the array has {n_axes}; mend the metadata")
+
+
+def _check_array(array: zarr.Array[Any], axes: Sequence[str], path: Path) -> None:
+    """Refuse an array before any of it is decoded: values that are objects may be pickles, and run code."""
+    if array.dtype.kind not in "buif":
+        raise InputError(f"{path}: a zarr array of {array.dtype}; expected numbers: write the image again")
+    check_size(axes, array.shape, str(path))
 
 
 def _opener(axes: Sequence[str], shape: Sequence[int], reading: ReadParams) -> Callable[..., TiledPlane] | None:
