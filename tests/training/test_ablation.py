@@ -1,9 +1,11 @@
+import errno
 import json
 import re
 import shutil
 import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,8 +24,10 @@ from all_detect_training.ablation import ENSEMBLES, FIGURES, Classifier, classif
 from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.cli import main
 from all_detect_training.dataset import Cells
+from all_detect_training.history import write_history
 from all_detect_training.metrics import member_figures
 from all_detect_training.plots import comparison_plot, reliability_plot, roc_plot
+from all_detect_training.presets import PRESETS
 from all_detect_training.published import METHODS, TABLE_4
 from all_detect_training.report import write_report
 from all_detect_training.report_page import chosen_cells, report_page
@@ -32,6 +36,7 @@ from all_detect_training.resampling import resamples, weighted_auc
 from all_detect_training.runs import load_run
 from napari_all_detect.bundle.manifest import Validation
 from napari_all_detect.explain import GradCam
+from napari_all_detect.networks import ARCHITECTURES
 
 MakeRun = Callable[[Mapping[str, NDArray[np.floating]]], Path]
 
@@ -145,6 +150,15 @@ def test_what_a_run_was_trained_and_tested_on_is_told(run: Path) -> None:
     loaded = load_run(run)
     said = "preset tiny, trained 2026-01-31 on 45 cells; 18 test cells of 6 images, which are drawn"
     assert ablating._facts(loaded).startswith(said)
+    assert ablating._facts(loaded).endswith(
+        "; seed 2021; vgg16 from random, 4 epochs at most in batches of 8; mobilenet from random, 4 epochs at most in "
+        "batches of 8"
+    )
+    write_history(run / "vgg16.csv", [{"epoch": n, "batch_size": 4, "auc": 1 / n} for n in (1, 2, 3)])
+    assert "; vgg16 from random, epoch 1 kept of 3 (4 at most) in batches of 4; " in ablating._facts(loaded)
+    named = replace(loaded, record={**loaded.record, "preset": "paper"}, params=replace(PRESETS["paper"], epochs=1))
+    named = replace(named, record={**named.record, "trunks": dict.fromkeys(ARCHITECTURES, "random")})
+    assert ablating._facts(named).startswith("preset paper (but for epochs), trained ")
     subject = np.array([name.split("/")[0] for name in loaded.cells.image])
     by_subject = replace(loaded, subject=subject)
     assert "; 18 test cells of 3 subjects, which are drawn" in ablating._facts(by_subject)
@@ -291,6 +305,12 @@ def test_the_report_stands_alone(
     assert "Not for diagnosis" in page
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "out" / "table4.md").read_text()
+    facts = ablating._facts(load_run(run))
+    assert f"\n- 48 px: {facts}\n" in printed
+    assert f"<li><b>48 px</b>: {escape(facts)}</li>" in page
+    for text in (printed, page):
+        assert "No brackets: every resample gives the same" in text
+        assert "not tested on the preliminary set" not in text
     for name, value in zip(table["classifier"], table["auc"], strict=True):
         assert re.search(rf"\| {re.escape(name)} \|.* {value:.3f} \(", printed)
     assert main(["ablation", str(run), "--out", str(tmp_path / "out")]) == 1
@@ -312,6 +332,19 @@ def test_a_run_that_learned_nothing_leaves_rows_empty_and_stops_nothing(
     assert "Reliability" not in page
     of = [replace(one, input_px=300) for one in classifiers(load_run(run))]
     assert "Beside published methods" not in report_page(Findings(table_4(of), of, {}, {300}, {}, {}, []))
+
+
+def test_a_full_disk_is_that_of_the_report_and_blocks_no_next_try(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("all_detect_training.bundling.shutil.copyfile", full)
+    out = tmp_path / "out"
+    assert main(["ablation", str(run), "--out", str(out)]) == 1
+    assert re.search(rf"{re.escape(str(out))}\S+: the bundle can't be written \(No space", capsys.readouterr().err)
+    assert not list(out.iterdir())
 
 
 def test_two_runs_of_one_input_size_are_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -414,6 +447,16 @@ def test_only_runs_on_the_preliminary_set_stand_beside_published_methods(run: Pa
         assert f"<td>{'' if method.preliminary is None else f'{method.preliminary:.3f}'}</td>" in page
     parts = page.split("<h2>")
     assert next(part for part in parts if part.startswith("Beside")).count("<svg") == 1
+
+
+def test_the_papers_figures_beside_a_run_on_other_images_are_told(run: Path, tmp_path: Path) -> None:
+    of = [replace(one, input_px=size) for one in classifiers(load_run(run)) for size in (300, 450)]
+    said = "The runs of 300 px were not tested on the preliminary set of C-NMC 2019"
+    for on_preliminary, n in (({300}, 0), ({450}, 1), ((), 1)):
+        out = tmp_path / str(on_preliminary)
+        write_report(out, Findings(table_4(of), of, {}, on_preliminary, {}, {}, []))
+        for name in ("table4.md", "report.html"):
+            assert (out / name).read_text().count(said) == n
 
 
 def test_what_is_published_has_its_source() -> None:

@@ -148,7 +148,7 @@ def cells_and_split() -> tuple[Cells, Any]:
     return cells, np.where(np.arange(24) < 16, "train", "validation")
 
 
-@pytest.mark.parametrize("name", ["save_half_precision", "_write_history", "np.save"])
+@pytest.mark.parametrize("name", ["save_half_precision", "write_history", "np.save"])
 def test_a_disk_that_fills_up_when_a_member_is_done_loses_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -224,3 +224,15 @@ def test_a_gpu_without_memory_predicts_fewer_cells_at_once(caplog: pytest.LogCap
     assert [record.getMessage().split(" predicts ")[1][:1] for record in caplog.records] == ["8", "4"]
     alone = [predict_p_all(Small(), cells.crops[i : i + 1], SPEC)[0] for i in range(24)]
     np.testing.assert_allclose(p_all, alone, atol=1e-6)
+
+
+def test_no_memory_to_predict_one_cell_is_one_line() -> None:
+    class Starved:
+        """Says nothing of any cell."""
+
+        def predict_on_batch(self, _: Any) -> Any:
+            raise MemoryError
+
+    cells, _ = cells_and_split()
+    with pytest.raises(InputError, match="mobilenet: out of memory with one cell at a time; give it more"):
+        predict_p_all(Starved(), cells.crops, SPEC)

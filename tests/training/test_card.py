@@ -10,7 +10,9 @@ import pytest
 from all_detect_training.bundling import About, export_bundle
 from all_detect_training.card import model_card, reproducing
 from all_detect_training.dataset import Cells
-from all_detect_training.presets import FitParams
+from all_detect_training.preset_file import checked_params
+from all_detect_training.presets import PRESETS, FitParams, MemberSpec, with_options
+from all_detect_training.runs import load_run
 from all_detect_training.trusting import TrustTargets
 from napari_all_detect.bundle.manifest import Bf16, Domain, Manifest
 
@@ -92,11 +94,40 @@ def test_the_card_says_what_matters(manifest: Manifest) -> None:
         "validate, the last 25% test",
         "No brackets: every resample gives the same",
         "Where no error rate decides (below), a cell is called ALL from 0.5 on.",
+        "a cell that is of neither is called one of them, or `uncertain`",
         "cover the choice of test images only, not that of patients, laboratories or training runs",
         manifest.license,
         manifest.citation,
     ):
         assert text in card, text
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("contiguous", "of the images in which cells are found, in the order of their numbers: the first 60% train"),
+        ("given", "By image, as given; of which patients they are is unknown."),
+        ("2/5", "By image, fold 2/5 of images; of which patients they are is unknown."),
+    ],
+)
+def test_unknown_patients_of_a_manifest_are_told(
+    make_run: Callable[..., Path], made_up_cells: Cells, tmp_path: Path, split: str, said: str
+) -> None:
+    p_all = np.where(made_up_cells.is_all, 0.7, 0.3)
+    run = make_run({"vgg16": p_all, "mobilenet": p_all})
+    sides = load_run(run)
+    record = json.loads((run / "run.json").read_text())
+    record["data"] |= {"split": split, "subjects": "unknown"}
+    (run / "run.json").write_text(json.dumps(record))
+    rows = dict.fromkeys(f"{image},,{side}" for image, side in zip(sides.cells.image, sides.split, strict=True))
+    (run / "images.csv").write_text("\n".join(["image,subject,split", *rows]) + "\n")
+    card = model_card(export_bundle(run, tmp_path / "out", About("tiny", "1")))
+    assert said in card
+    assert "Patients are unknown" in card
+    assert "whole images are drawn" in card
+    assert "subjects" not in card.replace("--split", "").lower()
+    assert (f"--split {split}" in commands(card)[0]) == (split == "2/5")
+    assert " --manifest DATA " in commands(card)[0]
 
 
 def test_notes_on_the_data_stand_as_they_are_under_training_data(manifest: Manifest) -> None:
@@ -207,7 +238,8 @@ def test_commands_name_the_rates_that_were_asked_for(manifest: Manifest) -> None
 def test_commands_name_what_departs_from_the_preset(
     manifest: Manifest, tiny: FitParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    preset = replace(tiny, epochs=9, members=tiny.members[:1])
+    more = (*tiny.members, MemberSpec("xception", 71))
+    preset = replace(tiny, epochs=8, step_epochs=4.0, members=more)
     monkeypatch.setattr(reproducing, "PRESETS", {"tiny": preset})
     training = {
         **manifest.training,
@@ -220,7 +252,6 @@ def test_commands_name_what_departs_from_the_preset(
         "--epochs 4 --members vgg16,mobilenet --seed 2021 --out RUN"
     )
     params = {**training["params"], "batch_size": 5, "stain_jitter": 0.2}
-    params["members"] = [{**member, "stretch": 2.5} for member in params["members"]]
     dataset = {**manifest.training["dataset"], "classes": {"ALL": "ALL", "Hem": "Hem"}, "split": "2/5"}
     trunks = dict.fromkeys(training["trunks"], "imagenet")
     changed = manifest.model_copy(
@@ -230,11 +261,79 @@ def test_commands_name_what_departs_from_the_preset(
         "all-detect-train fit --preset tiny --manifest DATA --of-smears --split 2/5 --mask-corner 32 --trunks imagenet "
         "--epochs 4 --members vgg16,mobilenet --batch-size 5 --stain-jitter 0.2 --seed 2021 --out RUN"
     )
-    assert tables(model_card(changed))["vgg16"].count("10") == 1  # epochs
     params = {**training["params"], "stain_normalisation": "reinhard"}
     changed = manifest.model_copy(update={"training": {**training, "params": params}})
     assert " --stain-normalisation reinhard --seed" in commands(model_card(changed))[0]
     assert "--stain-jitter" not in commands(model_card(changed))[0]
+    assert with_options(preset, members=["vgg16", "mobilenet"], epochs=4) == tiny == checked_params(training["params"])
     changed = manifest.model_copy(update={"training": training})
     assert "Every image shows one cell" in model_card(changed)
     assert "scale bar" not in model_card(changed)
+
+
+def test_values_that_no_option_gives_are_taken_from_the_bundle_itself(
+    manifest: Manifest, tiny: FitParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproducing, "PRESETS", {"tiny": tiny})
+    of = manifest.training["params"]
+    stretched = {**of, "members": [{**member, "stretch": 2.5} for member in of["members"]]}
+    for params in ({**of, "highest_rate": 5e-4}, stretched, {**of, "step_epochs": 1.0}, {**of, "patience": 3}):
+        card = model_card(manifest.model_copy(update={"training": {**manifest.training, "params": params}}))
+        assert commands(card)[0] == (
+            "all-detect-train fit --preset PRESET --smears DATA --classes Benign=Hem,Early=ALL,Pre=ALL "
+            "--mask-corner 32 --out RUN"
+        )
+        assert "PRESET this bundle's `bundle.json`" in card
+        assert ("10" in tables(card)["vgg16"]) == (params is stretched)  # epochs at most
+    mine = {**manifest.training, "preset": "mine.json"}
+    assert "--preset PRESET" in commands(model_card(manifest.model_copy(update={"training": mine})))[0]
+    assert "PRESET" not in model_card(manifest)
+
+
+def test_values_other_than_the_shipped_presets_are_named(manifest: Manifest) -> None:
+    lite = json.loads(json.dumps(asdict(PRESETS["lite"]) | {"epochs": 1, "step_epochs": 0.5}))
+    trunks = dict.fromkeys((m.architecture for m in PRESETS["lite"].members), "random")
+    training = {**manifest.training, "preset": "lite", "params": lite, "trunks": trunks}
+    card = model_card(manifest.model_copy(update={"training": training}))
+    assert "Preset `lite`, but for `epochs`, `step_epochs`:" in card
+    assert "--preset lite " in commands(card)[0]
+    assert " --epochs 1 --seed 2021 " in commands(card)[0]
+    assert "Preset `tiny`:" in model_card(manifest)
+
+
+def test_how_members_were_trained_is_told(manifest: Manifest, tiny: FitParams, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproducing, "PRESETS", {"tiny": tiny})
+    assert "| member | its trunk started from | epochs at most |\n" in model_card(manifest)
+
+    def card(**trained: list[int]) -> str:
+        facts = {name: {"epochs": 3, "kept": 2, "batch_sizes": sizes} for name, sizes in trained.items()}
+        return model_card(manifest.model_copy(update={"training": {**manifest.training, "trained": facts}}))
+
+    both = card(vgg16=[4], mobilenet=[4])
+    assert tables(both)["vgg16"].count("random") == 1
+    assert "| vgg16 | random | 4 | 3 | 2 | 4 |\n| mobilenet | random | 4 | 3 | 2 | 4 |" in both
+    assert " --batch-size 4 --seed" in commands(both)[0]
+    assert "Memory ran out" not in both
+    halved = card(vgg16=[8, 4])
+    assert "| vgg16 | random | 4 | 3 | 2 | 8, then 4 |\n| mobilenet | random | 4 | not known |" in halved
+    assert "their batches went from 8 to 4 cells" in halved
+    assert "--batch-size" not in commands(halved)[0]
+    assert "--batch-size" not in commands(card(vgg16=[8], mobilenet=[8]))[0]
+
+
+def test_more_wrong_calls_than_asked_for_are_not_called_kept_to(manifest: Manifest) -> None:
+    metrics = json.loads(json.dumps(manifest.metrics))
+    row = metrics["trust"]["calls"]["own"]
+    row |= {"ALL": {"ALL": 9, "Hem": 0, "uncertain": 1}, "Hem": {"ALL": 1, "Hem": 15, "uncertain": 0}}
+    row["Hem_called_ALL"] = {"value": 0.0625, "low": 0.043, "high": 0.086}
+    row["ALL_called_Hem"] = {"value": 0.0, "low": None, "high": None}
+    metrics["trust"]["validation"] = {"drawn": "images", "ALL": 309, "Hem": 57}
+    card = model_card(manifest.model_copy(update={"metrics": metrics}))
+    own = "0.05 / 0.05 (the bundle's own)"
+    assert tables(card)[own][:2] == ["0.0%", "6.2% (4.3% to 8.6%)"]
+    assert "| error rate asked for, ALL / Hem |" in card
+    assert "aimed at a confidence of 95% over images like the 309 with ALL and the 57 with Hem cells" in card
+    assert "82 to 97 did" in card
+    assert "kept to" not in card
+    del row["Hem_called_ALL"], row["ALL_called_Hem"]
+    assert tables(model_card(manifest.model_copy(update={"metrics": metrics})))[own][:2] == ["0.0%", "6.2%"]

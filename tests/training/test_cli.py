@@ -130,6 +130,7 @@ def test_fit_prints_the_auc_of_each_member_and_logs_to_standard_error(fitted: Fi
         expected = [auc(cells.is_all[split == s], p_all[split == s]) for s in ("validation", "test")]
         assert [float(f) for f in figures] == pytest.approx(expected, abs=1e-4)
     assert "vgg16: {'epoch': 4" in fitted.err
+    assert fitted.err.index("vgg16: member 1 of 2") < fitted.err.index("mobilenet: member 2 of 2")
     assert "epoch" not in fitted.out
 
 
@@ -172,6 +173,22 @@ def test_cells_lost_before_they_were_cached_are_read_again(
     assert cli.main(arguments(fitted.data, run)) == 0
     np.testing.assert_array_equal(Cells.load(run / "cells.npz").crops, cells.crops)
     assert (run / "run.json").read_bytes() == record
+
+
+@pytest.mark.usefixtures("no_reading")
+def test_a_preset_of_a_file_goes_on_with_its_own_values_only(
+    fitted: Fitted, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run's own record is such a file, and so is its bundle's."""
+    assert cli.main(["export", str(fitted.run), "--out", str(tmp_path / "out"), *EXPORT]) == 0
+    for held in (run / "run.json", tmp_path / "out" / "bundle.json"):
+        assert cli.main(arguments(fitted.data, run, preset=held)) == 0
+        assert "mobilenet: trained already" in capsys.readouterr().err
+    record = json.loads((run / "run.json").read_text())
+    record["params"]["highest_rate"] = 1e-3
+    (tmp_path / "mine.json").write_text(json.dumps(record))
+    assert cli.main(arguments(fitted.data, run, preset=tmp_path / "mine.json")) == 1
+    assert "params.highest_rate is 0.002 there and 0.001 here" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_reading")
@@ -253,7 +270,7 @@ def test_the_same_cell_on_two_sides_is_refused(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"preset": "huge"}, "--preset"),
+        ({"preset": "huge"}, "argument --preset: 'huge'; expected tiny, or a JSON file"),
         ({"classes": "Benign=normal"}, "expected folders and ALL or Hem"),
         ({"classes": "fold_0/all=ALL,fold_0/hem=Hem"}, "expected folders and ALL or Hem"),
         ({"smears": None}, "--smears"),
@@ -307,6 +324,8 @@ def test_export_writes_a_bundle_that_loads_and_says_the_runs_figures(
     assert (manifest.name, manifest.version, manifest.license) == ("tiny", "1.0.0", "CC0")
     assert manifest.description == "Tells stains."
     assert manifest.training["dataset"]["name"] == "Drawn smears"
+    trained = manifest.training["trained"]["mobilenet"]
+    assert trained == {"epochs": 4, "kept": trained["kept"], "batch_sizes": [8]}
     assert manifest.created.isoformat() == json.loads((fitted.run / "run.json").read_text())["created"]
     assert "Drawn, not real: ☐" in bundle.card
     printed = capsys.readouterr().out

@@ -195,6 +195,11 @@ def test_a_split_by_folds_takes_all_folds(
     assert f"{root}: no image in fold_2; expected all three folds in training_data" in capsys.readouterr().err
 
 
+def test_a_split_that_is_none_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="split is 'fold_3'; expected paper, fold_0, fold_1, fold_2, or K/N such as"):
+        cnmc_set(small(tmp_path), "fold_3", 0)
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no training_data"):
         list_cnmc(tmp_path)

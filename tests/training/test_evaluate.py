@@ -173,6 +173,9 @@ def test_subjects_have_a_table_of_their_own(tmp_path: Path) -> None:
     assert rows.loc["1", ["class", "cells", "called_all", "mean_p_all"]].tolist() == ["ALL", 2, 0.5, 0.6]
     assert rows[["mean_p_all_low", "mean_p_all_high"]].isna().all(axis=None)
     assert "2 subjects, AUC of their mean P(ALL) 1.000\n" in printed
+    assert printed.endswith(
+        "No brackets: every resample gives the same, which says nothing of how far off the figure may be.\n"
+    )
     apart = table.assign(image=["a", "c", "b"])
     write_evaluation(tmp_path / "apart", apart, evaluation_figures(apart, 0.5))
     rows = pd.read_csv(tmp_path / "apart" / "subjects.csv", dtype={"subject": str}).set_index("subject")
@@ -269,6 +272,8 @@ def test_a_bundles_own_images_are_known_though_not_their_sides_in_contiguous_blo
     manifest: Any = SimpleNamespace(training={"dataset": {"images_sha256": images_digest(images, None)}})
     assert sides_in_training(manifest, images) == ["", ""]
     assert sides_in_training(manifest, images[:1]) is None
+    manifest.training["dataset"]["split"] = "contiguous"
+    assert sides_in_training(manifest, images) == ["", ""]
     manifest.training["dataset"]["split"] = "1/5"
     assert sides_in_training(manifest, images) is None
     manifest.training = {}

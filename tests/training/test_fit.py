@@ -127,6 +127,18 @@ def test_a_gpu_without_memory_gets_half_the_batch(
     assert not list(tmp_path.glob("*.checkpoint.npz"))
 
 
+def test_no_memory_for_one_cell_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, split = coloured()
+
+    def no_memory(*_: Any) -> float:
+        raise MemoryError
+
+    monkeypatch.setattr(fit, "_train_epoch", no_memory)
+    with pytest.raises(InputError, match="mobilenet: out of memory with one cell at a time; give it more") as caught:
+        fit_ensemble(cells, split, PARAMS, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_another_error_is_not_taken_for_want_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells, split = coloured()
 
@@ -143,7 +155,28 @@ def test_time_left_is_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         fit_member(cells, split, SPEC, replace(PARAMS, epochs=2), None)
     told = [record.getMessage() for record in caplog.records]
-    assert told[-1].endswith("0:00:00 left")
+    assert told[-1].endswith("0:00:00 left of this member")
+
+
+def test_the_rate_is_in_the_log_of_a_fit_begun_before_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, split = coloured()
+    path, log_file = tmp_path / "m.npz", tmp_path / "m.csv"
+    save = fit.save_checkpoint
+
+    def without_rate(path: Path, network: Any, rng: Any, progress: Any) -> None:
+        rows = [{name: value for name, value in row.items() if name != "rate"} for row in progress.history]
+        save(path, network, rng, replace(progress, history=rows))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "save_checkpoint", without_rate)
+        fit_member(cells, split, SPEC, replace(PARAMS, epochs=1), None, path, log_file)
+    # A cycle of two epochs up, two down.
+    assert float(log_file.read_text().split()[1].split(",")[3]) == pytest.approx(PARAMS.highest_rate / 2, rel=0.01)
+    fit_member(cells, split, SPEC, replace(PARAMS, epochs=2), None, path, log_file)
+    header, *rows = (line.split(",") for line in log_file.read_text().split())
+    assert header[:4] == ["epoch", "loss", "batch_size", "rate"]
+    assert rows[0][3] == ""
+    assert float(rows[1][3]) == pytest.approx(PARAMS.highest_rate, rel=0.01)
 
 
 @pytest.mark.parametrize(("preset", "size"), [("paper", 300), ("paper-450", 450)])

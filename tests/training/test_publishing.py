@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from all_detect_training import bioimageio_package
 from all_detect_training.bundling import About, export_bundle
 from all_detect_training.card.page import card_page
 from all_detect_training.cli import main
@@ -133,6 +135,24 @@ def test_what_can_be_no_package_is_refused(
     assert said in error
     assert error.count("\n") == 1
     assert not (tmp_path / out).exists()
+
+
+def test_a_full_disk_is_that_of_the_package_and_said(
+    duo_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("bioimageio.core", reason="pip install 'all-detect-training[bioimageio]'")
+    folders = []
+
+    def full(_: Any, folder: Path) -> None:
+        folders.append(folder)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bioimageio_package, "_write_parts", full)
+    out = tmp_path / "new" / "duo.zip"
+    assert main(["bioimageio", str(duo_bundle), "--out", str(out)]) == 1
+    assert f"{out}: can't be written (No space left on device); make room there" in capsys.readouterr().err
+    assert [folder.parent for folder in folders] == [out.parent]
+    assert not list(out.parent.iterdir())
 
 
 def test_a_segmenter_is_no_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

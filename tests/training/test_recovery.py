@@ -27,7 +27,7 @@ from all_detect_training.training_set import TrainingSet, manifest_set
 from all_detect_training.weights import round_to_half
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.networks import build_network
-from napari_all_detect.results import locked_folder
+from napari_all_detect.results import LOCK, locked_folder
 
 SPEC = MemberSpec("mobilenet", 32, "conv_pw_1_relu")
 PARAMS = FitParams(members=(SPEC,), crop_size=32, epochs=3, step_epochs=2.0, batch_size=8, dropout=0.3)
@@ -150,7 +150,9 @@ def test_a_training_that_diverges_stops_with_member_epoch_and_rate(
 
     monkeypatch.setattr(fit, "_train_epoch", diverging)
     said = rf"mobilenet: diverged in epoch 2, at rates of up to 0\.02 .* for {14 if of == 'probabilities' else 0} of 14"
-    with pytest.raises(InputError, match=rf"{said}.*lower highest_rate.*new folder; the epochs before are kept"):
+    with pytest.raises(
+        InputError, match=rf"{said}.*lower highest_rate.*--preset.*new folder; the epochs before are kept"
+    ):
         fit_ensemble(cells, split, replace(PARAMS, highest_rate=0.02), tmp_path)
     assert len(history(tmp_path)) == 1
     assert (tmp_path / "mobilenet.checkpoint.npz").exists()
@@ -287,14 +289,14 @@ def test_a_fit_killed_at_its_start_is_begun_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", killed)
-        patch.setattr(Path, "unlink", lambda _: None)  # a process that is killed tidies nothing up
+        patch.setattr(Path, "unlink", lambda *_, **__: None)  # a process that is killed tidies nothing up
         with pytest.raises(KeyboardInterrupt):
             open_run(run, listed(ROWS))
     assert (run / f"{part}.part").stat().st_size == 20
     open_run(run, listed(ROWS))
     assert {path.name for path in run.iterdir()} == {"run.json", "images.csv", "cells.npz"}
     assert json.loads((run / "run.json").read_text())["counts"]["test"]["ALL"] == {"images": 2, "cells": 2}
-    assert (run / "images.csv").read_text().splitlines()[:2] == ["image,subject,split", "ALL/0.png,ALL0,train"]
+    assert (run / "images.csv").read_text().splitlines()[:2] == ["image,subject,split", "ALL/0.png,,train"]
 
 
 def test_a_second_fit_into_one_folder_is_refused(
@@ -320,10 +322,10 @@ def test_the_lock_of_a_killed_fit_keeps_nobody_out(
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    (run / ".lock").touch()
+    (run / LOCK).touch()
     with run_cells.locked_run(run):
         open_run(run, listed(ROWS))
-        assert (run / ".lock").exists()
+        assert (run / LOCK).exists()
     assert {path.name for path in run.iterdir()} == {"run.json", "images.csv", "cells.npz"}
     with pytest.raises(KeyboardInterrupt), run_cells.locked_run(tmp_path / "new/deep"):
         raise KeyboardInterrupt

@@ -12,7 +12,9 @@ from PIL import Image
 
 from all_detect_training.cli import main
 from all_detect_training.listing import LabelledImage, read_manifest
+from all_detect_training.plans import plan_run
 from all_detect_training.presets import FitParams
+from all_detect_training.run_cells import _images_table
 from all_detect_training.runs import load_run
 from all_detect_training.splits import refuse_shared_cells, split_by_subject, split_contiguous, split_folds
 from all_detect_training.training_set import folder_set, manifest_set, sides_of
@@ -84,8 +86,12 @@ def test_missing_files_and_columns_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spellings", "said"),
     [
-        (("a3", "A3"), "subjects a3 and A3 differ in case, zeros or Unicode form only; write one patient one way"),
+        (("a3", "A3"), "subjects a3 and A3 differ in case, zeros, separators or Unicode form only; write one patient"),
         (("1", "01", "1.0"), "subjects 1 and 01 and 1.0 differ"),
+        (("P1", "P01", "P-01", "p_1"), "subjects P1 and P01 and P-01 and p_1 differ"),
+        (("ALL_003", "ALL 3"), "subjects ALL_003 and ALL 3 differ"),
+        (("7-a", "7a"), "subjects 7-a and 7a differ"),
+        (("1.05", "1-5"), "subjects 1.05 and 1-5 differ"),
         (("0", "00"), "subjects 0 and 00 differ"),
         (("M\u00fcller", "Mu\u0308ller"), "subjects M\u00fcller and Mu\u0308ller differ"),
     ],
@@ -96,7 +102,7 @@ def test_a_subject_spelt_in_two_ways_is_refused(tmp_path: Path, spellings: tuple
 
 
 def test_subjects_that_are_not_the_same_number_are_several(tmp_path: Path) -> None:
-    several = ["1", "10", "100", "1.5", "a1", "a01", "1-0", "1.0.0", "."]
+    several = ["1", "10", "100", "1.5", "a1", "a10", "1-0", "1.0.0", "P.1.10", "P1.1.0", "1- 1", "11", ".", "-"]
     rows: Rows = [(f"{k}.png", "ALL", one) for k, one in enumerate(several)]
     assert [image.subject for image in read_manifest(write(tmp_path, rows, HEAD[:3]))] == several
 
@@ -194,6 +200,38 @@ def test_what_a_manifest_has_is_told_in_its_order(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(InputError, match=said):
             read_manifest(path)
+
+
+def test_where_patients_are_unknown_sides_are_given_or_blocks(tmp_path: Path) -> None:
+    nameless = [(name, kind, "", side) for name, kind, _, side in SIX]
+    given = manifest_set(write(tmp_path, nameless), "cells", None, 0)
+    assert (given.split, given.sides, given.n_subjects) == ("given", ["train", "validation", "test"] * 2, None)
+    path = write(tmp_path, [row[:3] for row in nameless], HEAD[:3])
+    given = manifest_set(path, "cells", None, 0)
+    assert (given.split, given.sides, given.n_subjects) == ("contiguous", None, None)
+    with pytest.raises(InputError, match="no subjects, of which --split 1/3 makes folds; fill them in, or do without"):
+        manifest_set(path, "cells", "1/3", 0)
+    with pytest.raises(InputError, match="no value in column split for some images"):
+        manifest_set(write(tmp_path, [*nameless[1:], (*nameless[0][:3], "")]), "cells", None, 0)
+
+
+def test_about_as_many_subjects_as_images_of_one_cell_are_no_patients(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, tiny: FitParams
+) -> None:
+    path = write(tmp_path, SIX)
+    assert manifest_set(path, "smears", None, 0).n_subjects == 6
+    assert not caplog.records
+    given = manifest_set(path, "cells", "1/3", 0)
+    assert given.n_subjects is None
+    assert "6 subjects for 6 images of one cell are taken for the images' names, and patients as unknown" in caplog.text
+    plan = plan_run(given, mask_corner_px=0, preset="tiny", params=tiny, trunks=None)
+    assert (plan["data"]["split"], plan["data"]["subjects"]) == ("1/3", "unknown")
+    table = list(csv.DictReader((_images_table(given) or "").splitlines()))
+    assert [(row["subject"], row["split"]) for row in table] == [("", side) for side in given.sides or ()]
+    caplog.clear()
+    more = [(f"{k}_{name}", kind, subject, side) for k in range(2) for name, kind, subject, side in SIX]
+    assert manifest_set(write(tmp_path, more), "cells", None, 0).n_subjects == 6
+    assert not caplog.records
 
 
 def test_a_side_without_a_class_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from all_detect_training import trusting
 from all_detect_training.bundling import About, export_bundle
 from all_detect_training.calibration import RATES, bounds_at, fit_temperature
 from all_detect_training.cli import main
@@ -255,9 +256,21 @@ def test_less_confidence_leaves_fewer_cells_uncertain(export: Export, run: Path,
     assert shares[0] > shares[1]
     assert sure.metrics["trust"]["validation"] == {"drawn": "images", "ALL": 27, "Hem": 27}
     card = (tmp_path / "less" / "MODEL_CARD.md").read_text()
-    assert (
-        "with a confidence of 60% over images like the 27 with ALL and the 27 with Hem cells that these are of" in card
-    )
+    assert "aimed at a confidence of 60% over images like the 27 with ALL and the 27 with Hem cells that these" in card
+
+
+def test_wrong_calls_have_an_interval_that_draws_whole_images(export: Export, cells: Cells) -> None:
+    test = sides(cells) == "test"
+    for row in (rows := export().metrics["trust"]["calls"]["by_rate"]):
+        for name, other, n in (("ALL", "Hem", cells.is_all[test].sum()), ("Hem", "ALL", (~cells.is_all[test]).sum())):
+            figure = row[f"{name}_called_{other}"]
+            assert figure["value"] == pytest.approx(row[name][other] / n, abs=1e-6)
+            assert figure["low"] is None or figure["low"] <= figure["value"] <= figure["high"]
+    # The grouping is that of images: each has nine cells of one class.
+    called, image = np.array([True] * 9 + [False] * 27), np.repeat(list("abcd"), 9)
+    assert trusting._share(called, image) == {"value": 0.25, "low": 0.0, "high": 0.75}
+    assert trusting._share(called[:0], image[:0]) == {"value": None, "low": None, "high": None}
+    assert any(row["Hem_called_ALL"]["low"] is not None for row in rows)
 
 
 @pytest.mark.parametrize("confidence", [0.4, 0.995])

@@ -1,9 +1,9 @@
 """From run folders to the ablation's report."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,9 @@ from all_detect_training.ablation import ENSEMBLES, THRESHOLD, Classifier, class
 from all_detect_training.bundling import About, export_run
 from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.cnmc import FOLDS
+from all_detect_training.history import trained_facts, training_in_words
+from all_detect_training.out_folder import scratch_in
+from all_detect_training.presets import departures
 from all_detect_training.report import write_report
 from all_detect_training.report_page import chosen_cells
 from all_detect_training.reporting import Findings, Panel
@@ -19,7 +22,7 @@ from all_detect_training.resampling import figure_text
 from all_detect_training.runs import Run, load_run
 from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.ensemble import member_weights
-from napari_all_detect.errors import InputError
+from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.explain import grad_cam
 from napari_all_detect.export.heatmaps import draw_heatmaps
 
@@ -57,8 +60,8 @@ def write_ablation(folders: Sequence[Path], out: Path) -> str:
         log.warning("%s: %s", ", ".join(map(str, folders)), doubt)
     by_run = [classifiers(run) for run in runs]
     learned = [(run, found) for run, found in zip(runs, by_run, strict=True) if _best(found).is_defined]
-    with TemporaryDirectory() as scratch:
-        bundles = [_bundle(run, Path(scratch) / str(k)) for k, (run, _) in enumerate(learned)]
+    with _scratch(out) as scratch:
+        bundles = [_bundle(run, scratch / str(k)) for k, (run, _) in enumerate(learned)]
         panels = _panels(*learned[0], bundles[0]) if learned else []
     of = [one for found in by_run for one in found]
     found = Findings(
@@ -93,6 +96,17 @@ def _refuse_same_size(runs: Sequence[Run]) -> None:
             )
 
 
+@contextmanager
+def _scratch(out: Path) -> Iterator[Path]:
+    """Lend a folder in that of the report, which is made if need be, for copies of the networks."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with scratch_in(out) as scratch:
+            yield scratch
+    except OSError as error:
+        raise OutputError(f"{out}: can't be written ({error.strerror or error}); name another folder") from error
+
+
 def _bundle(run: Run, folder: Path) -> Bundle:
     """Pack a run into the bundle that it gives."""
     export_run(run, folder, About("ablation", "0"))
@@ -103,11 +117,15 @@ def _facts(run: Run) -> str:
     test = run.split == "test"
     drawn = "images" if run.subject is None else "subjects"
     group = run.cells.image if run.subject is None else run.subject
-    data = run.record["data"]
+    data, preset = run.record["data"], run.record["preset"]
+    other = departures(preset, run.params)
+    but = f" (but for {', '.join(other)})" if other else ""
+    trained = trained_facts(run.folder, run.params.members)
     return (
-        f"preset {run.record['preset']}, trained {run.record['created']} on {(run.split == 'train').sum()} cells; "
+        f"preset {preset}{but}, trained {run.record['created']} on {(run.split == 'train').sum()} cells; "
         f"{test.sum()} test cells of {len(np.unique(group[test]))} {drawn}, which are drawn for the intervals; split: "
-        f"{data.get('split', 'contiguous blocks of images')}"
+        f"{data.get('split', 'contiguous blocks of images')}; seed {run.params.seed}; "
+        + training_in_words(run.params, run.record["trunks"], trained)
     )
 
 

@@ -3,6 +3,7 @@
 What a network can't hold stays behind: finding and cropping the cells, calls, domain and flags. The package says so.
 """
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
+from all_detect_training.out_folder import SCRATCH
+from napari_all_detect.atomic import written_atomically
 from napari_all_detect.bundle import Bundle
 from napari_all_detect.crops import center_crop
 from napari_all_detect.engines import open_engine
@@ -96,28 +99,40 @@ def write_bioimageio_package(bundle: Bundle, out: Path) -> Path:
         raise OutputError(
             f"{out}: {'exists already' if out.exists() else 'no .zip'}; name a new file that ends in .zip"
         )
-    with _quiet_core() as (core, spec), TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        _write_parts(bundle, folder)
-        try:
-            description = _description(bundle, folder)
-        except ValidationError as error:
-            raise BundleError(f"bundle {bundle.label} can't be described to bioimage.io: {_first(error)}") from error
-        package = spec.save_bioimageio_package(description, output_path=folder / "package.zip")
-        summary = core.test_model(package)
-        if summary.status == "failed":
-            raise OutputError(f"{out}: the package fails bioimage.io's validation: {_faults(summary)}")
+    with _quiet_core() as (core, spec):
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(package, out)
+            # Beside the package, as the disk of TMPDIR may have no room for whole networks.
+            with TemporaryDirectory(prefix=SCRATCH, dir=out.parent) as folder:
+                package = _tested_package(bundle, Path(folder), out, core, spec)
+                with package.open("rb") as whole, written_atomically(out) as file:
+                    shutil.copyfileobj(whole, file)
         except OSError as error:
-            raise OutputError(f"{out}: can't be written ({error.strerror or error}); name another file") from error
+            reason = error.strerror or str(error).splitlines()[0]
+            raise OutputError(f"{out}: can't be written ({reason}); make room there, or name another file") from error
     return out
+
+
+def _tested_package(bundle: Bundle, folder: Path, out: Path, core: Any, spec: Any) -> Path:
+    """Write the package into a folder, and let bioimage.io's tools run it."""
+    _write_parts(bundle, folder)
+    try:
+        description = _description(bundle, folder)
+    except ValidationError as error:
+        raise BundleError(f"bundle {bundle.label} can't be described to bioimage.io: {_first(error)}") from error
+    package = Path(spec.save_bioimageio_package(description, output_path=folder / "package.zip"))
+    summary = core.test_model(package)
+    if summary.status == "failed":
+        raise OutputError(f"{out}: the package fails bioimage.io's validation: {_faults(summary)}")
+    return package
 
 
 @contextmanager
 def _quiet_core() -> Iterator[tuple[Any, Any]]:
-    """Import bioimage.io's tools, which say much: their log and Keras's bars of progress are kept away."""
+    """Import bioimage.io's tools, which say much: their log and Keras's bars of progress are kept away.
+
+    So are TensorFlow's warnings that networks run on several numbers of cells.
+    """
     try:
         import bioimageio.core as core
         import bioimageio.spec as spec
@@ -127,16 +142,21 @@ def _quiet_core() -> Iterator[tuple[Any, Any]]:
             f"a bioimage.io package needs {error.name}; pip install 'all-detect-training[bioimageio]'"
         ) from error
     logger.disable("bioimageio")
+    tensorflow = logging.getLogger("tensorflow")
+    level = tensorflow.level
+    tensorflow.setLevel(logging.ERROR)
     try:
         with redirect_stdout(StringIO()):
             yield core, spec
     finally:
         logger.enable("bioimageio")
+        tensorflow.setLevel(level)
 
 
 def _write_parts(bundle: Bundle, folder: Path) -> None:
     """Write the network, the test tensors, the documentation, the license and a cover."""
-    manifest, params = bundle.manifest, ScoreParams(device="cpu")
+    # As the package's own network does.
+    manifest, params = bundle.manifest, ScoreParams(engine="keras", device="cpu", precision="fp32")
     scorer = Scorer(params, bundle, open_engine(bundle, params))
     case = _case(scorer)
     _network(scorer).save(folder / "ensemble.keras")

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,10 @@ import numpy as np
 from all_detect_training.card import model_card
 from all_detect_training.cnmc import FOLDS
 from all_detect_training.held_out import held_out_figures
+from all_detect_training.history import trained_facts
 from all_detect_training.metrics import member_figures
 from all_detect_training.naming import check_name
-from all_detect_training.out_folder import SCRATCH, move_bundle, refuse_filled, write_facts
+from all_detect_training.out_folder import move_bundle, refuse_filled, scratch_in, write_facts
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.resampling import DIGITS
 from all_detect_training.rounding import bf16_facts
@@ -40,7 +40,7 @@ METHOD = (
 _SPLITS = {
     CONTIGUOUS: "contiguous blocks of image numbers in each class folder",
     "paper": "by subject, in the numbers of Mondal et al. (2021); the preliminary set tests",
-    GIVEN: "as given, by subject",
+    GIVEN: "as given",
     **{fold: f"{fold} validates, the other folds train, the preliminary set tests" for fold in FOLDS},
 }
 
@@ -117,8 +117,7 @@ def export_run(run: Run, out: Path, about: About, targets: TrustTargets | None =
     """Write the bundle of a run that is loaded; as `export_bundle` otherwise."""
     manifest = _manifest(run, about, targets or TrustTargets())
     try:
-        with _filled_or_as_it_was(out), TemporaryDirectory(prefix=SCRATCH, dir=out) as scratch:
-            draft = Path(scratch)
+        with _filled_or_as_it_was(out), scratch_in(out) as draft:
             (draft / "members").mkdir()
             for member in manifest.members:
                 shutil.copyfile(run.folder / member.weights_file, draft / member.weights_file)
@@ -140,8 +139,6 @@ def _filled_or_as_it_was(out: Path) -> Iterator[None]:
     refuse_filled(out)
     made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
-    for left in out.glob(f"{SCRATCH}*"):
-        shutil.rmtree(left, ignore_errors=True)
     try:
         yield
     except BaseException:
@@ -235,11 +232,11 @@ def _member(run: Run, spec: MemberSpec, temperature: float, validation: Validati
 def _training(run: Run, about: About) -> dict[str, Any]:
     """Say from what and how the members were trained."""
     record, data = run.record, run.record["data"]
-    method = data.get("split", CONTIGUOUS)
+    method, whole = data.get("split", CONTIGUOUS), "images" if data.get("subjects") == "unknown" else "whole subjects"
     return {
         "dataset": {"name": about.dataset_name, "citation": about.dataset_citation, **data},
         "split": {
-            "method": _SPLITS.get(method, f"fold {method} of whole subjects"),
+            "method": _SPLITS.get(method, f"fold {method} of {whole}"),
             "subjects": data.get("subjects", "unknown"),
             "counts": record["counts"],
         },
@@ -247,5 +244,6 @@ def _training(run: Run, about: About) -> dict[str, Any]:
         "preset": record["preset"],
         "params": record["params"],
         "trunks": record["trunks"],
+        "trained": trained_facts(run.folder, run.params.members),
         "versions": record["versions"],
     }

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 from all_detect_training import __version__
 from all_detect_training.commands.export import add_export
-from all_detect_training.commands.fit import add_fit
+from all_detect_training.commands.fit import add_fit, add_preset
 from all_detect_training.commands.measuring import add_ablation, add_check, add_evaluate
 from all_detect_training.commands.publishing import add_bioimageio, add_card
 from all_detect_training.segmenter.cli import add_measure, add_segmenter
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.export.report import RESEARCH_USE
-from napari_all_detect.streams import BROKEN_PIPE, flushed, prepare_streams
+from napari_all_detect.streams import BROKEN_PIPE, flushed, one_line, prepare_streams
 
 __all__ = ["main", "run"]
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             args.command(args)
         except AllDetectError as error:
-            sys.stderr.write(f"all-detect-train: {' '.join(str(error).split())}\n")
+            sys.stderr.write(f"all-detect-train: {one_line(' '.join(str(error).split()))}\n")
             return 1
         except BrokenPipeError:
             return BROKEN_PIPE
@@ -39,7 +39,7 @@ def run() -> None:
     """Run `all-detect-train` as a program."""
     prepare_streams()
     status = main()
-    sys.exit(status if flushed() else BROKEN_PIPE)
+    sys.exit(flushed(status))
 
 
 @contextmanager
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_fit(commands.add_parser("fit", help="train the members of an ensemble"))
+    add_preset(commands.add_parser("preset", help="print a preset's values, to change them in a file for fit"))
     add_check(commands.add_parser("check", help="say what is there of C-NMC 2019, and what is missing"))
     add_export(commands.add_parser("export", help="pack a finished run into a bundle"))
     add_ablation(commands.add_parser("ablation", help="write the table of members and ensembles, and a report"))

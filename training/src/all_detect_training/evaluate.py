@@ -20,6 +20,7 @@ from all_detect_training.dataset import Kind, in_corner, warn_no_cell
 from all_detect_training.listing import LabelledImage, some
 from all_detect_training.resampling import (
     DIGITS,
+    NO_INTERVAL,
     call_figures,
     confusion_by_group,
     figure_text,
@@ -237,6 +238,7 @@ def _printed(figures: Mapping[str, Any]) -> str:
     lines = [f"{figures['cells']} cells of {figures['images']}{of} images; intervals resample {figures['resampled']}"]
     for name, figure in figures["figures"].items():
         lines.append(f"{FIGURES.get(name, name):<14}{figure_text(figure)}")
+    shown = [*figures["figures"].values(), *([figures["subjects"]["auc"]] if "subjects" in figures else [])]
     if "subjects" in figures:
         of_subjects = figures["subjects"]
         lines.append(f"{of_subjects['n']} subjects, AUC of their mean P(ALL) {figure_text(of_subjects['auc'])}")
@@ -246,4 +248,6 @@ def _printed(figures: Mapping[str, Any]) -> str:
     lines.append(f"calibration error {figures['calibration_error']:.3f} (both classes weighing the same)")
     if figures["in_domain"] is not None:
         lines.append(f"in domain {figures['in_domain']:.1%}")
+    if any(figure["value"] is not None and figure["low"] is None for figure in shown):
+        lines.append(NO_INTERVAL)
     return "\n".join(lines) + "\n"

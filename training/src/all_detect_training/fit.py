@@ -1,6 +1,5 @@
 """Train the members of an ensemble, and keep all that a bundle and its card need in one run folder."""
 
-import csv
 import logging
 import time
 from collections.abc import Iterator
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 from all_detect_training.augment import augment, jitter_stain, random_transforms
 from all_detect_training.checkpoint import Progress, load_checkpoint, save_checkpoint, saved_batch_size
 from all_detect_training.dataset import Cells
+from all_detect_training.history import epochs_at_most, write_history
 from all_detect_training.metrics import member_figures
-from all_detect_training.predicting import predict_p_all
+from all_detect_training.predicting import no_memory_for_one, predict_p_all
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.sampling import oversample
 from all_detect_training.starting import Trunks, compiled_network, trunk_weights
@@ -53,25 +53,26 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
     ------
     InputError
         If a trunk's weights are damaged, not finite or of another network, or Keras's own can't be fetched; if a
-        checkpoint is damaged; if the training diverges.
+        checkpoint is damaged; if the training diverges; if memory does not hold even one cell.
     OutputError
         If the disk is full or can't be written; the same call goes on from there.
     """
     cells = replace(cells, crops=normalise_stain(cells.crops, params.stain_normalisation))
     with _writable(run):
         (run / "members").mkdir(parents=True, exist_ok=True)
-    for spec in params.members:
+    for k, spec in enumerate(params.members, 1):
         predictions = run / f"{spec.architecture}.npy"
         if predictions.exists():
             log.info("%s: trained already", spec.architecture)
             continue
+        log.info("%s: member %d of %d", spec.architecture, k, len(params.members))
         checkpoint = run / f"{spec.architecture}.checkpoint.npz"
         log_file = run / f"{spec.architecture}.csv"
         network, history = _fit_in_memory(cells, split, spec, params, trunk_weights(trunks, spec), checkpoint, log_file)
         p_all = predict_p_all(network, cells.crops, spec)
         with _writable(run):
             save_half_precision(network, run / "members" / f"{spec.architecture}.weights.h5")
-            _write_history(log_file, history)
+            write_history(log_file, history)
             # Last, and whole or not at all: it says that the member is complete.
             with written_atomically(predictions) as file:
                 np.save(file, p_all)
@@ -107,8 +108,10 @@ def _fit_in_memory(
         try:
             return fit_member(cells, split, spec, params, weights, checkpoint, log_file)
         except Exception as error:
-            if not ran_out_of_memory(error) or params.batch_size == 1:
+            if not ran_out_of_memory(error):
                 raise
+            if params.batch_size == 1:
+                raise no_memory_for_one(spec) from error
         params = replace(params, batch_size=params.batch_size // 2)
         log.warning("%s: out of memory; goes on with batches of %d", spec.architecture, params.batch_size)
 
@@ -136,7 +139,8 @@ def fit_member(
         What the trunk starts from, by `starting.trunk_weights`.
     checkpoint : Path, optional
         Written anew after each epoch. Where it is there, training goes on after its last epoch, with the same figures
-        as if it had never stopped; with another batch size the rate goes on at the same place of its cycle.
+        as if it had never stopped (on a GPU, whose sums have no fixed order, with about the same); with another batch
+        size the rate goes on at the same place of its cycle.
     log_file : Path, optional
         A CSV that has a row more after each epoch.
 
@@ -145,7 +149,7 @@ def fit_member(
     network : keras.Model
         With the weights of the best epoch by validation AUC, in half precision.
     history : list of dict
-        For each epoch its number, loss, batch size and figures on the validation cells.
+        For each epoch its number, loss, batch size, the rate at its end, and figures on the validation cells.
 
     Raises
     ------
@@ -167,24 +171,26 @@ def fit_member(
         if progress.history[-1]["batch_size"] != params.batch_size:
             network.optimizer.iterations.assign(len(progress.history) * updates)
         log.info("%s: goes on after epoch %d", spec.architecture, len(progress.history))
-    epochs, began = round(params.epochs * spec.stretch), time.monotonic()
+    epochs, began = epochs_at_most(params, spec), time.monotonic()
     first = len(progress.history)
     while len(progress.history) < epochs and not _has_stopped(progress.history, params.patience):
         loss = _train_epoch(network, cells, _epoch(cells, train, params, rng), spec, params, rng)
         p_all, epoch = predict_p_all(network, validation.crops, spec), len(progress.history) + 1
         _refuse_divergence(network, spec, params, epoch, loss, p_all)
         figures = member_figures(validation.is_all, p_all)
-        row = {"epoch": epoch, "loss": loss, "batch_size": params.batch_size, **figures}
+        rate = float(network.optimizer.learning_rate)
+        row = {"epoch": epoch, "loss": loss, "batch_size": params.batch_size, "rate": rate, **figures}
         is_best = all(row["auc"] >= earlier["auc"] for earlier in progress.history)
         progress = Progress(network.get_weights() if is_best else progress.best, [*progress.history, row])
         if checkpoint is not None:
             save_checkpoint(checkpoint, network, rng, progress)
         if log_file is not None:
             with _writable(log_file.parent):
-                _write_history(log_file, progress.history)
+                write_history(log_file, progress.history)
         done = len(progress.history)
         left = timedelta(seconds=round((time.monotonic() - began) / (done - first) * (epochs - done)))
-        log.info("%s: %s, %s left", spec.architecture, {k: round(v, 4) for k, v in row.items()}, left)
+        shown = {name: value if isinstance(value, int) else float(f"{value:.4g}") for name, value in row.items()}
+        log.info("%s: %s, %s left of this member", spec.architecture, shown, left)
     final = build_network(spec.architecture, spec.input_size, spec.cut)
     final.set_weights(progress.best)
     round_to_half(final)
@@ -204,8 +210,8 @@ def _refuse_divergence(
     raise InputError(
         f"{spec.architecture}: diverged in epoch {epoch}, at rates of up to {rate:g} (loss {loss:g}, no finite P(ALL) "
         f"for {lost} of {len(p_all)} validation cells, {lost_weights} weights not finite); "
-        "lower highest_rate of the preset or rate of the member, and train into a new folder; the epochs before are "
-        "kept"
+        "lower highest_rate or the member's rate in a file for --preset (`all-detect-train preset` prints one), and "
+        "train into a new folder; the epochs before are kept"
     )
 
 
@@ -215,14 +221,6 @@ def _has_stopped(history: list[dict[str, float]], patience: int | None) -> bool:
         return False
     best = max(range(len(history)), key=lambda i: (history[i]["auc"], -i))
     return len(history) - 1 - best >= patience
-
-
-def _write_history(path: Path, history: list[dict[str, float]]) -> None:
-    """Write a row per epoch."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, history[0])
-        writer.writeheader()
-        writer.writerows(history)
 
 
 def _epoch(cells: Cells, train: NDArray[np.intp], params: FitParams, rng: np.random.Generator) -> NDArray[np.intp]:

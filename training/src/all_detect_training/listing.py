@@ -48,7 +48,8 @@ def read_manifest(path: Path) -> list[LabelledImage]:
     ----------
     path : Path
         UTF-8, separated by commas, semicolons or tabs. Paths in it are relative to its folder, and may be written with
-        backslashes. Headings may be in any case; empty rows are skipped.
+        backslashes. Headings may be in any case; empty rows are skipped. Where patients are unknown, all subjects are
+        empty.
 
     Returns
     -------
@@ -58,8 +59,8 @@ def read_manifest(path: Path) -> list[LabelledImage]:
     Raises
     ------
     InputError
-        If a column or a value is missing or unknown, a column is there twice, a quote is not closed, a file is
-        missing, two rows name one file, or a subject is spelt in two ways.
+        If a column or a value is missing or unknown, some subjects are empty, a column is there twice, a quote is not
+        closed, a file is missing, two rows name one file, or a subject is spelt in two ways.
     """
     (_, head), *rows = _rows_of(path) or [(1, [])]
     columns = _headings(head)
@@ -75,6 +76,12 @@ def read_manifest(path: Path) -> list[LabelledImage]:
         line: _image_of(dict(zip(columns, row, strict=False)), f"{path}, line {line}", path.parent)
         for line, row in rows
     }
+    nameless = [line for line, image in images.items() if not image.subject]
+    if 0 < len(nameless) < len(images):
+        raise InputError(
+            f"{path}, line {nameless[0]}: no subject; expected whose each image is, or nothing in the whole column if "
+            "patients are unknown"
+        )
     missing = [str(image.path) for image in images.values() if not _is_file(image.path)]
     if missing:
         raise InputError(f"{path}: {len(missing)} of {len(images)} files are missing: {some(missing)}")
@@ -84,8 +91,8 @@ def read_manifest(path: Path) -> list[LabelledImage]:
     respelt = _spelt_twice(image.subject for image in images.values())
     if respelt:
         raise InputError(
-            f"{path}: subjects {some(respelt)} differ in case, zeros or Unicode form only; write one patient one way, "
-            "or give them different names"
+            f"{path}: subjects {some(respelt)} differ in case, zeros, separators or Unicode form only; write one "
+            "patient one way, or give them different names"
         )
     return list(images.values())
 
@@ -146,8 +153,6 @@ def _image_of(row: Mapping[str, str], place: str, folder: Path) -> LabelledImage
             raise InputError(f"{place}: a line break in its {key}; a quote was not closed")
     if values["class"] not in ("ALL", "Hem"):
         raise InputError(f"{place}: class is {values['class']!r}; expected ALL or Hem")
-    if not values["subject"]:
-        raise InputError(f"{place}: no subject; expected the patient's number, or the image's name if it is unknown")
     if values["split"] not in ("", *SPLITS):
         raise InputError(f"{place}: split is {values['split']!r}; expected {', '.join(SPLITS)}")
     name = f"{values['class']}/{values['path']}"
@@ -166,13 +171,20 @@ def _named_twice(images: Mapping[int, LabelledImage]) -> list[str]:
 
 
 def _spelt_twice(subjects: Iterable[str]) -> list[str]:
-    """Return the subjects that are probably one, in all their spellings: `a3 and A3`, `1 and 01 and 1.0`."""
+    """Return the subjects that are probably one, in all their spellings: `a3 and A-03`, `1 and 01 and 1.0`."""
     spellings: dict[str, list[str]] = {}
     for subject in dict.fromkeys(subjects):
-        text = normalize("NFKC", subject).casefold()
-        number = re.fullmatch(r"0*(\d+)(\.0*)?", text)
-        spellings.setdefault(number[1] if number else text, []).append(subject)
+        spellings.setdefault(_plainest(subject), []).append(subject)
     return [" and ".join(same) for same in spellings.values() if len(same) > 1]
+
+
+def _plainest(subject: str) -> str:
+    """Return a subject without what spellings of one differ in: `P 01` and `p_1` are `p1`, `1.10` is not `11.0`."""
+    text = normalize("NFKC", subject).casefold()
+    whole = re.fullmatch(r"(\d+)\.0*", text)
+    text = re.sub(r"[\s_.-]+", "-", whole[1] if whole else text)
+    apart = re.sub(r"(?<!\d)-|-(?!\d)", "", text)
+    return re.sub(r"(?<!\d)0+(?=\d)", "", apart) or subject
 
 
 def some(names: Sequence[str], n: int = 5) -> str:

@@ -1,14 +1,18 @@
 """The folder that a command writes its results into, and what is written there whole or not at all."""
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from napari_all_detect.atomic import write_atomically
 from napari_all_detect.bundle import Manifest, SegmenterManifest
 from napari_all_detect.bundle.verified import MANIFEST, MODEL_CARD
 from napari_all_detect.errors import OutputError
 
-__all__ = ["SCRATCH", "move_bundle", "refuse_filled", "write_facts", "write_whole"]
+__all__ = ["SCRATCH", "move_bundle", "refuse_filled", "scratch_in", "write_facts", "write_whole"]
 
 
 SCRATCH = ".scratch-"
@@ -19,6 +23,18 @@ def refuse_filled(out: Path) -> None:
     """Raise OutputError unless `out` is a new or an empty folder."""
     if out.exists() and (not out.is_dir() or any(not path.name.startswith(SCRATCH) for path in out.iterdir())):
         raise OutputError(f"{out} exists already; name a new or an empty folder")
+
+
+@contextmanager
+def scratch_in(out: Path) -> Iterator[Path]:
+    """Lend a folder in `out` to work in: a disk that takes the results has room, that of TMPDIR may have none.
+
+    What a command that was killed left there is removed first.
+    """
+    for left in out.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=SCRATCH, dir=out) as folder:
+        yield Path(folder)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -62,8 +62,8 @@ def plan_run(
         "images_sha256": images_digest(given.images, given.sides),
         "rescale": "auto" if given.kind == "smears" else "none",
     }
-    if given.sides is not None:
-        data |= {"split": given.split, "subjects": len({i.subject for i in given.images})}
+    if given.split is not None:
+        data |= {"split": given.split, "subjects": given.n_subjects or "unknown"}
     plan = {
         "preset": preset,
         "params": asdict(params),

@@ -1,22 +1,35 @@
 """What is trained and how: every value that `fit` uses, with the shipped presets."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
+from typing import Annotated, Any
 
-__all__ = ["PRESETS", "FitParams", "MemberSpec"]
+from pydantic import ConfigDict, Field
+
+__all__ = ["PRESETS", "FitParams", "MemberSpec", "departures", "with_options"]
+
+Count = Annotated[int, Field(ge=1)]
+Pixels = Annotated[int, Field(ge=16, le=2048)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Part = Annotated[float, Field(gt=0, lt=1)]
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+"""How `preset_file` reads both from a file."""
 
 
 @dataclass(frozen=True)
 class MemberSpec:
     """One network to train: an architecture of `napari_all_detect.networks`, where it ends and what it is fed."""
 
+    __pydantic_config__ = STRICT
+
     architecture: str
-    input_size: int
+    input_size: Pixels
     cut: str | None = None
-    stretch: float = 1.0
+    stretch: Positive = 1.0
     """Epochs over those of the others; the rate's cycle stretches along."""
-    rate: float = 1.0
+    rate: Positive = 1.0
     """Highest rate over that of the others."""
 
 
@@ -25,38 +38,69 @@ class FitParams:
     """How members are trained.
 
     The optimiser, its schedule, the loss, the oversampling and the kinds of augmentation are those of Mondal et al.
-    (2021, sections 2.2 and 2.4); a preset says where it departs from their values.
+    (2021, sections 2.2 and 2.4); a preset says where it departs from their values. Ranges are those that
+    `preset_file` holds a file to.
     """
 
+    __pydantic_config__ = STRICT
+
     members: tuple[MemberSpec, ...]
-    crop_size: int
-    epochs: int
-    cells_per_epoch: int | None = None
+    crop_size: Pixels
+    epochs: Count
+    cells_per_epoch: Count | None = None
     """Of the oversampled cells an epoch shows this many, drawn afresh; None shows all."""
-    batch_size: int = 32
-    lowest_rate: float = 1e-7
-    highest_rate: float = 2e-3
-    step_epochs: float = 6.0
+    batch_size: Count = 32
+    lowest_rate: Positive = 1e-7
+    highest_rate: Positive = 2e-3
+    step_epochs: Positive = 6.0
     """Epochs from the lowest to the highest rate: half a cycle."""
-    dropout: float = 0.0
-    label_smoothing: float = 0.0
+    dropout: Share = 0.0
+    label_smoothing: Share = 0.0
     """Share of a label's certainty that is given to the other class."""
-    rotation_degrees: float = 180.0
-    zoom: float = 0.1
-    shift: float = 0.1
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 180.0
+    zoom: Share = 0.1
+    shift: Share = 0.1
     """Largest zoom and shift, as shares of the crop's side."""
-    stain_jitter: float = 0.0
+    stain_jitter: Share = 0.0
     """Largest change of a stain's amount and, in optical density, of its offset; 0 leaves the colours as they are."""
     stain_normalisation: str | None = None
     """What brings each cell's colours to a reference's first, here and when the bundle scores: `reinhard`, `macenko`
     or nothing."""
-    train_share: float = 0.60
-    validation_share: float = 0.15
+    train_share: Part = 0.60
+    validation_share: Part = 0.15
     """The rest of every class is the test set."""
     mixed_precision: bool = False
-    patience: int | None = None
+    patience: Count | None = None
     """Epochs without a better validation AUC after which a member is done; None trains all."""
-    seed: int = 2021
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 2021
+
+
+def with_options(
+    params: FitParams, *, epochs: int | None = None, members: Sequence[str] | None = None, **others: Any
+) -> FitParams:
+    """Return values with those that `fit`'s options replace; None leaves one as it is.
+
+    Parameters
+    ----------
+    params : FitParams
+    epochs : int, optional
+        The rate's cycle stretches along.
+    members : sequence of str, optional
+        Architectures; others are left out.
+    **others
+        Fields of `FitParams`.
+    """
+    if members is not None:
+        params = replace(params, members=tuple(m for m in params.members if m.architecture in members))
+    if epochs is not None:
+        params = replace(params, epochs=epochs, step_epochs=params.step_epochs * epochs / params.epochs)
+    return replace(params, **{name: value for name, value in others.items() if value is not None})
+
+
+def departures(preset: str, params: FitParams) -> list[str]:
+    """Return the names of the values that are not those of the shipped preset; none if no preset is called so."""
+    shipped = PRESETS.get(preset, params)
+    return [f.name for f in fields(params) if getattr(params, f.name) != getattr(shipped, f.name)]
 
 
 FAMILIES = ("vgg16", "xception", "mobilenet", "inception_resnet_v2", "densenet121")

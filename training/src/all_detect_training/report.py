@@ -9,7 +9,7 @@ from all_detect_training.ablation import FIGURES, UNCALIBRATED
 from all_detect_training.out_folder import write_whole
 from all_detect_training.report_page import report_page
 from all_detect_training.reporting import Findings
-from all_detect_training.resampling import figure_text
+from all_detect_training.resampling import NO_INTERVAL, figure_text
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.csv import csv_text
 
@@ -33,7 +33,7 @@ def write_report(out: Path, found: Findings) -> None:
     # All of it first: what can't be composed leaves no folder that blocks the next try.
     texts = {
         "table4.csv": csv_text(found.table),
-        "table4.md": _markdown(found.table) + (f"\n**{found.doubt}**\n" if found.doubt else ""),
+        "table4.md": _markdown(found),
         "report.html": report_page(found),
     }
     if found.subjects:
@@ -47,18 +47,25 @@ def write_report(out: Path, found: Findings) -> None:
         raise OutputError(f"{out}: can't be written ({error.strerror or error}); name another folder") from error
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def _markdown(found: Findings) -> str:
+    """Return the table, how to read it, and what was trained on what."""
+    doubts = "".join(f"\n**{text}**\n" for text in (found.doubt, found.not_the_papers) if text)
+    facts = "".join(f"- {name}: {text}\n" for name, text in found.facts.items())
+    return (
+        f"{_table(found.table)}\n\nIn brackets: 95% intervals. {NO_INTERVAL} n/a: not defined. After a slash: Mondal "
+        f"et al. (2021), on the preliminary set of C-NMC 2019. {UNCALIBRATED}\n{doubts}"
+        + (f"\n{facts}" if facts else "")
+    )
+
+
+def _table(table: pd.DataFrame) -> str:
     head = ["input", "classifier", *FIGURES.values()]
     rows = [
         [f"{row['input_px']} px", str(row["classifier"]), *(_text(row, name) for name in FIGURES)]
         for _, row in table.iterrows()
     ]
     lines = [head, ["---"] * len(head), *rows]
-    return (
-        "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        + "\n\nIn brackets: 95% intervals. After a slash: Mondal et al. (2021), on the preliminary set of C-NMC 2019. "
-        + f"{UNCALIBRATED}\n"
-    )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _text(row: Any, name: str) -> str:

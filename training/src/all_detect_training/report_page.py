@@ -13,6 +13,7 @@ from all_detect_training.ablation import ENSEMBLES, FIGURES, UNCALIBRATED, Class
 from all_detect_training.plots import comparison_plot, reliability_plot, roc_plot
 from all_detect_training.published import METHODS, PublishedMethod
 from all_detect_training.reporting import Findings, Panel
+from all_detect_training.resampling import NO_INTERVAL
 
 __all__ = ["chosen_cells", "report_page"]
 
@@ -32,13 +33,13 @@ DRAWN = ENSEMBLES["equal"], ENSEMBLES["kappa"]
 def report_page(found: Findings) -> str:
     """Return the page."""
     lines = "".join(f"<li><b>{escape(name)}</b>: {escape(text)}</li>" for name, text in found.facts.items())
-    doubt = f"<p><b>{escape(found.doubt)}</b></p>\n" if found.doubt else ""
+    doubts = "".join(f"<p><b>{escape(text)}</b></p>\n" for text in (found.doubt, found.not_the_papers) if text)
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>Ablation</title>"
         f"<style>{STYLE}</style></head><body>\n<h1>Members and ensembles, side by side</h1>\n"
         "<p><b>For research only. Not for diagnosis or any other clinical use.</b></p>\n"
-        f"<ul>{lines}</ul>\n{doubt}<h2>Figures on the test cells</h2>\n{_html_table(found.table)}\n"
-        "<p><small>In brackets: 95% percentile bootstrap intervals; what is drawn is said above. "
+        f"<ul>{lines}</ul>\n{doubts}<h2>Figures on the test cells</h2>\n{_html_table(found.table)}\n"
+        f"<p><small>In brackets: 95% percentile bootstrap intervals; what is drawn is said above. {NO_INTERVAL} "
         "<span class='paper'>Brown</span>: in the preprint of Mondal et al. (2021, arXiv:2105.03995, Table 4), on "
         "the preliminary set of C-NMC 2019; we have it of their best member and their best ensemble only. WP, WR, WFS: "
         "precision, recall and F1 weighted by the classes' numbers of cells. ACC: accuracy. BA: balanced accuracy. "

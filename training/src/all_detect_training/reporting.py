@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from all_detect_training.ablation import Classifier
+from all_detect_training.published import TABLE_4
 
 __all__ = ["Findings", "Panel"]
 
@@ -46,3 +47,15 @@ class Findings:
     subjects: Mapping[int, tuple[str, pd.DataFrame]]
     panels: Sequence[Panel]
     doubt: str = ""
+
+    @property
+    def not_the_papers(self) -> str:
+        """Which runs have the paper's figures beside theirs, but not its test set; empty if none has."""
+        elsewhere = sorted({size for size, _ in TABLE_4} & set(self.table["input_px"]) - set(self.on_preliminary_px))
+        if not elsewhere:
+            return ""
+        sizes = " and ".join(f"{size} px" for size in elsewhere)
+        return (
+            f"The runs of {sizes} were not tested on the preliminary set of C-NMC 2019: the paper's figures stand "
+            "beside theirs, but can't be compared with them."
+        )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 __all__ = [
     "DIGITS",
     "LEVEL",
+    "NO_INTERVAL",
     "RESAMPLES",
     "RESAMPLING_SEED",
     "call_figures",
@@ -30,6 +31,8 @@ BLOCK = 64
 
 DIGITS = 6
 """Figures are written with so many decimals."""
+
+NO_INTERVAL = "No brackets: every resample gives the same, which says nothing of how far off the figure may be."
 
 
 def resamples(n_groups: int) -> Counts:

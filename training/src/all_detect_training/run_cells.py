@@ -19,7 +19,7 @@ from all_detect_training.splits import SPLITS, refuse_shared_cells, split_contig
 from all_detect_training.training_set import TrainingSet
 from napari_all_detect.atomic import PART
 from napari_all_detect.errors import InputError, OutputError
-from napari_all_detect.results import locked_folder
+from napari_all_detect.results import LOCK, locked_folder
 
 __all__ = ["locked_run", "open_cells", "split_of", "training_diameter_px"]
 
@@ -112,7 +112,7 @@ def training_diameter_px(cells: Cells, split: NDArray[np.str_]) -> float:
 
 def _can_begin_in(run: Path) -> bool:
     """Return whether a folder is empty, or holds but what a fit that was killed early leaves."""
-    return run.is_dir() and {path.name for path in run.iterdir()} <= {f"run.json{PART}", ".lock"}
+    return run.is_dir() and {path.name for path in run.iterdir()} <= {f"run.json{PART}", LOCK}
 
 
 def _split(given: TrainingSet, plan: Mapping[str, Any], cells: Cells) -> NDArray[np.str_]:
@@ -141,7 +141,8 @@ def _images_table(given: TrainingSet) -> str | None:
     """Return the text of `images.csv`, if sides are given."""
     if given.sides is None:
         return None
-    rows = {i.image: (i.subject, side) for i, side in zip(given.images, given.sides, strict=True)}
+    known = given.n_subjects is not None
+    rows = {i.image: (i.subject if known else "", side) for i, side in zip(given.images, given.sides, strict=True)}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -154,7 +155,8 @@ def split_of(
 ) -> tuple[NDArray[np.str_], NDArray[np.str_] | None]:
     """Return the side of each cell, and whose it is where that is known.
 
-    They stand in the run folder's `images.csv` (image, subject, split); without one the blocks are contiguous.
+    They stand in the run folder's `images.csv` (image, subject, split); without one the blocks are contiguous. Where
+    patients are unknown, its subjects are empty.
 
     Raises
     ------
@@ -170,4 +172,5 @@ def split_of(
         found = [rows[image] for image in cells.image.tolist()]
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
         raise InputError(f"{table}: damaged ({error}); train into a new folder") from error
-    return np.array([side for side, _ in found]), np.array([subject for _, subject in found])
+    subjects = np.array([subject for _, subject in found])
+    return np.array([side for side, _ in found]), None if (subjects == "").any() else subjects

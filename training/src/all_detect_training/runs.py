@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from all_detect_training.dataset import Cells
 from all_detect_training.plans import read_record
-from all_detect_training.presets import FitParams, MemberSpec
+from all_detect_training.preset_file import checked_params
+from all_detect_training.presets import FitParams
 from all_detect_training.run_cells import split_of
 from napari_all_detect.errors import InputError
 
@@ -81,9 +82,8 @@ def load_run(folder: Path) -> Run:
 
 def _params(record: Mapping[str, Any], folder: Path) -> FitParams:
     try:
-        values = record["params"]
-        return FitParams(**{**values, "members": tuple(MemberSpec(**m) for m in values["members"])})
-    except (KeyError, TypeError) as error:
+        return checked_params(record["params"])
+    except ValueError as error:
         raise InputError(
             f"{folder / 'run.json'}: damaged, or of another version ({error}); train into a new folder"
         ) from error

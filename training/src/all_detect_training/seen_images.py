@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from all_detect_training.listing import LabelledImage
 from all_detect_training.plans import images_digest
-from all_detect_training.training_set import sides_of
+from all_detect_training.training_set import CONTIGUOUS, sides_of
 from napari_all_detect.bundle.manifest import Manifest
 from napari_all_detect.errors import InputError
 
@@ -28,7 +28,7 @@ def sides_in_training(manifest: Manifest, images: Sequence[LabelledImage]) -> li
     """
     data = manifest.training.get("dataset", {})
     split, sides = data.get("split"), None
-    if split is not None:
+    if split not in (None, CONTIGUOUS):
         try:
             sides = sides_of(images, split, manifest.training.get("seed", 0)).tolist()
         except InputError:

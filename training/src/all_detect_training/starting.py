@@ -14,7 +14,7 @@ from all_detect_training.schedule import triangular2_schedule
 from napari_all_detect.errors import InputError
 from napari_all_detect.networks import build_network
 
-__all__ = ["Trunks", "compiled_network", "refuse_no_trunks", "trunk_weights"]
+__all__ = ["Trunks", "compiled_network", "refuse_no_network", "refuse_no_trunks", "trunk_weights"]
 
 log = logging.getLogger(__name__)
 Trunks = Path | str | None
@@ -30,6 +30,15 @@ def trunk_weights(trunks: Trunks, spec: MemberSpec) -> str | Path | None:
         return path
     log.warning("%s: no %s; starts from scratch", spec.architecture, path.name)
     return None
+
+
+def refuse_no_network(source: Path, members: Sequence[MemberSpec]) -> None:
+    """Raise InputError if a member is none that can be built: its input is too small, or it has no such layer."""
+    for spec in members:
+        try:
+            build_network(spec.architecture, spec.input_size, spec.cut)
+        except ValueError as error:
+            raise InputError(f"{source}: {error}; correct input_size or cut of this member") from error
 
 
 def refuse_no_trunks(folder: Path, members: Sequence[MemberSpec]) -> None:

@@ -33,6 +33,9 @@ CONTIGUOUS = "contiguous"
 GIVEN = "given"
 """By the column `split` of a manifest."""
 
+AS_MANY = 0.9
+"""From this share of subjects among images of one cell on, they are taken for the images' names."""
+
 
 @dataclass(frozen=True)
 class TrainingSet:
@@ -46,18 +49,21 @@ class TrainingSet:
     classes : mapping of str to {"ALL", "Hem"}
         Of the first part of the images' names.
     images : list of LabelledImage
-    split : str
-        How it was split, in one word.
+    split : str or None
+        How it was split, in one word; None of folders, which know no other way than contiguous blocks.
     sides : list of str or None
         `train`, `validation` or `test` for each image; None where the run splits it into contiguous blocks.
+    n_subjects : int or None
+        How many patients the images are of; None where that is unknown.
     """
 
     source: Path
     kind: Kind
     classes: Mapping[str, str]
     images: Sequence[LabelledImage]
-    split: str = CONTIGUOUS
+    split: str | None = None
     sides: Sequence[str] | None = None
+    n_subjects: int | None = None
 
 
 def folder_set(folder: Path, classes: Mapping[str, str], kind: Kind) -> TrainingSet:
@@ -89,8 +95,10 @@ def cnmc_set(folder: Path, split: str, seed: int) -> TrainingSet:
     Raises
     ------
     InputError
-        If the folder is not as published, or the split can't be made of it.
+        If the folder is not as published, or the split is none or can't be made of it.
     """
+    if split not in ("paper", *FOLDS) and "/" not in split:
+        raise InputError(f"split is {split!r}; expected paper, {', '.join(FOLDS)}, or K/N such as 1/5")
     images = list_cnmc(folder)
     if split in FOLDS:
         refuse_empty_folds(images, folder)
@@ -100,7 +108,8 @@ def cnmc_set(folder: Path, split: str, seed: int) -> TrainingSet:
         if split != "paper":
             raise
         raise InputError(f"{folder}: {error}; see what is missing: all-detect-train check {folder}") from error
-    return TrainingSet(folder, "cells", {"all": "ALL", "hem": "Hem"}, images, split, _complete(sides, images, folder))
+    complete, n_subjects = _complete(sides, images, folder), len({image.subject for image in images})
+    return TrainingSet(folder, "cells", {"all": "ALL", "hem": "Hem"}, images, split, complete, n_subjects)
 
 
 def manifest_set(path: Path, kind: Kind, split: str | None, seed: int) -> TrainingSet:
@@ -111,7 +120,8 @@ def manifest_set(path: Path, kind: Kind, split: str | None, seed: int) -> Traini
     path : Path
     kind : {"smears", "cells"}
     split : str or None
-        `K/N` as for `cnmc_set`; None takes the column `split`.
+        `K/N` as for `cnmc_set`; None takes the column `split` or, where that and all subjects are empty, contiguous
+        blocks of images.
     seed : int
 
     Raises
@@ -119,14 +129,32 @@ def manifest_set(path: Path, kind: Kind, split: str | None, seed: int) -> Traini
     InputError
         If the CSV can't be used, or no split is given.
     """
-    images = read_manifest(path)
+    images, classes = read_manifest(path), {"ALL": "ALL", "Hem": "Hem"}
+    has_subjects = any(image.subject for image in images)
     if split is not None:
+        if not has_subjects:
+            raise InputError(f"{path}: no subjects, of which --split {split} makes folds; fill them in, or do without")
         sides = _k_of_n(images, split, seed)
     elif all(image.group for image in images):
         split, sides = GIVEN, sides_of(images, GIVEN, seed)
-    else:
+    elif has_subjects or any(image.group for image in images):
         raise InputError(f"{path}: no value in column split for some images; fill it in, or give --split 1/5")
-    return TrainingSet(path, kind, {"ALL": "ALL", "Hem": "Hem"}, images, split, _complete(sides, images, path))
+    else:
+        return TrainingSet(path, kind, classes, images, CONTIGUOUS)
+    return TrainingSet(path, kind, classes, images, split, _complete(sides, images, path), _n_subjects(images, kind))
+
+
+def _n_subjects(images: Sequence[LabelledImage], kind: Kind) -> int | None:
+    """Count subjects; None where there are none, or so many that they are the images' names rather."""
+    subjects = {image.subject for image in images}
+    if kind == "cells" and len(subjects) >= AS_MANY * len(images):
+        log.warning(
+            "%d subjects for %d images of one cell are taken for the images' names, and patients as unknown; with an "
+            "empty column subject, contiguous blocks of images are the sides, which flatters the figures less",
+            *(len(subjects), len(images)),
+        )
+        return None
+    return None if "" in subjects else len(subjects)
 
 
 def sides_of(images: Sequence[LabelledImage], split: str, seed: int) -> NDArray[np.str_]:

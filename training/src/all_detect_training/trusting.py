@@ -19,7 +19,7 @@ from all_detect_training.calibration import (
     reliability,
 )
 from all_detect_training.domain import fit_domain
-from all_detect_training.resampling import DIGITS
+from all_detect_training.resampling import DIGITS, resamples, with_interval
 from all_detect_training.runs import Run
 from all_detect_training.voting import ensemble_p_all
 from napari_all_detect.bundle.manifest import Conformal, Domain, Ensemble, Validation
@@ -41,12 +41,12 @@ log = logging.getLogger(__name__)
 WEIGHTING = "kappa"
 
 CONFIDENCES = (0.5, 0.99)
-"""Below, a rate is kept to less often than not; above, the resamples don't tell."""
+"""Below, a rate would be kept to less often than not; above, the resamples don't tell."""
 
 
 @dataclass(frozen=True)
 class TrustTargets:
-    """What a bundle is to keep to.
+    """What a bundle aims at.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class TrustTargets:
     false_alarm_rate : float
         Share of the validation cells that may be out of domain.
     confidence : float
-        With which error rates and sensitivity are kept to, over subjects, or images, like those that validate.
+        With which error rates and sensitivity are to be kept to, over subjects, or images, like those that validate.
     """
 
     error_rate_all: float = 0.05
@@ -195,7 +195,7 @@ def _class_bounds(
 
 
 def trust_figures(raw: Run, run: Run, validation: Sequence[Validation], trusted: Trusted) -> dict[str, Any]:
-    """Measure on test cells what was promised on validation cells.
+    """Measure on test cells what was aimed at on validation cells.
 
     Parameters
     ----------
@@ -209,7 +209,8 @@ def trust_figures(raw: Run, run: Run, validation: Sequence[Validation], trusted:
     figures : dict
         `calibration`: expected calibration error, log loss and reliability diagram of members and ensemble, before and
         after; `validation`: how many images or subjects the bounds rest on; `calls`: what became of the cells of each
-        class; `domain`: how many are in it.
+        class, and the share called the other one with an interval from resampled subjects or images; `domain`: how many
+        are in it.
     """
     test, side = run.split == "test", run.split == "validation"
     is_all, ensemble = run.cells.is_all[test], trusted.ensemble
@@ -225,7 +226,7 @@ def trust_figures(raw: Run, run: Run, validation: Sequence[Validation], trusted:
             for name, p in before.items()
         },
         "validation": {"drawn": run.drawn, **_n_groups(run.cells.is_all[side], run.group[side])},
-        "calls": _call_counts(is_all, after["ensemble"], ensemble),
+        "calls": _call_counts(is_all, after["ensemble"], run.group[test], ensemble),
         "domain": None if trusted.domain is None else _domain_figures(run.cells.crops[test], trusted.domain),
     }
 
@@ -240,7 +241,9 @@ def _probability_figures(is_all: NDArray[np.bool_], p_all: NDArray[np.floating])
     }
 
 
-def _call_counts(is_all: NDArray[np.bool_], p_all: NDArray[np.float32], ensemble: Ensemble) -> dict[str, Any]:
+def _call_counts(
+    is_all: NDArray[np.bool_], p_all: NDArray[np.float32], group: NDArray[np.str_], ensemble: Ensemble
+) -> dict[str, Any]:
     """Count the calls of each class at every rate of error, the same for both classes, and at the bundle's own."""
     conformal = ensemble.conformal
     if conformal is None:
@@ -252,10 +255,20 @@ def _call_counts(is_all: NDArray[np.bool_], p_all: NDArray[np.float32], ensemble
         at = Bounds.at_rates(conformal.rates, bounds.least_all, bounds.most_hem, of_all, of_hem)
         called = calls(p_all, ensemble.threshold, at)
         row: dict[str, Any] = {"error_rate_all": of_all, "error_rate_hem": of_hem}
-        for name, there in (("ALL", is_all), ("Hem", ~is_all)):
+        for name, other, there in (("ALL", "Hem", is_all), ("Hem", "ALL", ~is_all)):
             row[name] = {call: int((called[there] == call).sum()) for call in CALLS}
+            row[f"{name}_called_{other}"] = _share(called[there] == other, group[there])
         rows.append(row)
     return {"own": rows[0], "by_rate": rows[1:]}
+
+
+def _share(there: NDArray[np.bool_], group: NDArray[np.str_]) -> dict[str, float | None]:
+    """Return a share of cells, and its interval from resampled groups; None of no cell."""
+    groups, index = np.unique(group, return_inverse=True)
+    if not len(groups):
+        return dict.fromkeys(("value", "low", "high"))
+    times = resamples(len(groups))
+    return with_interval((times @ np.bincount(index, weights=there)) / (times @ np.bincount(index)))
 
 
 def _domain_figures(crops: NDArray[np.uint8], domain: Domain) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from all_detect_training.card.held_out import confusion_section, held_out_sectio
 from all_detect_training.card.provenance import split_section, training_data_section, training_section
 from all_detect_training.card.reproducing import reproduce_section
 from all_detect_training.card.tables import table
+from all_detect_training.resampling import NO_INTERVAL
 from napari_all_detect.bundle.manifest import Manifest
 
 __all__ = ["model_card"]
@@ -20,13 +21,14 @@ more like normal cells (Hem), to compare methods, to sort cells for a closer loo
   device, nobody has validated it clinically, and a high probability is not a finding.
 - Images of other stains, species, specimens, microscopes or magnifications than those it was trained on, unless you
   have checked it on labelled images of your own first.
-- Other diseases: it knows two classes and calls every cell one of them, whatever it is.
+- Other diseases: it knows two classes, and a cell that is of neither is called one of them, or `uncertain`, all the
+  same.
 """
 
 PATIENTS_UNKNOWN = """\
-- **Patients are unknown.** The split knows images, not patients. Contiguous blocks make it less likely that a patient
-  is on both sides, but cannot rule it out, least of all at their borders. The figures are therefore optimistic: expect
-  less on a new patient, and less again on images of another laboratory.
+- **Patients are unknown.** The split knows images, not patients, of whom one may be on both sides. Contiguous blocks
+  make that less likely, but cannot rule it out, least of all at their borders; other splits do not even that. The
+  figures are therefore optimistic: expect less on a new patient, and less again on images of another laboratory.
 """
 
 LIMITS = """\
@@ -120,8 +122,7 @@ def _computed(manifest: Manifest) -> str:
         f"{interval['level']:.0%} intervals by a {interval['method']} ({interval['resamples']} resamples, seed "
         f"{interval['seed']}; {_drawn(manifest)}). Calls are made "
         f"at {manifest.metrics['threshold']:g}; members, weights and threshold stay the same in every resample. n/a: "
-        "not defined on these images. No brackets: every resample gives the same, which says nothing of how far off "
-        "the figure may be.\n"
+        f"not defined on these images. {NO_INTERVAL}\n"
     )
 
 

@@ -122,14 +122,14 @@ def _called(manifest: Manifest, figures: Mapping[str, Any]) -> list[str]:
     rows = [
         [
             f"{row['error_rate_all']:g} / {row['error_rate_hem']:g}" + (" (the bundle's own)" if i == 0 else ""),
-            *(_share_of(row[name], call) for name, call in (("ALL", "Hem"), ("Hem", "ALL"))),
+            *(_called_wrongly(row, name, other) for name, other in (("ALL", "Hem"), ("Hem", "ALL"))),
             *(_share_of(row[name], "uncertain") for name in ("ALL", "Hem")),
         ]
         for i, row in enumerate([figures["calls"]["own"], *figures["calls"]["by_rate"]])
     ]
-    head = ["error rate kept to, ALL / Hem", "ALL called Hem", "Hem called ALL", "ALL uncertain", "Hem uncertain"]
+    head = ["error rate asked for, ALL / Hem", "ALL called Hem", "Hem called ALL", "ALL uncertain", "Hem uncertain"]
     parts = [
-        "A call is `uncertain` where either class is possible at the error rate kept to (split-conformal, each class "
+        "A call is `uncertain` where either class is possible at the error rate asked for (split-conformal, each class "
         f"by itself, on the validation cells{_confidence(figures)}). On the test cells:",
         table(head, rows),
     ]
@@ -145,7 +145,7 @@ def _called(manifest: Manifest, figures: Mapping[str, Any]) -> list[str]:
 
 
 def _confidence(figures: Mapping[str, Any]) -> str:
-    """Say how surely the rate is kept to; bundles of earlier versions kept to it on average."""
+    """Say how surely the rate is to be kept to; bundles of earlier versions aimed at it on average."""
     of = figures.get("validation")
     if of is None:
         return ""
@@ -155,8 +155,9 @@ def _confidence(figures: Mapping[str, Any]) -> str:
             "often cells of others are called wrongly"
         )
     return (
-        f", with a confidence of {100 * figures['targets']['confidence']:g}% over {of['drawn']} like the {of['ALL']} "
-        f"with ALL and the {of['Hem']} with Hem cells that these are of"
+        f"; aimed at a confidence of {100 * figures['targets']['confidence']:g}% over {of['drawn']} like the "
+        f"{of['ALL']} with ALL and the {of['Hem']} with Hem cells that these are of; where 95 of 100 simulated sets "
+        "were to keep to the rate, 82 to 97 did with 50 images of a class, 74 to 84 with 10: docs/trust.md"
     )
 
 
@@ -174,6 +175,13 @@ def _rounded(manifest: Manifest, on_test: Mapping[str, Any] | None) -> list[str]
         f"{on_test['same_calls']:.2%} of the {on_test['n']} test cells get the call that they get in fp32; on these "
         f"P(ALL) changes by {on_test['mean_change']:.4f} on average, {on_test['largest_change']:.3f} at most."
     ]
+
+
+def _called_wrongly(row: Mapping[str, Any], name: str, other: str) -> str:
+    """Write the share of a class that is called the other, with its interval; bundles of earlier versions have none."""
+    figure = row.get(f"{name}_called_{other}", {})
+    interval = f" ({figure['low']:.1%} to {figure['high']:.1%})" if figure.get("low") is not None else ""
+    return _share_of(row[name], other) + interval
 
 
 def _share_of(counts: Mapping[str, int], call: str) -> str:

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from all_detect_training.card.tables import table
+from all_detect_training.history import epochs_at_most
+from all_detect_training.preset_file import checked_params
+from all_detect_training.presets import departures
+from all_detect_training.training_set import CONTIGUOUS
 from napari_all_detect.bundle.manifest import Manifest
 
 __all__ = ["split_section", "training_data_section", "training_section"]
@@ -64,6 +68,12 @@ def split_section(manifest: Manifest) -> str:
             "two sides. The validation cells choose each member's best epoch and its weight; the test images choose "
             "nothing in a run.\n"
         )
+    if manifest.training["dataset"].get("split") not in (None, CONTIGUOUS):
+        return (
+            f"## How it was split\n\nBy image, {split['method']}; of which patients they are is unknown. No cell is on "
+            "two sides. The validation cells choose each member's best epoch and its weight; the test images choose "
+            "nothing in a run.\n"
+        )
     train, validation = params["train_share"], params["validation_share"]
     return (
         "## How it was split\n\n"
@@ -77,19 +87,37 @@ def split_section(manifest: Manifest) -> str:
 def training_section(manifest: Manifest) -> str:
     """Say how it was trained, with every value."""
     training = manifest.training
+    params = checked_params(training["params"])
     values = {k: v for k, v in training["params"].items() if k != "members"}
-    starts = training["trunks"]
+    other = departures(training["preset"], params)
+    but = f", but for {', '.join(f'`{name}`' for name in other)}" if other else ""
+    trained = training.get("trained", {})
+    head = ["member", "its trunk started from", "epochs at most"]
+    head += ["trained", "kept", "batches of"] if trained else []
     members = [
-        [m["architecture"], starts[m["architecture"]], f"{training['params']['epochs'] * m.get('stretch', 1):.0f}"]
-        for m in training["params"]["members"]
+        [
+            spec.architecture,
+            training["trunks"][spec.architecture],
+            f"{epochs_at_most(params, spec)}",
+            *(_trained(trained.get(spec.architecture)) if trained else []),
+        ]
+        for spec in params.members
     ]
     return (
         "## How it was trained\n\n"
         "As by Mondal et al. (2021): Adamax with the cyclical learning rate triangular2, categorical cross-entropy, "
         "random oversampling of the smaller class, flips, rotation, zoom and shift. The epoch with the best "
         f"validation AUC is kept. Weights are rounded to half precision before anything is measured. Preset "
-        f"`{training['preset']}`:\n\n"
+        f"`{training['preset']}`{but}:\n\n"
         f"{table(['parameter', 'value'], [[f'`{k}`', f'{v}'] for k, v in values.items()])}\n\n"
-        f"{table(['member', 'its trunk started from', 'epochs'], members)}\n\n"
+        f"{table(head, members)}\n\n"
         f"Made with {', '.join(f'{k} {v}' for k, v in training['versions'].items() if v)}.\n"
     )
+
+
+def _trained(facts: Mapping[str, Any] | None) -> list[str]:
+    """Write for how many epochs a member was trained, which one was kept, and in which batches."""
+    if facts is None:
+        return ["not known"] * 3
+    batches = ", then ".join(map(str, facts["batch_sizes"])) or "not known"
+    return [f"{facts['epochs']}", f"{facts['kept']}", batches]

@@ -2,46 +2,89 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from all_detect_training.presets import PRESETS
+from all_detect_training.preset_file import checked_params
+from all_detect_training.presets import PRESETS, FitParams, with_options
+from all_detect_training.training_set import CONTIGUOUS, GIVEN
 from all_detect_training.trusting import TrustTargets
 from napari_all_detect.bundle.manifest import Manifest
 
 __all__ = ["reproduce_section"]
 
+PRESET = "PRESET"
+"""Stands for this bundle's own `bundle.json`."""
+
 
 def reproduce_section(manifest: Manifest, has_notes: bool) -> str:
     """Give the commands that make the same bundle again."""
+    fit = _fit_command(manifest.training)
+    of_file = f", {PRESET} this bundle's `bundle.json`" if f"--preset {PRESET} " in fit else ""
     return (
         "## How to reproduce\n\n"
         "DATA is the folder that holds the class folders, TRUNKS the one that holds the trunks' weights, NOTES the "
-        "text on the data set.\n\n"
-        f"```sh\n{_fit_command(manifest.training)}\n{_export_command(manifest, has_notes)}\n```\n"
+        f"text on the data set{of_file}.{_halved(manifest.training)}\n\n"
+        f"```sh\n{fit}\n{_export_command(manifest, has_notes)}\n```\n"
+    )
+
+
+def _batch_sizes(training: Mapping[str, Any]) -> list[int]:
+    """Return in which batches members were trained, the largest first; none where that is not known."""
+    return sorted({n for facts in training.get("trained", {}).values() for n in facts["batch_sizes"]}, reverse=True)
+
+
+def _halved(training: Mapping[str, Any]) -> str:
+    """Say that memory ran out after a first epoch, which no command does again."""
+    sizes = _batch_sizes(training)
+    if len(sizes) < 2:
+        return ""
+    return (
+        " Memory ran out while members were trained, and their batches went from "
+        f"{' to '.join(map(str, sizes))} cells: where it does not run out likewise, they will be others."
     )
 
 
 def _fit_command(training: Mapping[str, Any]) -> str:
     """Return the command that trains the same members again."""
-    data, params, preset = training["dataset"], training["params"], PRESETS.get(training["preset"])
-    members = [m["architecture"] for m in params["members"]]
-    words = [f"--preset {training['preset']}", *_data_words(data)]
+    data, params, sizes = training["dataset"], checked_params(training["params"]), _batch_sizes(training)
+    # Of one size throughout, perhaps as memory ran out in the first epoch: the same as with that size from the start.
+    trained = replace(params, batch_size=sizes[0]) if len(sizes) == 1 else params
+    preset, options = _preset_and_options(training["preset"], params, trained)
+    words = [f"--preset {preset}", *_data_words(data)]
     if data["mask_corner_px"]:
         words += [f"--mask-corner {data['mask_corner_px']}"]
     if any(start != "random" for start in training["trunks"].values()):
         words += [f"--trunks {'imagenet' if 'imagenet' in training['trunks'].values() else 'TRUNKS'}"]
-    if preset is None or params["epochs"] != preset.epochs:
-        words += [f"--epochs {params['epochs']}"]
-    if preset is None or members != [m.architecture for m in preset.members]:
-        words += [f"--members {','.join(members)}"]
-    if preset is None or params["batch_size"] != preset.batch_size:
-        words += [f"--batch-size {params['batch_size']}"]
-    if params.get("stain_jitter"):
-        words += [f"--stain-jitter {params['stain_jitter']:g}"]
-    if params.get("stain_normalisation"):
-        words += [f"--stain-normalisation {params['stain_normalisation']}"]
-    return " ".join(["all-detect-train fit", *words, f"--seed {params['seed']} --out RUN"])
+    words += [
+        f"--{name.replace('_', '-')} {','.join(value) if isinstance(value, list) else value}"
+        for name, value in options.items()
+        if value is not None
+    ]
+    return " ".join(["all-detect-train fit", *words, "--out RUN"])
+
+
+def _preset_and_options(name: str, params: FitParams, trained: FitParams) -> tuple[str, dict[str, Any]]:
+    """Return a shipped preset and the options beside it, or the bundle itself where these can't give every value."""
+    shipped = PRESETS.get(name)
+    if shipped is not None:
+        members = [m.architecture for m in trained.members]
+        options: dict[str, Any] = {
+            "epochs": _other(shipped.epochs, trained.epochs),
+            "members": _other([m.architecture for m in shipped.members], members),
+            "batch_size": _other(shipped.batch_size, trained.batch_size),
+            "stain_jitter": _other(shipped.stain_jitter, trained.stain_jitter),
+            "stain_normalisation": _other(shipped.stain_normalisation, trained.stain_normalisation),
+            "seed": trained.seed,
+        }
+        if with_options(shipped, **options) == trained:
+            return name, options
+    return PRESET, {"batch_size": _other(params.batch_size, trained.batch_size)}
+
+
+def _other(usual: Any, value: Any) -> Any:
+    """Return a value that is not the usual one."""
+    return None if value == usual else value
 
 
 def _data_words(data: Mapping[str, Any]) -> list[str]:
@@ -52,7 +95,7 @@ def _data_words(data: Mapping[str, Any]) -> list[str]:
         return [f"--{data['kind']} DATA", f"--classes {shlex.quote(classes)}"]
     source = "--cnmc DATA" if "all" in data["classes"] else "--manifest DATA"
     smears = ["--of-smears"] if data["kind"] == "smears" else []
-    return [source, *smears, *([] if split == "given" else [f"--split {split}"])]
+    return [source, *smears, *([] if split in (GIVEN, CONTIGUOUS) else [f"--split {split}"])]
 
 
 def _export_command(manifest: Manifest, has_notes: bool) -> str:

@@ -35,8 +35,8 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         "--sensitivity": "share of ALL cells not to be called Hem: --error-rate-all is 1 minus it at most, and the "
         "threshold, for where every cell is called, is set by it instead of at 0.5",
         "--false-alarm-rate": "share of cells like the training cells that may be out of domain",
-        "--confidence": "with which error rates and sensitivity are kept to, over subjects, or images, like those that "
-        "validate",
+        "--confidence": "with which error rates and sensitivity are to be kept to, over subjects, or images, like "
+        "those that validate",
     }
     for (flag, text), target in zip(rates.items(), fields(TrustTargets), strict=True):
         shown = "" if target.default is None else " (default: %(default)s)"

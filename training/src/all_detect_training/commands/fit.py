@@ -1,8 +1,9 @@
-"""`all-detect-train fit`: train the members of an ensemble."""
+"""`all-detect-train fit`: train the members of an ensemble; `preset`: print what a file for it can start from."""
 
 import argparse
+import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,27 @@ from all_detect_training.dataset import Cells
 from all_detect_training.fit import fit_ensemble
 from all_detect_training.metrics import auc
 from all_detect_training.plans import plan_run
-from all_detect_training.presets import PRESETS, FitParams
+from all_detect_training.preset_file import read_preset
+from all_detect_training.presets import PRESETS, FitParams, with_options
 from all_detect_training.run_cells import locked_run, open_cells, split_of
-from all_detect_training.starting import refuse_no_trunks
+from all_detect_training.starting import refuse_no_network, refuse_no_trunks
 from all_detect_training.training_set import TrainingSet, cnmc_set, folder_set, manifest_set
 from napari_all_detect.cores import n_cores
 from napari_all_detect.stain import METHODS
 
-__all__ = ["add_fit"]
+__all__ = ["add_fit", "add_preset"]
 
 
 def add_fit(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `fit`."""
     parser.set_defaults(command=_fit, refuse=parser.error)
-    parser.add_argument("--preset", required=True, choices=sorted(PRESETS), help="what is trained and how")
+    parser.add_argument(
+        "--preset",
+        required=True,
+        metavar="NAME|JSON",
+        help=f"what is trained and how: {', '.join(sorted(PRESETS))}, or a file of all values: what `all-detect-train "
+        "preset` printed, the run.json of a run, or the bundle.json of a bundle",
+    )
     add_images(parser)
     parser.add_argument(
         "--split",
@@ -58,7 +66,12 @@ def _add_params(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=at_least(1), metavar="N", help="instead of the preset's: cells that an update sees"
     )
-    parser.add_argument("--seed", type=seed, metavar="N", help="instead of the preset's")
+    parser.add_argument(
+        "--seed",
+        type=seed,
+        metavar="N",
+        help="instead of the preset's; it also draws which subjects are on which side of --split paper and K/N",
+    )
     parser.add_argument(
         "--stain-jitter",
         type=share,
@@ -72,13 +85,24 @@ def _add_params(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_preset(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `preset`."""
+    parser.add_argument("name", choices=sorted(PRESETS), help="of the preset")
+    parser.set_defaults(command=_print_preset)
+
+
+def _print_preset(args: argparse.Namespace) -> None:
+    """Print a preset as the JSON that `fit --preset` reads."""
+    sys.stdout.write(json.dumps(asdict(PRESETS[args.name]), indent=2) + "\n")
+
+
 def _fit(args: argparse.Namespace) -> None:
     """Train what is still to be trained, and print each member's AUC."""
-    params = _params(args)
+    preset, params = _params(args)
     if isinstance(args.trunks, Path):
         refuse_no_trunks(args.trunks, params.members)
     given = _training_set(args, params)
-    plan = plan_run(given, mask_corner_px=args.mask_corner, preset=args.preset, params=params, trunks=args.trunks)
+    plan = plan_run(given, mask_corner_px=args.mask_corner, preset=preset, params=params, trunks=args.trunks)
     with locked_run(args.out):
         cells = open_cells(args.out, given, plan, args.workers)
         split, _ = split_of(args.out, cells, params.train_share, params.validation_share)
@@ -98,19 +122,26 @@ def _training_set(args: argparse.Namespace, params: FitParams) -> TrainingSet:
     return folder_set(args.smears or args.cells, classes_of(args), kind)
 
 
-def _params(args: argparse.Namespace) -> FitParams:
-    """Return the preset with what was asked for otherwise; its cycle of the rate is stretched along with epochs."""
-    params = PRESETS[args.preset]
+def _params(args: argparse.Namespace) -> tuple[str, FitParams]:
+    """Return what the preset is called, and its values with what was asked for otherwise."""
+    preset, params = _preset(args)
     names = [m.architecture for m in params.members]
-    if args.members is not None:
-        if not set(args.members) <= set(names):
-            args.refuse(f"argument --members: {','.join(args.members)}; expected some of {','.join(names)}")
-        params = replace(params, members=tuple(m for m in params.members if m.architecture in args.members))
-    if args.epochs is not None:
-        step = params.step_epochs * args.epochs / params.epochs
-        params = replace(params, epochs=args.epochs, step_epochs=step)
-    given = {name: getattr(args, name) for name in ("batch_size", "seed", "stain_jitter", "stain_normalisation")}
-    return replace(params, **{name: value for name, value in given.items() if value is not None})
+    if args.members is not None and not set(args.members) <= set(names):
+        args.refuse(f"argument --members: {','.join(args.members)}; expected some of {','.join(names)}")
+    options = ("epochs", "members", "batch_size", "seed", "stain_jitter", "stain_normalisation")
+    return preset, with_options(params, **{name: getattr(args, name) for name in options})
+
+
+def _preset(args: argparse.Namespace) -> tuple[str, FitParams]:
+    """Return a shipped preset, or that of a file, whose networks are tried before any image is read."""
+    if args.preset in PRESETS:
+        return args.preset, PRESETS[args.preset]
+    path = Path(args.preset)
+    if not path.is_file():
+        args.refuse(f"argument --preset: {args.preset!r}; expected {', '.join(sorted(PRESETS))}, or a JSON file")
+    preset, params = read_preset(path)
+    refuse_no_network(path, params.members)
+    return preset, params
 
 
 def _summary(cells: Cells, split: NDArray[np.str_], params: FitParams, run: Path) -> str:
