@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from typing import IO, Any, TextIO, cast
 
-__all__ = ["BROKEN_PIPE", "flushed", "prepare_streams"]
+__all__ = ["BROKEN_PIPE", "flushed", "one_line", "prepare_streams", "shown"]
 
 BROKEN_PIPE = 141
 """Exit status, as a shell says it of programs that SIGPIPE ended: who reads has seen enough."""
@@ -53,15 +53,37 @@ def prepare_streams() -> None:
     sys.stderr = cast("TextIO", _Unread(sys.stderr))
 
 
-def flushed() -> bool:
-    """Write what is left; return False where nobody reads the results any more."""
+def flushed(status: int) -> int:
+    """Write what is left; return the exit status: another one where nobody reads it, or it can't be written."""
     sys.stderr.flush()
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         _forget(sys.stdout)
-        return False
-    return True
+        return BROKEN_PIPE
+    except OSError as error:
+        _forget(sys.stdout)
+        sys.stderr.write(f"standard output can't be written ({error.strerror})\n")
+        return 1
+    return status
+
+
+def shown(text: str) -> str:
+    r"""Return a text without what a terminal would obey, such as names of files and bundles may hold.
+
+    Examples
+    --------
+    >>> shown("smear\x1b[31m.png")
+    'smear\\x1b[31m.png'
+    """
+    return "".join(
+        sign if sign.isprintable() or sign == "\n" else sign.encode("unicode_escape").decode() for sign in text
+    )
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line, as `shown`."""
+    return shown(" ".join(text.splitlines()))
 
 
 def _forget(stream: IO[str]) -> None:

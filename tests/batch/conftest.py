@@ -1,3 +1,4 @@
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,11 +14,11 @@ from PIL import Image
 
 from napari_all_detect.params import ScoreParams, SegmentationParams
 
-DEADLY, HUNGRY = 77, 78
+DEADLY, HUNGRY, SLOW = 77, 78, 79
 TIMED = ("run.json", "report.html")
 
 CODE = f"""
-import os, signal
+import os, signal, time
 import numpy as np
 from napari_all_detect import SegmentationParams, segment_cells
 
@@ -26,6 +27,9 @@ def find_cells(rgb, cell_diameter_px):
         os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does where memory is short
     if (rgb == {HUNGRY}).all():
         np.ones(2**45)
+    if (rgb == {SLOW}).all():
+        print("slow", flush=True)
+        time.sleep(60)
     return segment_cells(rgb, SegmentationParams(method="classical", cell_diameter_px=cell_diameter_px), nuclei=True)
 """
 
@@ -34,7 +38,8 @@ def find_cells(rgb, cell_diameter_px):
 def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, duo_bundle: Path) -> ScoreParams:
     """Install a segmentation method, here and for the processes that are started.
 
-    It kills its process at a plane of the grey `DEADLY`, and wants more memory than there is at one of `HUNGRY`.
+    It kills its process at a plane of the grey `DEADLY`, and wants more memory than there is at one of `HUNGRY`; at
+    one of `SLOW` it says so and takes a minute.
     """
     facts = tmp_path / "site" / "deadly-1.0.dist-info"
     facts.mkdir(parents=True)
@@ -42,8 +47,14 @@ def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, duo_bundle: Path) ->
     (facts / "entry_points.txt").write_text("[napari_all_detect.segmentation]\ndeadly = deadly_method:find_cells\n")
     (tmp_path / "site/deadly_method.py").write_text(CODE)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
     return ScoreParams(bundle=str(duo_bundle), segmentation=SegmentationParams(method="deadly"))
+
+
+@pytest.fixture
+def slow_plane(tmp_path: Path) -> Path:
+    Image.fromarray(np.full((96, 120, 3), SLOW, np.uint8)).save(tmp_path / "slow.png")
+    return tmp_path / "slow.png"
 
 
 @pytest.fixture

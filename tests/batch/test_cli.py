@@ -701,6 +701,25 @@ def test_a_reader_that_has_seen_enough_is_no_error_of_the_program() -> None:
         assert (process.wait(60), process.stderr and process.stderr.read()) == (141, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_results_that_find_no_room_are_told_in_one_line() -> None:
+    program = Path(sys.executable).parent / "all-detect"
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = ["sh", "-c", f'"{program}" bundles list > /dev/full']
+    done = subprocess.run(command, env=buffered, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "standard output can't be written (No space left on device)\n")
+
+
+def test_names_that_a_terminal_would_obey_are_spelt(
+    tmp_path: Path, duo_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "\x1b[31mred\x07.png").write_bytes(b"no image")
+    assert main(["score", str(tmp_path), "--out", str(tmp_path / "out"), "--bundle", str(duo_bundle)]) == 1
+    said = capsys.readouterr().err
+    assert r"\x1b[31mred\x07.png failed (open)" in said
+    assert "\x1b[31m" not in said
+
+
 def test_a_run_whose_messages_nobody_reads_goes_on(tmp_path: Path, duo_bundle: Path) -> None:
     """Its progress and its warnings are no results."""
     Image.new("RGB", (64, 64), "white").save(tmp_path / "a.png")

@@ -1,4 +1,4 @@
-"""The same bytes on a cluster; what a lost worker costs."""
+"""The same bytes on a cluster, whatever its workers have and whenever they come; what a lost one costs."""
 
 import contextlib
 import json
@@ -10,7 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError, Timer
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,11 +23,15 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_all_detect.batch import BatchProgress, cluster, score_batch
+from napari_all_detect import __version__
+from napari_all_detect.batch import BatchProgress, cluster, delegating, score_batch
+from napari_all_detect.batch.record import scored_by
 from napari_all_detect.batch.unit import score_unit
 from napari_all_detect.cli import main
 from napari_all_detect.errors import MissingDependencyError, OutputError, ParameterError
 from napari_all_detect.params import ClusterParams, OutputParams, ScoreParams, SegmentationParams
+from napari_all_detect.pipeline import kept_scorer
+from napari_all_detect.results import Failure
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.usefixtures("reuse_engines")
@@ -62,7 +69,7 @@ def address() -> Iterator[str]:
     options = {"n_workers": 2, "threads_per_worker": 2, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with distributed.LocalCluster(protocol="tcp", host="127.0.0.1", **options) as local:
         yield local.scheduler_address
-    cluster._scorer.cache_clear()
+    delegating._scorer.cache_clear()
 
 
 class Progress(BatchProgress):
@@ -95,7 +102,7 @@ def test_relative_paths_are_found_by_workers_elsewhere(
         seen.append((unit.plane.path, job.output.labels, scorer.params.bundle))
         return score_unit(scorer, job, unit)
 
-    monkeypatch.setattr(cluster, "score_unit", noted)
+    monkeypatch.setattr(delegating, "score_unit", noted)
     monkeypatch.chdir(many)
     shutil.copytree(params.bundle, tmp_path / "bundle")
     (tmp_path / "labels").mkdir()
@@ -135,6 +142,125 @@ def test_a_bundle_that_is_another_one_by_the_next_run(
     assert labels == ["duo-0.1", "duo-9.9"]
 
 
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ({"bundle": {"digest": "0f0f"}}, ", now '0f0f';"),
+        ({"segmentation": {"method": "classical", "package": "a-2"}}, "segmentation.package was None, now 'a-2';"),
+        ({"engine": "openvino 1"}, ", now 'openvino 1';"),
+        ({"versions": {"keras": "1.0"}}, ", now '1.0', versions."),
+        ({"device": "gpu"}, None),
+    ],
+)
+def test_a_worker_that_would_score_otherwise_than_run_json_says(
+    many: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    failures: Callable[[Path], list[list[str]]],
+    there: dict[str, Any],
+    said: str | None,
+) -> None:
+    monkeypatch.setattr(delegating, "scored_by", lambda scorer, labels: scored_by(scorer, labels) | there)
+    where = ClusterParams(scheduler=address)
+    score_batch([many / "0.png"], tmp_path / "out", replace(params, engine="keras"), cluster=where)
+    found = failures(tmp_path / "out")
+    if said is None:
+        assert found == []
+        return
+    ((name, stage, reason),) = found
+    assert (name, stage) == ("0.png", "load")
+    assert reason.startswith("worker tcp://127.0.0.1:")
+    assert said in reason
+    assert reason.endswith("; install the same there, then go on with --resume")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(MemoryError(), "out of memory"), (ImportError("no keras"), "ImportError: no keras")]
+)
+def test_whatever_keeps_a_worker_from_loading_is_the_plane_s_failure(
+    many: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    said: str,
+    failures: Callable[[Path], list[list[str]]],
+) -> None:
+    first = iter([error])
+
+    def load(params: ScoreParams) -> Any:
+        for raised in first:
+            raise raised
+        return kept_scorer(params)
+
+    monkeypatch.setattr(delegating, "kept_scorer", load)
+    score_batch([many / "0.png", many / "1.png"], tmp_path / "out", params, cluster=ClusterParams(scheduler=address))
+    ((_, stage, reason),) = failures(tmp_path / "out")
+    assert stage == "load"
+    assert f" could not load what it needs: {said}" in reason
+
+
+def test_a_result_that_can_t_be_sent_is_the_plane_s_failure(
+    many: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    failures: Callable[[Path], list[list[str]]],
+) -> None:
+    class Huge:
+        def __reduce__(self) -> str:
+            raise MemoryError("too large")
+
+    def score(scorer: Any, job: Any, unit: Any) -> Any:
+        return Huge() if unit.plane.image == "0.png" else score_unit(scorer, job, unit)
+
+    monkeypatch.setattr(delegating, "score_unit", score)
+    score_batch([many / "0.png", many / "1.png"], tmp_path / "out", params, cluster=ClusterParams(scheduler=address))
+    ((name, stage, reason),) = failures(tmp_path / "out")
+    assert (name, stage) == ("0.png", "score")
+    assert reason.startswith("the cluster can't pass it on (")
+
+
+def test_workers_that_come_after_the_start_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of SLURM do. That there is none yet is said, and few planes are known to the scheduler ever."""
+    threads, planes, said = 4, 24, list[str]()
+    together = Barrier(threads, timeout=20)
+    begun = done = most = 0
+
+    def units() -> Iterator[Any]:
+        nonlocal begun, most
+        for begun in range(1, planes + 1):
+            most = max(most, begun - done)
+            yield SimpleNamespace(number=begun, name=str(begun))
+
+    def meet(scorer: Any, job: Any, unit: Any) -> Failure:
+        with contextlib.suppress(BrokenBarrierError):
+            together.wait()
+        return Failure(unit.name, "score", "alone" if together.broken else "with three others")
+
+    monkeypatch.setattr(delegating, "_scorer", lambda *_: None)
+    monkeypatch.setattr(delegating, "score_unit", meet)
+    monkeypatch.setattr(delegating, "ASK_S", 0.05)
+    monkeypatch.setattr(delegating, "ALONE_S", 0.2)
+    options = {"n_workers": 0, "threads_per_worker": 2, "processes": False, "dashboard_address": "127.0.0.1:0"}
+    job: Any = SimpleNamespace(params=None, output=OutputParams())
+    record = {"bundle": {"digest": ""}} | dict.fromkeys(delegating.SAME)
+    with distributed.LocalCluster(protocol="tcp", host="127.0.0.1", **options) as local:
+        arrival = Timer(0.3, local.scale, [2])
+        monkeypatch.setattr(delegating.log, "warning", lambda text, *_: (said.append(text), arrival.start()))
+        with distributed.Client(local) as client:
+            for _, result in delegating.on_cluster(client, job, units(), record):
+                assert result.reason == "with three others"
+                done += 1
+    assert done == planes
+    assert most == delegating.AHEAD * threads
+    assert [text[:31] for text in said] == ["the cluster has no worker, and "]
+
+
 def test_tasks_of_two_runs_have_no_key_in_common(
     many: Path, tmp_path: Path, params: ScoreParams, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +294,39 @@ def test_a_cluster_of_its_own_that_does_not_answer_ends(monkeypatch: pytest.Monk
     ):
         pass
     assert closed == ["workers", "scheduler"]
+
+
+def test_a_cluster_without_this_version_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked by the standard library alone."""
+
+    class Client:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def run(self, asked: Any, name: str, on_error: str) -> dict[str, Any]:
+            assert (asked.__module__, on_error) == ("importlib.metadata", "return")
+            lacks = PackageNotFoundError(name)
+            return {
+                "tcp://a": lacks,
+                "tcp://b": __version__,
+                "tcp://c": OSError("late"),
+                "tcp://d": "0.0",
+                "tcp://e": lacks,
+            }
+
+        def run_on_scheduler(self, asked: Any, name: str) -> str:
+            raise PackageNotFoundError(name)
+
+        def close(self, timeout: float) -> None:
+            pass
+
+    monkeypatch.setattr(distributed, "Client", Client)
+    said = rf"{__version__} is needed .*; tcp://a has none, tcp://d has 0\.0, tcp://e has none, and 1 more; install it"
+    with (
+        pytest.raises(MissingDependencyError, match=said),
+        cluster.connected(ClusterParams(scheduler="tcp://f")),
+    ):
+        pass
 
 
 def unit_files(files: dict[str, bytes]) -> dict[str, bytes]:

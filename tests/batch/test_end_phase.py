@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,13 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
+from napari_all_detect import retrying
 from napari_all_detect.batch import collecting, containers, score_batch
 from napari_all_detect.errors import OutputError
+from napari_all_detect.export import ome_zarr
 from napari_all_detect.export.ome_zarr import NAME
 from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
-from napari_all_detect.results import prepare_folder
+from napari_all_detect.results import ResultTables, prepare_folder
 
 ngio = pytest.importorskip("ngio")
 pytestmark = pytest.mark.usefixtures("reuse_engines")
@@ -63,6 +67,14 @@ def written(path: Path, pixels: Pixels) -> Path:
         consolidation_mode="auto",
     )
     return path
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Wait for nothing; return the waits."""
+    found: list[float] = []
+    monkeypatch.setattr(retrying.time, "sleep", found.append)
+    return found
 
 
 def status(folder: Path) -> str:
@@ -169,30 +181,100 @@ def test_a_container_that_fails_costs_nothing_else(
     assert "a.png" in (tmp_path / "out/report.html").read_text()
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_ends_the_run(
-    number: int, images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch, failures: Failures
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def raise_error(error: Exception) -> Callable[..., None]:
+    def raise_it(*_: Any) -> None:
+        raise error
+
+    return raise_it
+
+
+def test_a_disk_with_no_room_for_containers(
+    images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch, failures: Failures
 ) -> None:
+    """All else is written as far as there is room; without any for the tables the run ends."""
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        raising(OSError(number, os.strerror(number)), 2, patch)
-        with pytest.raises(OutputError, match=rf"{os.strerror(number)}\); mend that, then go on with --resume"):
-            score_batch([images], out, params, ZARR)
-    assert [path.name for path in (out / "ome-zarr").iterdir()] == ["a.zarr"]
-    assert (status(out), failures(out)) == ("interrupted", [])
+        raising(FULL, 2, patch)
+        assert score_batch([images], out, params, ZARR).exit_status == 3
+    assert sorted(path.name for path in (out / "ome-zarr").iterdir()) == ["a.zarr", "b_p1.zarr"]
+    assert [row[:2] for row in failures(out)] == [["b.tif [p0]", "write"]]
+    assert (status(out), (out / "report.html").exists()) == ("complete", True)
+    with monkeypatch.context() as patch:
+        raising(FULL, 2, patch)
+        patch.setattr(ResultTables, "add_failure", raise_error(FULL))
+        with pytest.raises(OutputError, match=r"No space left on device\); mend that, then go on with --resume"):
+            score_batch([images], out, params, RESUME)
+    assert status(out) == "interrupted"
     assert score_batch([images], out, params, RESUME).exit_status == 0
 
 
-def test_a_full_disk_of_the_image_ends_the_run(
-    store: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+class TestAnImageWhoseDiskFails:
+    @pytest.fixture
+    def stores(self, store: Path, smear: Callable[..., Pixels]) -> Path:
+        """Two images; return their folder."""
+        written(store.with_name("other.zarr"), smear(2))
+        return store.parent
 
-    monkeypatch.setattr(containers, "add_labels", full)
-    with pytest.raises(OutputError, match="No space left on device"):
-        score_batch([store], tmp_path / "out", params, ZARR)
-    assert not (tmp_path / "out/ome-zarr").exists()
+    @pytest.mark.parametrize(("error", "n_waits"), [(FULL, 3), (OSError(errno.EIO, "Input/output error"), 6)])
+    def test_that_is_a_failure(
+        self,
+        error: OSError,
+        n_waits: int,
+        stores: Path,
+        tmp_path: Path,
+        params: ScoreParams,
+        monkeypatch: pytest.MonkeyPatch,
+        waits: list[float],
+        failures: Failures,
+    ) -> None:
+        """A full disk is waited for once. Samples and report are written, and nothing beside the image."""
+        out, sheet = tmp_path / "out", tmp_path / "sheet.csv"
+        sheet.write_text("image,sample\nimage.zarr,S\nother.zarr,S\n")
+        output = OutputParams(formats=ZARR.formats, samples=str(sheet))
+        with monkeypatch.context() as patch:
+            patch.setattr(ome_zarr, "_colour", raise_error(error))
+            summary = score_batch([stores], out, params, output)
+        assert (summary.planes, summary.exit_status, len(waits)) == (2, 3, n_waits)
+        reason = f"{stores}/image.zarr can't be written ({error}); mend that, then go on with --resume"
+        assert failures(out)[0] == ["image.zarr", "write", reason]
+        assert [row[0] for row in failures(out)] == ["image.zarr", "other.zarr"]
+        assert status(out) == "complete"
+        assert (out / "samples.csv").exists()
+        assert "other.zarr can&#x27;t be written" in (out / "report.html").read_text()
+        assert not (out / "ome-zarr").exists()
+        assert not (stores / "image.zarr/labels/all_detect").exists()
+        assert score_batch([stores], out, params, replace(output, resume=True)).exit_status == 0
+        assert ngio.open_ome_zarr_container(stores / "other.zarr").list_labels() == [NAME]
+
+    def test_once_it_gets_its_labels_all_the_same(
+        self, store: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch, content: Content
+    ) -> None:
+        calm = Path(shutil.copytree(store, tmp_path / "calm" / store.name))
+        score_batch([calm], tmp_path / "undisturbed", params, ZARR)
+        colour, errors = ome_zarr._colour, iter([OSError(errno.EIO, "Input/output error")])
+
+        def failing_once(*arguments: Any) -> None:
+            for error in errors:
+                raise error
+            colour(*arguments)
+
+        monkeypatch.setattr(ome_zarr, "_colour", failing_once)
+        assert score_batch([store], tmp_path / "out", params, ZARR).exit_status == 0
+        assert next(errors, None) is None
+        assert content(tmp_path / "out") == content(tmp_path / "undisturbed")
+        assert content(store) == content(calm)
+
+    def test_one_that_may_not_be_written_to_gets_a_container_beside(
+        self, store: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch, waits: list[float]
+    ) -> None:
+        monkeypatch.setattr(ome_zarr, "_colour", raise_error(PermissionError(errno.EACCES, "Permission denied")))
+        monkeypatch.setattr(containers, "write_ome_zarr", lambda *arguments: arguments[3].mkdir(parents=True))
+        assert score_batch([store], tmp_path / "out", params, ZARR).exit_status == 0
+        assert [path.name for path in (tmp_path / "out/ome-zarr").iterdir()] == ["image.zarr"]
+        assert waits == []
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 15), (2, 3), (1, 40)])

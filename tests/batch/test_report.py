@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,13 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
+from napari_all_detect import retrying
 from napari_all_detect.batch import BatchProgress, reporting, score_batch
+from napari_all_detect.errors import StoreError
 from napari_all_detect.export.colours import probability_colours
 from napari_all_detect.export.report import Report, report_html
 from napari_all_detect.params import OutputParams, ReadParams, ScoreParams, SegmentationParams
+from napari_all_detect.sources import Plane
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
@@ -235,5 +239,33 @@ def test_a_plane_whose_tiles_cannot_be_read_any_more_has_no_pictures(
     )
     summary = score_batch([tmp_path / "a.zarr"], tmp_path / "out", params, progress=Damage(tmp_path / "a.zarr"))
     assert (summary.planes, summary.exit_status) == (1, 0)
-    assert summary.cells > 0
-    assert "<img" not in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "<img" not in page
+    assert summary.cells > 1
+    assert f"<p>{summary.cells} cells that belong above are not shown: what was scored can't be read any more" in page
+
+
+def test_a_plane_that_cannot_be_read_at_once_has_its_pictures(
+    tmp_path: Path, duo_bundle: Path, smear: Callable[..., Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_plane, errors = Plane.open, iter([StoreError("the server failed")])
+
+    def failing_once(plane: Plane) -> Any:
+        for error in errors:
+            raise error
+        return open_plane(plane)
+
+    def cut(*arguments: Any) -> Any:
+        monkeypatch.setattr(Plane, "open", failing_once)
+        return own(*arguments)
+
+    own = reporting._cut
+    monkeypatch.setattr(reporting, "_cut", cut)
+    monkeypatch.setattr(retrying.time, "sleep", lambda seconds: None)
+    Image.fromarray(smear(3)).save(tmp_path / "a.png")
+    params = ScoreParams(bundle=str(duo_bundle), segmentation=SegmentationParams(method="classical"))
+    score_batch([tmp_path / "a.png"], tmp_path / "out", params)
+    assert next(errors, None) is None
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "<img" in page
+    assert "not shown" not in page

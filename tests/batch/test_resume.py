@@ -119,6 +119,21 @@ def unit_files(out: Path) -> dict[str, Path]:
     return {json.loads(path.read_bytes())["image"]: path for path in out.glob("units/*/*.json")}
 
 
+@pytest.mark.parametrize("elsewhere", ["../mine.txt", "absolute"])
+def test_what_a_record_of_somebody_else_names_elsewhere_stays(
+    images: Path, tmp_path: Path, params: ScoreParams, elsewhere: str
+) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.touch()
+    out = interrupted(images, tmp_path / "out", params)
+    file = unit_files(out)["0.png"]
+    record = json.loads(file.read_bytes()) | {"stem": "other"}
+    record["files"] = [str(mine) if elsewhere == "absolute" else elsewhere]
+    file.with_stem("another").write_text(json.dumps(record))
+    score_batch([images], out, params, RESUME)
+    assert mine.exists()
+
+
 @pytest.mark.parametrize("after", [0, 2])
 def test_an_interrupted_run_goes_on_where_it_stopped(
     images: Path,
@@ -183,6 +198,16 @@ def test_without_resume_an_interrupted_run_is_refused(images: Path, tmp_path: Pa
     out = interrupted(images, tmp_path / "out", params, OutputParams())
     with pytest.raises(OutputError, match=r"add --overwrite or, to go on with an interrupted run, --resume"):
         score_batch([images], out, params)
+
+
+def test_resuming_into_links_is_refused(images: Path, tmp_path: Path, params: ScoreParams) -> None:
+    out = interrupted(images, tmp_path / "out", params)
+    (tmp_path / "mine.csv").write_text("precious")
+    (out / "cells.csv").unlink(missing_ok=True)
+    (out / "cells.csv").symlink_to(tmp_path / "mine.csv")
+    with pytest.raises(OutputError, match=r"cells\.csv is a link"):
+        score_batch([images], out, params, RESUME)
+    assert (tmp_path / "mine.csv").read_text() == "precious"
 
 
 def test_resuming_where_nothing_began_begins(
@@ -803,6 +828,27 @@ class TestFromRun:
         records = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("first", "second")]
         assert records[0]["parameters"] == records[1]["parameters"]
 
+    def test_what_no_run_writes_is_no_option(self, command: Callable[..., int], tmp_path: Path) -> None:
+        path = tmp_path / "first/run.json"
+        record = json.loads(path.read_text())
+        record["parameters"] |= {"run": "x", "scheduler": "tcp://127.0.0.1:9", "workers": 3}
+        path.write_text(json.dumps(record))
+        assert command() == 0
+
+    def test_other_programs_are_told(
+        self, command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "first/run.json"
+        record = json.loads(path.read_text())
+        engine, record["engine"] = record["engine"], "another 1.0"
+        del record["device"]  # of that nothing is known
+        path.write_text(json.dumps(record))
+        assert command() == 0
+        said = f"unlike in the repeated run: engine was 'another 1.0', now '{engine}'; numbers may differ"
+        assert said in capsys.readouterr().err
+        assert main(["score", "--from-run", str(tmp_path / "second/run.json"), "--out", str(tmp_path / "third")]) == 0
+        assert "unlike" not in capsys.readouterr().err
+
     def test_options_beside_it_win(self, command: Callable[..., int], tmp_path: Path) -> None:
         assert command("--threshold", "0") == 0
         calls = pd.read_csv(tmp_path / "second/cells.csv")["call"]
@@ -911,21 +957,16 @@ class TestFromRun:
         assert "no record of a run" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_it_within_two_seconds_and_it_goes_on(
-    images: Path, duo_bundle: Path, tmp_path: Path, params: ScoreParams, content: Content
-) -> None:
-    for i in range(40):
-        shutil.copy(images / "0.png", images / f"more_{i}.png")
-    out = tmp_path / "out"
-    script = str(Path(sys.executable).parent / "all-detect")
-    command = [script, "score", str(images), "--out", str(out), "--bundle", str(duo_bundle)]
-    command += ["--segmentation", "classical"]
+@contextlib.contextmanager
+def ended_by_ctrl_c(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run `all-detect score` as a program; check that Ctrl-C ends it within two seconds, and what it says."""
+    command = [str(Path(sys.executable).parent / "all-detect"), "score", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        _wait_for(lambda: len(unit_files(out)) > 2)
+        yield process
         process.send_signal(signal.SIGINT)
         began = time.perf_counter()
-        printed = process.communicate(timeout=60)
+        printed = process.communicate(timeout=100)
         seconds = time.perf_counter() - began
     finally:
         process.kill()
@@ -933,10 +974,45 @@ def test_ctrl_c_ends_it_within_two_seconds_and_it_goes_on(
     assert seconds < 2
     assert "interrupted; what was done so far is in the output folder, go on with --resume" in printed[1]
     assert "Traceback" not in printed[1]
+
+
+def test_ctrl_c_ends_it_within_two_seconds_and_it_goes_on(
+    images: Path, duo_bundle: Path, tmp_path: Path, params: ScoreParams, content: Content
+) -> None:
+    for i in range(40):
+        shutil.copy(images / "0.png", images / f"more_{i}.png")
+    out = tmp_path / "out"
+    options = ["--bundle", str(duo_bundle), "--segmentation", "classical"]
+    with ended_by_ctrl_c(str(images), "--out", str(out), *options):
+        _wait_for(lambda: len(unit_files(out)) > 2)
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     score_batch([images], out, params, RESUME)
     score_batch([images], tmp_path / "whole", params)
     assert content(out) == content(tmp_path / "whole")
+
+
+def test_ctrl_c_ends_it_amid_a_plane(slow_plane: Path, deadly: ScoreParams, tmp_path: Path) -> None:
+    """With OME-Zarr as well: ngio loads polars, which has waits go on when a signal comes."""
+    pytest.importorskip("ngio")
+    options = ["--bundle", deadly.bundle, "--segmentation", "deadly", "--format", "csv,ome-zarr"]
+    with ended_by_ctrl_c(str(slow_plane), "--out", str(tmp_path / "out"), *options) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "slow\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_it_while_it_starts(number: int) -> None:
+    lines = (
+        "import signal, sys",
+        "class Finder:",
+        "    def find_spec(name, *_):",
+        f"        name == 'pandas' and signal.raise_signal({number:d})",
+        "sys.meta_path.insert(0, Finder)",
+        "from napari_all_detect.cli import run",
+        "run()",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "all-detect: interrupted\n")
 
 
 def _wait_for(condition: Callable[[], bool], at_most_s: float = 120) -> None:

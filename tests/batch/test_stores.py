@@ -86,10 +86,16 @@ def test_it_is_the_same_image_afterwards(store: Path, tmp_path: Path, params: Sc
     assert (tmp_path / "first/cells.csv").read_bytes() == (tmp_path / "second/cells.csv").read_bytes()
 
 
-def test_labels_of_an_earlier_run_are_not_silently_replaced(store: Path, tmp_path: Path, params: ScoreParams) -> None:
+def test_labels_of_an_earlier_run_are_not_silently_replaced(
+    store: Path, tmp_path: Path, params: ScoreParams, capsys: pytest.CaptureFixture[str]
+) -> None:
     score_batch([store], tmp_path / "first", params, ZARR)
     with pytest.raises(OutputError, match=r"stack\.zarr holds labels all_detect of an earlier run already; add --over"):
         score_batch([store], tmp_path / "second", params, ZARR)
+    again = ["score", "--from-run", str(tmp_path / "first/run.json"), "--out", str(tmp_path / "third")]
+    assert main(again) == 1
+    assert "of an earlier run already; add --overwrite to replace them" in capsys.readouterr().err
+    assert main([*again, "--overwrite"]) == 0
     formats = OutputParams(formats=ZARR.formats, overwrite=True)
     assert score_batch([store], tmp_path / "second", params, formats).exit_status == 0
 

@@ -1,31 +1,25 @@
-"""Units on a Dask cluster, an existing one or one started here."""
+"""A Dask cluster, an existing one or one started here."""
 
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from functools import lru_cache, partial
-from itertools import islice
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import resource_tracker
-from threading import Lock
 from typing import Any
-from uuid import uuid4
 
-from napari_all_detect.batch.planning import Unit
-from napari_all_detect.batch.store import UnitResult
-from napari_all_detect.batch.unit import Job, score_unit
 from napari_all_detect.cores import n_cores
-from napari_all_detect.errors import AllDetectError, OutputError
-from napari_all_detect.params import ClusterParams, ScoreParams
-from napari_all_detect.pipeline import Scorer, kept_scorer
-from napari_all_detect.results import Failure
+from napari_all_detect.errors import MissingDependencyError, OutputError
+from napari_all_detect.params import ClusterParams
 
-__all__ = ["connected", "on_cluster"]
+__all__ = ["PACKAGE", "connected"]
 
-AHEAD = 2
-"""Units that the scheduler knows for each thread of its workers: a million are no load to it, nor to us."""
+PACKAGE = "napari-all-detect"
+SHOWN = 3
+"""Processes of a cluster that an error names; of the others it gives the number."""
 
 CONNECT_S = 10
 CLOSE_S = 1
@@ -34,8 +28,6 @@ END_S = 0.2
 
 LOST = 1
 """Workers that a unit may lose before it has to wait for the end, in a cluster started here."""
-
-_loading = Lock()
 
 
 @contextmanager
@@ -46,6 +38,8 @@ def connected(cluster: ClusterParams) -> Iterator[Any]:
     ------
     OutputError
         If no scheduler answers.
+    MissingDependencyError
+        If the scheduler or a worker lacks this package, or has another version of it.
     """
     from distributed import Client
 
@@ -57,11 +51,32 @@ def connected(cluster: ClusterParams) -> Iterator[Any]:
             place, advice = cluster.scheduler, "check the address"
         try:
             client = Client(place, timeout=CONNECT_S)
+            stack.callback(_disconnect, client)
+            _check_installed(client)
         except (OSError, ValueError) as error:
             where = cluster.scheduler or "this machine"
             raise OutputError(f"no Dask scheduler answers at {where} ({error}); {advice}") from error
-        stack.callback(_disconnect, client)
         yield client
+
+
+def _check_installed(client: Any) -> None:
+    """Ask what each process has installed, by the standard library: what lacks this package can't even read a task."""
+    here, found = version(PACKAGE), client.run(version, PACKAGE, on_error="return")
+    try:
+        found["the scheduler"] = client.run_on_scheduler(version, PACKAGE)
+    except PackageNotFoundError as error:
+        found["the scheduler"] = error
+    others = [
+        f"{where} has {there if isinstance(there, str) else 'none'}"
+        for where, there in found.items()
+        if isinstance(there, (str, PackageNotFoundError)) and there != here
+    ]
+    if others:
+        more = f", and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        raise MissingDependencyError(
+            f"{PACKAGE} {here} is needed on a cluster's scheduler and all workers, as here; {', '.join(others[:SHOWN])}"
+            f"{more}; install it there"
+        )
 
 
 # An interrupted run ends now: what is not closed by then ends with this process.
@@ -112,85 +127,3 @@ def _local(workers: int) -> Any:
             silence_logs=logging.CRITICAL,
             env=dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "ALL_DETECT_THREADS"), threads),
         )
-
-
-def on_cluster(client: Any, job: Job, units: Iterable[Unit]) -> Iterator[tuple[Unit, UnitResult | Failure]]:
-    """Score units on a cluster and yield the results as they come.
-
-    A worker loads the bundle with its first unit. What a worker had when it was lost, others do again. Units that lose
-    several workers come again at the end, one at a time: that which killed them is then a failure, and those that only
-    were with it are not.
-
-    Parameters
-    ----------
-    client : distributed.Client
-    job : Job
-    units : iterable of Unit
-
-    Raises
-    ------
-    OutputError
-        If the scheduler is lost.
-    """
-    from distributed import as_completed
-
-    waiting, known, suspects = iter(units), dict[Any, Unit](), list[Unit]()
-    run = uuid4().hex  # a scheduler that knows a task's key from another run would hand out that run's result
-
-    def begin(unit: Unit, attempt: int = 1) -> Any:
-        key = f"all-detect-{run}-{unit.number}-{attempt}"
-        future = client.submit(_score_there, run, job, unit, key=key, pure=False)
-        known[future] = unit
-        return future
-
-    n = AHEAD * max(1, sum(client.nthreads().values()))
-    ready = as_completed([begin(unit) for unit in islice(waiting, n)])
-    try:
-        for future in ready:
-            unit = known.pop(future)
-            if _lost_workers(future):
-                suspects.append(unit)
-            else:
-                yield unit, _result(future, unit)
-            for following in islice(waiting, 1):
-                ready.add(begin(following))
-        for unit in suspects:
-            (future,) = as_completed([begin(unit, 2)])
-            del known[future]
-            yield unit, _result(future, unit)
-    finally:
-        with suppress(OSError):
-            client.cancel(list(known))
-
-
-def _lost_workers(future: Any) -> bool:
-    from distributed.scheduler import KilledWorker
-
-    return future.status == "error" and isinstance(future.exception(), KilledWorker)
-
-
-def _result(future: Any, unit: Unit) -> UnitResult | Failure:
-    if future.status == "cancelled":
-        raise OutputError("the Dask scheduler is lost; start it again, then go on with --resume")
-    if _lost_workers(future):
-        return Failure(unit.name, "score", "several workers were lost on it, for want of memory or of time: give more")
-    try:
-        result: UnitResult | Failure = future.result()
-    except OSError as error:
-        raise OutputError(f"the Dask cluster is lost ({error}); start it again, then go on with --resume") from error
-    except AllDetectError as error:
-        return Failure(unit.name, "load", f"a worker could not load what it needs: {error}")
-    return result
-
-
-def _score_there(run: str, job: Job, unit: Unit) -> UnitResult | Failure:
-    """Score a unit in a worker."""
-    with _loading:
-        scorer = _scorer(run, job.params)
-    return score_unit(scorer, job, unit)
-
-
-@lru_cache(maxsize=2)
-def _scorer(run: str, params: ScoreParams) -> Scorer:
-    """Verify the bundle once for a run: workers may outlive it, and the bundle be another one by the next."""
-    return kept_scorer(params)

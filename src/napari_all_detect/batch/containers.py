@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.store import UnitResult, UnitStore
-from napari_all_detect.batch.writing import is_full
+from napari_all_detect.batch.writing import PlaneWriter
 from napari_all_detect.errors import OutputError, StoreError
 from napari_all_detect.export.ome_zarr import NAME, LabelledPlane, add_labels, write_ome_zarr
 from napari_all_detect.labelled import LabelImage
@@ -34,7 +35,9 @@ def check_stores(units: Sequence[Unit]) -> None:
     """Raise OutputError if an image that labels will be written into holds those of an earlier run."""
     for unit in units:
         if _takes_labels(unit) and (unit.plane.path / "labels" / NAME).exists():
-            raise OutputError(f"{unit.plane.path} holds labels {NAME} of an earlier run already; add --overwrite")
+            raise OutputError(
+                f"{unit.plane.path} holds labels {NAME} of an earlier run already; add --overwrite to replace them"
+            )
 
 
 def write_containers(folder: Path, store: UnitStore, units: Sequence[Unit], fail: Fail) -> None:
@@ -51,18 +54,13 @@ def write_containers(folder: Path, store: UnitStore, units: Sequence[Unit], fail
     units : sequence of Unit
         Those of one image one after the other.
     fail : callable
-        Takes the failure of each plane of which no container can be written; the others are written nevertheless.
-
-    Raises
-    ------
-    OSError
-        If the disk is full.
+        Takes the failure of each image that can't be written to, as its disk failed, and of each plane of which no
+        container can be written; the others are written nevertheless.
     """
+    writer = PlaneWriter()
     for path, members in groupby(units, key=lambda unit: unit.plane.path):
         done = list(store.read_all(list(members)))
-        if done and _written_into(path, folder, done):
-            for unit, _ in done:
-                delete_container(folder, unit.stem)  # the image could not be written to in an earlier try
+        if done and _taken(path, folder, done, writer, fail):
             continue
         for unit, result in done:
             place = _place_beside(folder, unit.stem)
@@ -77,7 +75,7 @@ def delete_container(folder: Path, stem: str) -> None:
 
 @contextlib.contextmanager
 def rest_goes_on(fail: Fail, name: str, path: Path) -> Iterator[None]:
-    """Make a failure of whatever keeps something from being written; only a full disk ends the run.
+    """Make a failure of whatever keeps something from being written.
 
     Parameters
     ----------
@@ -90,9 +88,7 @@ def rest_goes_on(fail: Fail, name: str, path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
-        if is_full(error):
-            raise
+    except Exception as error:  # noqa: BLE001 - other packages' writers raise anything
         why = "out of memory" if isinstance(error, MemoryError) else " ".join(str(error).split())[:500]
         reason = f"{path} can't be written ({why or type(error).__name__}); mend that, then go on with --resume"
         fail(Failure(name, "write", reason))
@@ -102,16 +98,25 @@ def _takes_labels(unit: Unit) -> bool:
     return unit.plane.ome is not None and not is_remote(unit.plane.path) and os.access(unit.plane.path, os.W_OK)
 
 
-def _written_into(path: Path, folder: Path, done: Done) -> bool:
-    """Write the results of an image into it, if it is one that takes them; return whether it did."""
-    first = done[0][0]
+def _taken(path: Path, folder: Path, done: Done, writer: PlaneWriter, fail: Fail) -> bool:
+    """Write the results of an image into it, or tell why that failed; return False if it is none that takes them."""
+    first, taken = done[0][0], True
     if first.plane.ome is None or not _takes_labels(first):
         return False
+    with rest_goes_on(fail, first.plane.image, path):
+        taken = writer.tried(partial(_written_into, path, folder, done, first.plane.ome.level))
+        for unit, _ in done if taken else ():
+            delete_container(folder, unit.stem)  # the image could not be written to in an earlier try
+    return taken
+
+
+def _written_into(path: Path, folder: Path, done: Done, level: str) -> bool:
+    """Write the results of an image into it; return False if that is not allowed, or ngio refuses the image."""
     try:
-        add_labels(path, _labelled(folder, done), first.plane.ome.level)
+        add_labels(path, _labelled(folder, done), level)
     except Exception as error:
-        # ngio is stricter than our reader, and its errors are of many kinds.
-        if is_full(error):
+        # ngio is stricter than our reader, and its errors are of many kinds. A disk that fails is none of them.
+        if isinstance(error, (OSError, StoreError, MemoryError)) and not isinstance(error, PermissionError):
             raise
         return False
     return True

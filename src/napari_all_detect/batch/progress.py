@@ -12,6 +12,9 @@ __all__ = ["BatchProgress", "BatchSummary"]
 class BatchProgress:
     """Is told how a run goes on; this one keeps quiet. Override what you need."""
 
+    def note(self, text: str) -> None:
+        """Take what is to be known of a run before it starts."""
+
     def start(self, planes: int) -> None:
         """Take the number of planes that are still to be scored."""
 

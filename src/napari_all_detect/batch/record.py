@@ -18,10 +18,13 @@ from napari_all_detect.pipeline import Scorer
 from napari_all_detect.segmentation import describe_method, method_names
 from napari_all_detect.sources.identity import stamp
 
-__all__ = ["absolute_arguments", "differences", "run_record"]
+__all__ = ["MADE_WITH", "absolute_arguments", "changed_settings", "differences", "run_record", "scored_by"]
 
 VERSIONS_OF = ("napari-all-detect", "keras", "numpy", "scikit-image", "pandas")
-SETTINGS = ("parameters", "samples_sha256", "bundle", "segmentation", "engine", "device", "precision", "versions")
+MADE_WITH = ("engine", "device", "precision", "versions")
+"""On which the last digits may depend."""
+
+SETTINGS = ("parameters", "samples_sha256", "bundle", "segmentation", *MADE_WITH)
 """What must be the same for a run to go on."""
 
 HOW = ("overwrite", "resume", "why", "temperature", "bounds")
@@ -32,12 +35,20 @@ def run_record(
     scorer: Scorer, output: OutputParams, inputs: Sequence[str | Path], units: Sequence[Unit]
 ) -> dict[str, Any]:
     """Return the record of a run as it begins."""
-    manifest = scorer.bundle.manifest
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": [str(name) for name in inputs],
         "parameters": asdict(scorer.params) | asdict(output),
         "samples_sha256": hashlib.sha256(Path(output.samples).read_bytes()).hexdigest() if output.samples else None,
+        **scored_by(scorer, output.labels),
+        "images": _images(units),
+    }
+
+
+def scored_by(scorer: Scorer, labels: str | None) -> dict[str, Any]:
+    """Return what of a record is settled where the scoring is done: by what is installed there, and the machine."""
+    manifest = scorer.bundle.manifest
+    return {
         "bundle": {
             "name": manifest.name,
             "version": manifest.version,
@@ -50,12 +61,11 @@ def run_record(
             "bounds": asdict(scorer.bounds) if scorer.bounds else None,
             "research_use_only": manifest.research_use_only,
         },
-        "segmentation": None if output.labels else describe_method(scorer.params.segmentation.method),
+        "segmentation": None if labels else describe_method(scorer.params.segmentation.method),
         "engine": scorer.engine.name,
         "device": scorer.engine.device,
         "precision": _precision(scorer),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS_OF},
-        "images": _images(units),
     }
 
 
@@ -114,11 +124,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], mended: Colle
     >>> differences(before, {"parameters": {"threshold": 0.6}, "images": []})
     ['parameters.threshold was 0.5, now 0.6', 'a.png is no input now']
     """
-    found = [
-        f"{name} was {was!r}, now {is_!r}"
-        for part in SETTINGS
-        for name, was, is_ in _different(part, _plain(before.get(part)), _plain(now.get(part)))
-    ]
+    found = changed_settings(before, now)
     was_images, now_images = ({row["image"]: row["planes"] for row in record["images"]} for record in (before, now))
     found += [f"{image} is no input now" for image in was_images.keys() - now_images.keys()]
     found += [f"{image} was no input" for image in now_images.keys() - was_images.keys() - set(mended)]
@@ -130,6 +136,15 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], mended: Colle
     if not found and list(was_images) != [image for image in now_images if image in was_images]:
         found.append("the inputs come in another order")
     return found
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any], parts: Sequence[str] = SETTINGS) -> list[str]:
+    """Say in which of these parts two records differ."""
+    return [
+        f"{name} was {was!r}, now {is_!r}"
+        for part in parts
+        for name, was, is_ in _different(part, _plain(before.get(part)), _plain(now.get(part)))
+    ]
 
 
 def _plain(value: Any) -> Any:

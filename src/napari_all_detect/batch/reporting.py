@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.store import UnitResult
-from napari_all_detect.errors import InputError
+from napari_all_detect.errors import InputError, StoreError
 from napari_all_detect.export.report import ROWS_SHOWN, CellPicture, Histogram, Plate, Report
 from napari_all_detect.results import FAILURE_COLUMNS, Failure, ResultTables
+from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources import RgbPlane, TiledPlane
 from napari_all_detect.table import CALLS, typed
 from napari_all_detect.trust import Bounds, count_joined, domain_note
@@ -98,7 +99,8 @@ def gather_report(
     counts, bounds = {"planes": tables.planes, **tables.counts}, run["bundle"]["bounds"]
     if counts["cells"] and not has_domain:  # not one is out of it, as far as nobody knows
         del counts["out_of_domain"]
-    pictures = _pictures([cell for cells in chosen.values() for cell in cells], units)
+    shown = [cell for cells in chosen.values() for cell in cells]
+    pictures = _pictures(shown, units)
     return Report(
         run,
         counts,
@@ -112,6 +114,7 @@ def gather_report(
         typed(FAILURE_COLUMNS, _columns(tables.failures), len(tables.failures)),
         domain_note(tables.counts["out_of_domain"], tables.counts["cells"]),
         Bounds(**bounds).in_words() if bounds else "",
+        len({(number, label) for _, number, label, _ in shown}) - len(pictures),
     )
 
 
@@ -175,7 +178,7 @@ def _pictures(chosen: Iterable[Chosen], units: Sequence[Unit]) -> Pictures:
 def _cut(unit: Unit, cells: Mapping[int, dict[str, Any]]) -> Pictures:
     """Cut cells out of a plane; none if it can't be read any more."""
     try:
-        opened = unit.plane.open()
+        opened = with_retries(unit.plane.open, StoreError)
         pixels = opened.rgb if isinstance(opened, RgbPlane) else opened
         pictures = {label: _picture(pixels, said) for label, said in cells.items()}
     except InputError:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from napari_all_detect.batch.planning import Unit
-from napari_all_detect.batch.record import differences
+from napari_all_detect.batch.record import MADE_WITH, changed_settings, differences
 from napari_all_detect.batch.store import UnitStore
 from napari_all_detect.batch.unit import labels_sha256
 from napari_all_detect.errors import BundleError, InputError, OutputError
@@ -15,7 +15,7 @@ from napari_all_detect.export.csv import unquoted
 from napari_all_detect.results import Failure
 from napari_all_detect.sources.identity import identity
 
-__all__ = ["changed_part", "check_repeated", "finished_units", "missing_images"]
+__all__ = ["changed_part", "check_repeated", "finished_units", "missing_images", "other_programs"]
 
 SHOWN = 3
 """Differences that an error names; of the others it gives the number."""
@@ -89,6 +89,12 @@ def check_repeated(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             f"the inputs hold images that the repeated run had not: {_shown(new)}; take them away, or name the images "
             "that you want beside --from-run"
         )
+
+
+def other_programs(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say what a run that is repeated was made with, where that is not at hand; empty if all is."""
+    found = changed_settings(before, now, [part for part in MADE_WITH if part in before])
+    return f"unlike in the repeated run: {_shown(found)}; numbers may differ in their last digits" if found else ""
 
 
 def missing_images(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Failure]:

@@ -1,12 +1,13 @@
 """Work done in threads, a few items ahead, and stopped at once when the run is."""
 
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import TypeVar
 
-__all__ = ["Stopped", "in_order", "stoppable"]
+__all__ = ["Stopped", "in_order", "interruptible", "stoppable"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -14,6 +15,12 @@ Result = TypeVar("Result")
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong
     """Ends a thread's work between two batches, because the run was interrupted."""
+
+
+def interruptible() -> None:
+    """Let Ctrl-C end a wait for threads at once, as Python has it: once polars is loaded (by ngio), it would go on."""
+    if hasattr(signal, "siginterrupt"):
+        signal.siginterrupt(signal.SIGINT, True)
 
 
 def stoppable(progress: Callable[[int], None], stop: Event) -> Callable[[int], None]:

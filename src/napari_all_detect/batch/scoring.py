@@ -10,15 +10,17 @@ from typing import Any
 import pandas as pd
 
 from napari_all_detect import trust
-from napari_all_detect.batch.cluster import connected, on_cluster
+from napari_all_detect.batch.cluster import connected
 from napari_all_detect.batch.collecting import Collector, write_at_the_end
 from napari_all_detect.batch.containers import check_stores, delete_container
 from napari_all_detect.batch.cutting import n_processes
+from napari_all_detect.batch.delegating import on_cluster
 from napari_all_detect.batch.overlapping import overlapped
 from napari_all_detect.batch.planning import Unit, listed_images, plan_units
 from napari_all_detect.batch.progress import BatchProgress, BatchSummary
 from napari_all_detect.batch.record import absolute_arguments, run_record
-from napari_all_detect.batch.resuming import check_repeated, finished_units, missing_images
+from napari_all_detect.batch.resuming import check_repeated, finished_units, missing_images, other_programs
+from napari_all_detect.batch.running import interruptible
 from napari_all_detect.batch.store import UnitResult, UnitStore
 from napari_all_detect.batch.unit import Job
 from napari_all_detect.errors import InputError, OutputError, ParameterError
@@ -35,6 +37,7 @@ from napari_all_detect.results import (
     locked_folder,
     prepare_folder,
     read_run,
+    refuse_links,
     write_run,
 )
 from napari_all_detect.samplesheet import coverage, read_sample_sheet
@@ -103,6 +106,8 @@ def score_batch(
         check_folder(
             folder, output.overwrite, [Path(path) for path in (*inputs, output.labels, output.samples) if path]
         )
+    else:
+        refuse_links(folder)
     if inputs or sheet is None:
         files = find_images(inputs)
     else:
@@ -110,10 +115,13 @@ def score_batch(
     scorer = open_scorer(params)
     if output.labels is None:
         open_method(params.segmentation.method, params.device, scorer.params.engine)
+    interruptible()
     with locked_folder(folder):
         run = _begin(folder, scorer, output, inputs, files, repeated)
         if run is None:
             return _summary_of(folder)
+        if repeated is not None and (others := other_programs(repeated, run.record)):
+            progress.note(others)
         covered = None if sheet is None else coverage(sheet, run.images)
         if covered is not None and covered.is_empty and run.units:
             run = replace(run, failures=[*run.failures, Failure(str(output.samples), "open", NONE_LISTED)])
@@ -221,7 +229,7 @@ def _run(
             collector.fail(failure)
         job = Job(scorer.params, scorer.bundle.manifest.crop, output)
         left = [unit for unit in run.units if unit.number not in run.done]
-        with contextlib.closing(_results(cluster, scorer, job, left, progress)) as results:
+        with contextlib.closing(_results(cluster, scorer, job, left, record, progress)) as results:
             for unit, result in results:
                 collector.add(unit, result)
         collector.end()
@@ -242,7 +250,12 @@ def _run(
 
 
 def _results(
-    cluster: ClusterParams, scorer: Scorer, job: Job, units: Sequence[Unit], progress: BatchProgress
+    cluster: ClusterParams,
+    scorer: Scorer,
+    job: Job,
+    units: Sequence[Unit],
+    record: Mapping[str, Any],
+    progress: BatchProgress,
 ) -> Generator[tuple[Unit, UnitResult | Failure], None, None]:
     """Score units, here or on a cluster, and yield the results as they come."""
     if cluster.is_here:
@@ -250,7 +263,7 @@ def _results(
         yield from overlapped(scorer, job, units, progress.cells, processes)
         return
     with connected(cluster) as client:
-        for unit, result in on_cluster(client, job, units):
+        for unit, result in on_cluster(client, job, units, record):
             if isinstance(result, UnitResult):
                 progress.cells(len(result.cells))
             yield unit, result

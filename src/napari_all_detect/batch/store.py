@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pandas as pd
@@ -135,7 +135,11 @@ def _left_by(path: Path) -> tuple[tuple[str, str], str, list[str]]:
     """Return a unit's image and plane, what its other files were called, and these; nothing of a damaged record."""
     try:
         record = json.loads(path.read_bytes())
-        return (record["image"], record["plane"]), record["stem"], record["files"]
+        stem, files = record["stem"], record["files"]
+        # What a folder that somebody handed over says is to be deleted may lie elsewhere.
+        if any(name.is_absolute() or ".." in name.parts for name in map(PurePath, (stem, *files))):
+            raise ValueError
+        return (record["image"], record["plane"]), stem, files
     except (ValueError, LookupError, TypeError):
         return ("", ""), "", []
 

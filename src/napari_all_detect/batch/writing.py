@@ -2,19 +2,18 @@
 
 import errno
 from collections.abc import Callable
+from typing import TypeVar
 
 from napari_all_detect.batch.planning import Unit
 from napari_all_detect.results import Failure
 from napari_all_detect.retrying import with_retries
 
-__all__ = ["PlaneWriter", "is_full"]
+__all__ = ["PlaneWriter"]
+
+Result = TypeVar("Result")
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-def is_full(error: Exception) -> bool:
-    """Return whether it says that a disk is full, or what the user may have of it."""
-    return isinstance(error, OSError) and error.errno in FULL
+"""The disk is full, or what the user may have of it."""
 
 
 class PlaneWriter:
@@ -30,10 +29,18 @@ class PlaneWriter:
     def write(self, unit: Unit, work: Callable[[], object]) -> Failure | None:
         """Do the work of writing a plane's results; return why it failed, if it did."""
         try:
-            with_retries(work, OSError, delays_s=() if self._full else None)
+            self.tried(work)
         except OSError as error:
-            self._full = is_full(error)
             what = error.filename or "its results"
             return Failure(unit.name, "write", f"{what}: can't be written ({error.strerror or error}); mend that")
-        self._full = False
         return None
+
+    def tried(self, work: Callable[[], Result]) -> Result:
+        """Do the work and return its result; raise the last OSError if none of the tries went well."""
+        try:
+            result = with_retries(work, OSError, delays_s=() if self._full else None)
+        except OSError as error:
+            self._full = error.errno in FULL
+            raise
+        self._full = False
+        return result

@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from napari_all_detect.streams import one_line, shown
+
 __all__ = ["install", "list_all", "show", "tune", "verify"]
 
 
@@ -15,9 +17,9 @@ def list_all(arguments: argparse.Namespace) -> int:
         place = "builtin" if bundle.builtin else "installed"
         if bundle.error is None:
             description = " ".join(bundle.description.split())
-            print(f"{bundle.name}-{bundle.version}  {place}  {description}  {bundle.path}")
+            print(one_line(f"{bundle.name}-{bundle.version}  {place}  {description}  {bundle.path}"))
         else:
-            print(f"{bundle.name}  {place}  broken: {bundle.error}")
+            print(one_line(f"{bundle.name}  {place}  broken: {bundle.error}"))
     if not listed:
         print("no bundles; install one with: all-detect bundles install FILE_OR_URL")
     return 0
@@ -29,7 +31,7 @@ def show(arguments: argparse.Namespace) -> int:
 
     bundle = load_any_bundle(arguments.bundle)
     print(f"{bundle.label} in {bundle.folder}\ndigest {bundle.digest}\n")
-    print(bundle.card)
+    print(shown(bundle.card))
     return 0
 
 

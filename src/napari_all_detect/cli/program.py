@@ -3,14 +3,14 @@
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from napari_all_detect import __version__
-from napari_all_detect.cli import bundles, explaining, scoring
+from napari_all_detect.cli import INTERRUPTED, bundles, explaining, scoring
 from napari_all_detect.cli.options import add_inputs, add_params
 from napari_all_detect.errors import AllDetectError, ParameterError
 from napari_all_detect.export.report import RESEARCH_USE
@@ -23,11 +23,13 @@ from napari_all_detect.params import (
     SegmentationParams,
 )
 from napari_all_detect.results import read_run
-from napari_all_detect.streams import BROKEN_PIPE, flushed, prepare_streams
+from napari_all_detect.streams import BROKEN_PIPE, flushed, one_line, prepare_streams
 
 __all__ = ["main", "run"]
 
-INTERRUPTED = 130
+RECORDED = (ScoreParams, SegmentationParams, ReadParams, OutputParams)
+NOT_OPTIONS = {"segmentation", "reading", "overwrite", "resume"}
+"""Parts that are records themselves, and what is said of one run alone."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,17 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run() -> None:
-    """Run `all-detect` as a program: a SIGTERM, as clusters send it, ends it as Ctrl-C does, at once."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Run `all-detect` as a program, whose streams and exit status are its own."""
     # What TensorFlow says of itself as it starts, and of graphs that it traces, is no concern of who scores smears.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)
     # An interrupted run leaves its workers' semaphores to Python's tracker of resources, which clears and reports them.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     prepare_streams()
-    status = main()
-    if not flushed():
-        status = BROKEN_PIPE
+    status = flushed(main())
     if status == INTERRUPTED:
         from napari_all_detect.scratch import Scratch
 
@@ -79,16 +78,16 @@ def run() -> None:
 
 def _say(message: str) -> None:
     """Print one line on standard error, whatever the names of files in it hold."""
-    print(" ".join(message.splitlines()), file=sys.stderr)
+    print(one_line(message), file=sys.stderr)
 
 
 def _recorded(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a record of a run says of each option; `repeated` is the record."""
+    """Return what a record of a run says of each option that it may hold; `repeated` is the record."""
     parameters = run["parameters"]
     options: dict[str, Any] = parameters | parameters.get("segmentation", {}) | parameters.get("reading", {})
-    for name in ("segmentation", "reading", "overwrite", "resume"):
-        options.pop(name, None)
-    return options | {"inputs": run["inputs"], "repeated": run}
+    known = {field.name for params in RECORDED for field in fields(params)} - NOT_OPTIONS
+    recorded = {name: value for name, value in options.items() if name in known}
+    return recorded | {"inputs": run["inputs"], "repeated": run}
 
 
 def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
@@ -164,7 +163,3 @@ def _write_samples(arguments: argparse.Namespace) -> int:
     paths = write_samples(arguments.folder)
     print(f"{len(paths)} files; score them: all-detect score {arguments.folder / 'smears'} --out results")
     return 0
-
-
-if __name__ == "__main__":
-    run()

@@ -10,6 +10,7 @@ from napari_all_detect.batch import BatchProgress, BatchSummary, Failure, score_
 from napari_all_detect.cli.options import params_of
 from napari_all_detect.export.report import RESEARCH_USE, most_first
 from napari_all_detect.params import ClusterParams, OutputParams, ReadParams, ScoreParams, SegmentationParams
+from napari_all_detect.streams import one_line
 from napari_all_detect.trust import domain_note
 
 __all__ = ["score", "segment"]
@@ -19,6 +20,9 @@ NOTES_SHOWN = 3
 
 class _Bar(BatchProgress):
     """A progress bar on standard error: planes, time left, cells and cells a second."""
+
+    def note(self, text: str) -> None:
+        print(one_line(text), file=sys.stderr)
 
     def start(self, planes: int) -> None:
         self.n_cells = 0
@@ -34,8 +38,7 @@ class _Bar(BatchProgress):
         self.bar.update()
 
     def failed(self, failure: Failure) -> None:
-        text = f"{failure.input} failed ({failure.stage}): {failure.reason}"
-        self.bar.write(" ".join(text.splitlines()), file=sys.stderr)
+        self.bar.write(one_line(f"{failure.input} failed ({failure.stage}): {failure.reason}"), file=sys.stderr)
 
     def close(self) -> None:
         if hasattr(self, "bar"):
@@ -70,7 +73,7 @@ def score(arguments: argparse.Namespace) -> int:
     )
     note = domain_note(summary.out_of_domain, summary.cells)
     for said in filter(None, (note, summary.note, _notes_in_words(summary.notes))):
-        print(said)
+        print(one_line(said))
     _print_end(summary)
     print(RESEARCH_USE)
     return summary.exit_status

@@ -124,6 +124,8 @@ class Report:
         What is to be said beside the calls, if anything.
     rule : str
         How an error rate calls cells; empty where the threshold alone does.
+    unread : int
+        Cells that the galleries lack, as their planes can't be read any more.
     """
 
     run: Mapping[str, Any]
@@ -138,6 +140,7 @@ class Report:
     failures: pd.DataFrame
     caution: str = ""
     rule: str = ""
+    unread: int = 0
 
 
 def report_html(report: Report) -> str:
@@ -150,6 +153,7 @@ def report_html(report: Report) -> str:
             "Distributions", [_legend(), f'<div class="plots">{"".join(map(_histogram, report.histograms))}</div>']
         ),
         *(_section(title, [_gallery(cells)] if cells else []) for title, cells in report.galleries.items()),
+        _section("Cells without a picture", [_unread(report.unread)] if report.unread else []),
         _section("Flags", [_flags(report)]),
         _section("Notes on images", [_notes(report)] if report.notes else []),
         _section("Failures", [_table(report.failures)] if len(report.failures) else ["<p>None.</p>"]),
@@ -273,6 +277,11 @@ def _gallery(cells: Sequence[CellPicture]) -> str:
             f'<span class="soft">{escape(cell.name)}{flags}</span></figcaption></figure>'
         )
     return f'<p class="soft">P(ALL) ± spread of the members.</p><div class="cells">{"".join(figures)}</div>'
+
+
+def _unread(n: int) -> str:
+    cells = f"{n} cells that belong above are" if n > 1 else "A cell that belongs above is"
+    return f"<p>{cells} not shown: what was scored can't be read any more.</p>"
 
 
 def _spread(spread: float) -> str:
