@@ -13,10 +13,10 @@ demo: $(VENV)/core.stamp
 	@echo && head -n 4 demo/cells.csv | cut -d, -f1-5,18-23 && echo "..." && echo && cat demo/images.csv | cut -d, -f1-9
 
 # Windows have a process of their own: TensorFlow and Mesa's software renderer bring different LLVMs, which crash it
-# when they meet.
+# when they meet. Files of tests share what they make, so each stays in one process.
 test: lint types
 	sh scripts/with_display.sh $(BIN)/python -m pytest tests/gui
-	$(BIN)/python -m pytest --ignore=tests/gui
+	$(BIN)/python -m pytest --ignore=tests/gui --numprocesses=2 --dist=loadfile
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check

@@ -84,7 +84,7 @@ def write_slide(store: Path, edge: int, fields: int, noise: bool = False) -> Non
 
 def score(store: Path, out: Path) -> dict[str, float]:
     """Score the slide in a process of its own and watch what it and its children hold."""
-    command = [sys.executable, "-m", "napari_all_detect.cli.program", "score", str(store), "--out", str(out)]
+    command = [sys.executable, "-m", "napari_all_detect", "score", str(store), "--out", str(out)]
     command += ["--overwrite", "--tile-size", str(TILE_PX)]
     began, peak = time.perf_counter(), 0
     with tempfile.TemporaryFile("w+") as said:

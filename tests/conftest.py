@@ -1,7 +1,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,24 @@ settings.load_profile("project")
 def networks_made_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep what is made of bundles for OpenVINO from test to test, and out of the user's own cache."""
     os.environ["ALL_DETECT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(params=["channels_last", "channels_first"])
+def users_keras(request: pytest.FixtureRequest) -> Iterator[Callable[[], None]]:
+    """Return what sets Keras as some keras.json of a user would, until the test ends."""
+    from keras import config
+
+    setters = config.set_floatx, config.set_epsilon, config.set_image_data_format, config.set_dtype_policy
+
+    def change(*values: Any) -> None:
+        for setter, value in zip(setters, values, strict=True):
+            setter(value)
+
+    before = config.floatx(), config.epsilon(), config.image_data_format(), config.dtype_policy()
+    yield lambda: change("float16", 1e-3, request.param, "float16")
+    after = config.floatx(), config.epsilon(), config.image_data_format(), config.dtype_policy().name
+    change(*before)
+    assert after == ("float16", 1e-3, request.param, "float16"), "the user's settings are lost"
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@ import ast
 import errno
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -317,6 +318,19 @@ def test_training_stays_within_what_every_backend_of_keras_has() -> None:
     }
     assert ("fit.py", "keras") in named
     assert not {name for _, name in named} & {"tensorflow", "tf_keras", "jax", "torch"}
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_users_own_settings_of_keras_change_no_bit(
+    tmp_path: Path, users_keras: Callable[[], None], mixed: bool
+) -> None:
+    cells, split = coloured()
+    params = replace(PARAMS, epochs=1, mixed_precision=mixed)
+    fit_ensemble(cells, split, params, tmp_path / "usual")
+    users_keras()
+    fit_ensemble(cells, split, params, tmp_path / "theirs")
+    usual, theirs = ((tmp_path / run / "mobilenet.npy").read_bytes() for run in ("usual", "theirs"))
+    assert theirs == usual
 
 
 def test_the_log_has_a_row_more_after_each_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from napari_all_detect.bundle import Bundle
 from napari_all_detect.crops import center_crop
 from napari_all_detect.engines import open_engine
 from napari_all_detect.engines.keras import load_member
+from napari_all_detect.engines.keras_program import computing_in
 from napari_all_detect.ensemble import combine
 from napari_all_detect.errors import BundleError, MissingDependencyError, OutputError
 from napari_all_detect.networks import preprocess
@@ -190,6 +191,7 @@ def _case(scorer: Scorer) -> _Case:
     return _Case(crops, np.stack([p_hem, p_all], axis=1))
 
 
+@computing_in("fp32")
 def _network(scorer: Scorer) -> Any:
     """Join members, their vote (Eq. 2) and its calibration: crops of 0 to 255 in, probabilities of (Hem, ALL) out."""
     import keras

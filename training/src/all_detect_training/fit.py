@@ -23,7 +23,7 @@ from all_detect_training.sampling import oversample
 from all_detect_training.starting import Trunks, compiled_network, trunk_weights
 from all_detect_training.weights import round_to_half, save_half_precision
 from napari_all_detect.atomic import written_atomically
-from napari_all_detect.engines.keras_program import ran_out_of_memory
+from napari_all_detect.engines.keras_program import computing_in, ran_out_of_memory
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.networks import ARCHITECTURES, build_network, preprocess
 from napari_all_detect.stain import normalise_stain
@@ -33,6 +33,7 @@ __all__ = ["fit_ensemble", "fit_member"]
 log = logging.getLogger(__name__)
 
 
+@computing_in("fp32")  # but for members in mixed precision
 def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: Path, trunks: Trunks = None) -> None:
     """Train every member that the run folder does not hold yet.
 

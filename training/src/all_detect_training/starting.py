@@ -11,6 +11,7 @@ import numpy as np
 from all_detect_training.compiling import compile_network
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.schedule import triangular2_schedule
+from napari_all_detect.engines.keras_program import computing_in
 from napari_all_detect.errors import InputError
 from napari_all_detect.networks import build_network
 
@@ -87,12 +88,8 @@ def compiled_network(spec: MemberSpec, params: FitParams, weights: str | Path | 
 
 def _build(spec: MemberSpec, params: FitParams, weights: str | Path | None) -> Any:
     """Build a network, in mixed precision if asked; its weights stay float32 either way."""
-    import keras
-
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16" if params.mixed_precision else "float32")
     try:
-        with warnings.catch_warnings():
+        with computing_in("bf16" if params.mixed_precision else "fp32"), warnings.catch_warnings():
             # Keras warns of parts that it skips; they would stay random.
             warnings.filterwarnings("error", "Skipping nested container", UserWarning)
             return build_network(spec.architecture, spec.input_size, spec.cut, weights, params.dropout)
@@ -106,5 +103,3 @@ def _build(spec: MemberSpec, params: FitParams, weights: str | Path | None) -> A
             f"{weights}: no trunk of {spec.architecture} ({reason}); get its ImageNet weights without the top, or "
             "leave --trunks out"
         ) from error
-    finally:
-        keras.config.set_dtype_policy(before)

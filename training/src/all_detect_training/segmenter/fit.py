@@ -12,6 +12,7 @@ from all_detect_training.compiling import compile_network
 from all_detect_training.segmenter.scenes import Scenes
 from all_detect_training.segmenter.stains import as_seen, restain
 from all_detect_training.weights import round_to_half
+from napari_all_detect.engines.keras_program import computing_in
 from napari_all_detect.unet import build_unet
 
 __all__ = ["SegmenterParams", "fit_segmenter"]
@@ -48,6 +49,7 @@ class SegmenterParams:
     seed: int = 2021
 
 
+@computing_in("fp32")
 def fit_segmenter(scenes: Scenes, params: SegmenterParams) -> Any:
     """Train a network and return it as it will run: any image size, weights rounded to half precision."""
     import keras
