@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 from collections.abc import Iterable
 from typing import IO, Any, TextIO, cast
@@ -10,6 +11,9 @@ __all__ = ["BROKEN_PIPE", "flushed", "one_line", "prepare_streams", "shown"]
 
 BROKEN_PIPE = 141
 """Exit status, as a shell says it of programs that SIGPIPE ended: who reads has seen enough."""
+
+OBEYED = re.compile("(?!\r\n)[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Signs of control, ends of lines, what turns the direction of writing; not tabs, spaces of all kinds and joiners."""
 
 
 class _Unread:
@@ -76,9 +80,7 @@ def shown(text: str) -> str:
     >>> shown("smear\x1b[31m.png")
     'smear\\x1b[31m.png'
     """
-    return "".join(
-        sign if sign.isprintable() or sign == "\n" else sign.encode("unicode_escape").decode() for sign in text
-    )
+    return OBEYED.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:

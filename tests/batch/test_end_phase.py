@@ -297,9 +297,15 @@ def upside_down(multiscale: dict[str, Any]) -> None:
     multiscale["datasets"][0]["coordinateTransformations"][0]["scale"][1] *= -1
 
 
-@pytest.mark.parametrize("change", [named_row_and_col, upside_down])
+def lacking_a_level(multiscale: dict[str, Any]) -> None:
+    """As a pyramid that was copied in part."""
+    scale = {"type": "scale", "scale": [1, 0.5, 0.5]}
+    multiscale["datasets"].append({"path": "1", "coordinateTransformations": [scale]})
+
+
+@pytest.mark.parametrize("change", [named_row_and_col, upside_down, lacking_a_level])
 def test_an_image_that_ngio_refuses_gets_a_container_beside(
-    change: Callable[[dict[str, Any]], None], store: Path, tmp_path: Path, params: ScoreParams
+    change: Callable[[dict[str, Any]], None], store: Path, tmp_path: Path, params: ScoreParams, waits: list[float]
 ) -> None:
     metadata = json.loads((store / "zarr.json").read_text())
     change(metadata["attributes"]["ome"]["multiscales"][0])
@@ -311,6 +317,15 @@ def test_an_image_that_ngio_refuses_gets_a_container_beside(
     np.testing.assert_array_equal(container.get_label(NAME).get_as_numpy(), own)
     assert not (store / "labels" / NAME).exists()
     assert (tmp_path / "out/report.html").exists()
+    assert waits == []
+
+
+def test_no_labels_go_through_a_link(store: Path, tmp_path: Path, params: ScoreParams) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (store / "labels").symlink_to(tmp_path / "elsewhere")
+    assert score_batch([store], tmp_path / "out", params, ZARR).exit_status == 0
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert (tmp_path / "out/ome-zarr/image.zarr").is_dir()
 
 
 def test_a_container_beside_goes_when_the_image_takes_its_labels(

@@ -97,22 +97,34 @@ def test_ome_tiffs_that_state_more_than_there_is(stated: dict[str, int], tmp_pat
         planes_in(tmp_path / "small.ome.tif")
 
 
-@pytest.mark.parametrize("name", ["../other.ome.tif", "..\\other.ome.tif", "/etc/hostname", "C:other.ome.tif"])
-def test_files_of_a_set_that_lie_outside_its_folder_are_not_opened(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_absolute", [False, True])
+def test_files_of_a_set_that_lie_outside_its_folder_are_not_opened(is_absolute: bool, tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
     tifffile.imwrite(tmp_path / "other.ome.tif", RGB)
+    name = tmp_path / "other.ome.tif" if is_absolute else "../other.ome.tif"
     write_ome(folder / "a.ome.tif", data=f'<UUID FileName="{name}">urn:uuid:1</UUID>')
     with pytest.raises(InputError, match="lies outside the folder; expected all in it or below"):
         planes_in(folder / "a.ome.tif")
 
 
+@pytest.mark.parametrize(
+    "name", ["{folder}/a.ome.tif", "../{folder.name}/a.ome.tif", "C:\\data\\a.ome.tif", "../gone.tif"]
+)
+def test_a_file_may_say_where_it_is_or_was(name: str, tmp_path: Path) -> None:
+    """Its own name stands there in many ways, also without a UUID of the whole."""
+    write_ome(tmp_path / "a.ome.tif", data=f'<UUID FileName="{name.format(folder=tmp_path)}">urn:uuid:9</UUID>')
+    assert len(planes_in(tmp_path / "a.ome.tif")) == 1
+
+
 @pytest.mark.parametrize("read", [read_labels, open_labels])
 def test_nor_are_those_of_labels(read: Callable[[Path], Any], tmp_path: Path) -> None:
     data = '<UUID FileName="../other.ome.tif">urn:uuid:1</UUID>'
-    write_ome(tmp_path / "a_labels.tif", RGB[..., 0], data, SizeC=1)
+    tifffile.imwrite(tmp_path / "other.ome.tif", RGB)
+    (tmp_path / "labels").mkdir()
+    write_ome(tmp_path / "labels/a_labels.tif", RGB[..., 0], data, SizeC=1)
     with pytest.raises(InputError, match="lies outside the folder"):
-        read(tmp_path / "a_labels.tif")
+        read(tmp_path / "labels/a_labels.tif")
 
 
 def test_files_of_a_set_may_lie_below_and_a_file_may_say_where_it_was_written(tmp_path: Path) -> None:

@@ -150,10 +150,11 @@ def test_a_finished_fit_is_not_done_again(fitted: Fitted, run: Path, capsys: pyt
 
 
 @pytest.mark.usefixtures("no_reading")
+@pytest.mark.parametrize("missing", ["mobilenet.npy", "members/mobilenet.weights.h5"])
 def test_an_interrupted_fit_goes_on_with_the_member_that_is_missing(
-    fitted: Fitted, run: Path, capsys: pytest.CaptureFixture[str]
+    fitted: Fitted, run: Path, capsys: pytest.CaptureFixture[str], missing: str
 ) -> None:
-    (run / "mobilenet.npy").unlink()
+    (run / missing).unlink()
     kept = (run / "vgg16.npy").stat().st_mtime_ns
     assert cli.main(arguments(fitted.data, run)) == 0
     captured = capsys.readouterr()

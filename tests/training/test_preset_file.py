@@ -49,6 +49,8 @@ def test_runs_and_bundles_hold_their_preset(tmp_path: Path) -> None:
         ({"members": [MOBILENET, MOBILENET]}, "2 members are mobilenet; expected each architecture once"),
         ({"members": [MOBILENET | {"architecture": "resnet"}]}, "architecture is 'resnet'; expected one of vgg16, "),
         ({"members": [MOBILENET | {"stretch": 0.01}]}, "stretch of mobilenet is 0.01, which leaves it no epoch"),
+        ({"members": [MOBILENET | {"stretch": 1e308}]}, "stretch is 1e+308; expected less than or equal to 1000"),
+        ({"epochs": 10**30}, "; expected less than or equal to 1000000"),
     ],
 )
 def test_values_that_nothing_can_be_trained_with_are_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:
@@ -65,6 +67,7 @@ def test_values_that_nothing_can_be_trained_with_are_refused(tmp_path: Path, cha
     [
         (b"{", "can't be read as JSON"),
         (b"\xff\xff\xff", "can't be read as JSON"),
+        (b"[" * 100_000, "can't be read as JSON"),
         (b"[]", r"the whole is \[\]; expected an object"),
         (b'{"epochs": 3}', "members is missing; crop_size is missing"),
         (b'{"training": 3}', "members is missing"),
@@ -74,6 +77,15 @@ def test_what_is_no_preset_is_refused(tmp_path: Path, content: bytes, said: str)
     (tmp_path / "mine.json").write_bytes(content)
     with pytest.raises(InputError, match=said):
         read_preset(tmp_path / "mine.json")
+
+
+def test_options_beside_a_preset_are_held_to_its_ranges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = {"members": [MOBILENET | {"stretch": 0.4}], "epochs": 10}
+    (tmp_path / "mine.json").write_text(json.dumps(asdict(PRESETS["lite"]) | changed))
+    command = ["fit", "--preset", str(tmp_path / "mine.json"), "--cells", str(tmp_path), "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit):
+        main([*command, "--epochs", "1"])
+    assert "mine.json: stretch of mobilenet is 0.4, which leaves it no epoch" in capsys.readouterr().err
 
 
 def test_what_a_value_is_not_given_is_the_usual_one() -> None:

@@ -31,6 +31,10 @@ Fail = Callable[[Failure], object]
 Done = Sequence[tuple[Unit, UnitResult]]
 
 
+REFUSED = (PermissionError, FileExistsError, FileNotFoundError, NotADirectoryError)
+"""By the image, not by its disk: some of ngio's own errors are of these kinds, too."""
+
+
 def check_stores(units: Sequence[Unit]) -> None:
     """Raise OutputError if an image that labels will be written into holds those of an earlier run."""
     for unit in units:
@@ -95,7 +99,10 @@ def rest_goes_on(fail: Fail, name: str, path: Path) -> Iterator[None]:
 
 
 def _takes_labels(unit: Unit) -> bool:
-    return unit.plane.ome is not None and not is_remote(unit.plane.path) and os.access(unit.plane.path, os.W_OK)
+    path = unit.plane.path
+    if unit.plane.ome is None or is_remote(path) or not os.access(path, os.W_OK):
+        return False
+    return not (path / "labels").is_symlink()  # nothing is written through a link to elsewhere
 
 
 def _taken(path: Path, folder: Path, done: Done, writer: PlaneWriter, fail: Fail) -> bool:
@@ -116,7 +123,7 @@ def _written_into(path: Path, folder: Path, done: Done, level: str) -> bool:
         add_labels(path, _labelled(folder, done), level)
     except Exception as error:
         # ngio is stricter than our reader, and its errors are of many kinds. A disk that fails is none of them.
-        if isinstance(error, (OSError, StoreError, MemoryError)) and not isinstance(error, PermissionError):
+        if isinstance(error, (OSError, StoreError, MemoryError)) and not isinstance(error, REFUSED):
             raise
         return False
     return True

@@ -59,7 +59,7 @@ def score(arguments: argparse.Namespace) -> int:
     nested = {"segmentation": params_of(SegmentationParams, arguments), "reading": params_of(ReadParams, arguments)}
     params = params_of(ScoreParams, arguments, **nested)
     bar = _Bar()
-    print(f"loading the networks of {params.bundle} ...", file=sys.stderr)
+    print(one_line(f"loading the networks of {params.bundle} ..."), file=sys.stderr)
     try:
         output = params_of(OutputParams, arguments)
         cluster = params_of(ClusterParams, arguments)

@@ -62,8 +62,8 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
     with _writable(run):
         (run / "members").mkdir(parents=True, exist_ok=True)
     for k, spec in enumerate(params.members, 1):
-        predictions = run / f"{spec.architecture}.npy"
-        if predictions.exists():
+        predictions, member = run / f"{spec.architecture}.npy", run / "members" / f"{spec.architecture}.weights.h5"
+        if predictions.exists() and member.exists():
             log.info("%s: trained already", spec.architecture)
             continue
         log.info("%s: member %d of %d", spec.architecture, k, len(params.members))
@@ -72,7 +72,7 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
         network, history = _fit_in_memory(cells, split, spec, params, trunk_weights(trunks, spec), checkpoint, log_file)
         p_all = predict_p_all(network, cells.crops, spec)
         with _writable(run):
-            save_half_precision(network, run / "members" / f"{spec.architecture}.weights.h5")
+            save_half_precision(network, member)
             write_history(log_file, history)
             # Last, and whole or not at all: it says that the member is complete.
             with written_atomically(predictions) as file:

@@ -41,7 +41,7 @@ def read_preset(path: Path) -> tuple[str, FitParams]:
     """
     try:
         held: Any = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: can't be read as JSON ({error}); {REMEDY}") from error
     record = held.get("training", held) if isinstance(held, dict) else {}
     is_record = isinstance(record, dict) and "params" in record

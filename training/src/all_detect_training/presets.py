@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 __all__ = ["PRESETS", "FitParams", "MemberSpec", "departures", "with_options"]
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Pixels = Annotated[int, Field(ge=16, le=2048)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -27,7 +27,7 @@ class MemberSpec:
     architecture: str
     input_size: Pixels
     cut: str | None = None
-    stretch: Positive = 1.0
+    stretch: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Epochs over those of the others; the rate's cycle stretches along."""
     rate: Positive = 1.0
     """Highest rate over that of the others."""

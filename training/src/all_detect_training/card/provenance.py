@@ -77,7 +77,7 @@ def split_section(manifest: Manifest) -> str:
     train, validation = params["train_share"], params["validation_share"]
     return (
         "## How it was split\n\n"
-        "In each class folder, of the images in which cells are found, in the order of their numbers: the first "
+        "Of each class, the images in which cells are found, in the order of their numbers, or of the list: the first "
         f"{train:.0%} train, the next {validation:.0%} validate, the last {1 - train - validation:.0%} test. All cells "
         "of an image are on one side. The validation cells choose each member's best epoch and its weight; the test "
         "images choose nothing in a run.\n"

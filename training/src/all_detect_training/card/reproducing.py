@@ -23,7 +23,7 @@ def reproduce_section(manifest: Manifest, has_notes: bool) -> str:
     of_file = f", {PRESET} this bundle's `bundle.json`" if f"--preset {PRESET} " in fit else ""
     return (
         "## How to reproduce\n\n"
-        "DATA is the folder that holds the class folders, TRUNKS the one that holds the trunks' weights, NOTES the "
+        "DATA is the folder of the images, or their list, TRUNKS the folder that holds the trunks' weights, NOTES the "
         f"text on the data set{of_file}.{_halved(manifest.training)}\n\n"
         f"```sh\n{fit}\n{_export_command(manifest, has_notes)}\n```\n"
     )

@@ -14,7 +14,7 @@ from all_detect_training.dataset import Cells
 from all_detect_training.fit import fit_ensemble
 from all_detect_training.metrics import auc
 from all_detect_training.plans import plan_run
-from all_detect_training.preset_file import read_preset
+from all_detect_training.preset_file import checked_params, read_preset
 from all_detect_training.presets import PRESETS, FitParams, with_options
 from all_detect_training.run_cells import locked_run, open_cells, split_of
 from all_detect_training.starting import refuse_no_network, refuse_no_trunks
@@ -129,7 +129,12 @@ def _params(args: argparse.Namespace) -> tuple[str, FitParams]:
     if args.members is not None and not set(args.members) <= set(names):
         args.refuse(f"argument --members: {','.join(args.members)}; expected some of {','.join(names)}")
     options = ("epochs", "members", "batch_size", "seed", "stain_jitter", "stain_normalisation")
-    return preset, with_options(params, **{name: getattr(args, name) for name in options})
+    params = with_options(params, **{name: getattr(args, name) for name in options})
+    try:
+        return preset, checked_params(asdict(params))
+    except ValueError as error:
+        args.refuse(f"options beside --preset {args.preset}: {error}")
+        raise
 
 
 def _preset(args: argparse.Namespace) -> tuple[str, FitParams]:
