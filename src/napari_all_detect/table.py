@@ -216,7 +216,9 @@ def image_row(cells: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
         "all": counts["ALL"],
         "hem": counts["Hem"],
         "uncertain": counts["uncertain"],
-        "out_of_domain": cells["in_domain"].eq(False).sum() if cells["in_domain"].notna().any() else None,
+        "out_of_domain": cells["in_domain"].eq(False).sum()
+        if cells["in_domain"].notna().any() or not len(cells)
+        else None,
         "fraction_all": counts["ALL"] / called if called else None,
         "mean_p_all": cells["p_all"].mean() if len(cells) else None,
         "median_diameter_px": cells["diameter_px"].median() if len(cells) else None,

@@ -50,9 +50,15 @@ def test_float32_has_the_fewest_digits(value: float) -> None:
 
 
 def test_missing_values_are_empty_fields() -> None:
-    values = {"image": "a.png", "label": [1, 2], "y_um": np.array([np.nan, 2.5]), "in_domain": [None, True]}
+    values = {
+        "image": "a.png",
+        "label": [1, 2, 3],
+        "y_um": np.array([np.nan, 2.5, 3]),
+        "in_domain": [None, True, False],
+    }
     columns = [column for column in cell_columns([]) if column.name in values]
-    assert csv_text(typed(columns, values, 2)) == "image,label,y_um,in_domain\na.png,1,,\na.png,2,2.5,True\n"
+    text = csv_text(typed(columns, values, 3))
+    assert text == "image,label,y_um,in_domain\na.png,1,,\na.png,2,2.5,TRUE\na.png,3,3.0,FALSE\n"
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])

@@ -256,7 +256,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(
         open_engine(duo, OPENVINO)
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith(
-        "set ALL_DETECT_CACHE to a folder that you may read and write, or take --engine keras"
+        "set ALL_DETECT_CACHE to a folder that you may read and write, or take engine keras"
     )
 
 

@@ -192,8 +192,8 @@ def test_image_row_by_hand() -> None:
 
 def test_image_row_without_cells() -> None:
     row = image_row(empty_cells([]), FACTS | {"pixel_size_um": None})
-    assert row.loc[0, ["cells", "all", "hem", "uncertain"]].tolist() == [0, 0, 0, 0]
-    empty = ["out_of_domain", "fraction_all", "mean_p_all", "median_diameter_px", "pixel_size_um"]
+    assert row.loc[0, ["cells", "all", "hem", "uncertain", "out_of_domain"]].tolist() == [0, 0, 0, 0, 0]
+    empty = ["fraction_all", "mean_p_all", "median_diameter_px", "pixel_size_um"]
     assert row[empty].isna().all(axis=None)
 
 

@@ -223,22 +223,25 @@ def test_flags_can_be_read_in_the_table_wherever_their_column_is(scored):
     def widths():
         return {name: header.sectionSize(k) for k, name in enumerate(table.model.columns)}
 
-    def needed(flags):
-        return table.view.fontMetrics().horizontalAdvance(flags)
+    def needed(text):
+        return table.view.fontMetrics().horizontalAdvance(text) + cell_table.BESIDE_PX
 
     def flagged(flags):
         columns = results.rows.table.assign(flags=[*flags, *[""] * (len(results) - len(flags))])
         attach(layer, CellResults(replace(results.rows, table=columns), results.run))
         return widths()["flags"]
 
-    assert widths()["flags"] > needed("touches_border") > cell_table.COLUMN_PX
+    assert widths()["flags"] >= needed("touches_border")
     results.judge(0, "Hem")  # which puts a column before it
-    assert widths()["flags"] > needed("touches_border")
-    assert widths()["votes_all"] == cell_table.COLUMN_PX
+    assert widths()["flags"] >= needed("touches_border")
+    # The others take no more room than they need.
+    assert {name: widths()[name] for name in ("call", "p_all", "votes_all")} == {
+        name: needed(text) for name, text in (("call", "uncertain"), ("p_all", "0.000"), ("votes_all", "votes_all"))
+    }
     table.all_columns.setChecked(True)  # the last column has what room is left
-    assert flagged(["", "blurred;touches_border"]) == needed("blurred;touches_border") + cell_table.BESIDE_PX
-    assert flagged([";".join(FLAGS)]) == cell_table.MOST_FLAGS_PX
-    assert flagged([]) == cell_table.COLUMN_PX
+    assert flagged(["", "blurred;touches_border"]) == needed("blurred;touches_border")
+    assert flagged([";".join(FLAGS)]) == cell_table.MOST_COLUMN_PX
+    assert flagged([]) == needed("flags")
 
 
 def test_tab_leads_out_of_the_table(scored, qtbot):

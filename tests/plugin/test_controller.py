@@ -17,7 +17,7 @@ from napari_all_detect._napari import process as process_module
 from napari_all_detect._napari.controller import Controller
 from napari_all_detect._napari.exporting import Exported, export, smear_of
 from napari_all_detect._napari.layer_link import attach, results_of
-from napari_all_detect._napari.messages import Found
+from napari_all_detect._napari.messages import Found, Opened
 from napari_all_detect._napari.process import ScoringProcess
 from napari_all_detect._napari.reading import read_zarr
 from napari_all_detect._napari.review import save_crops
@@ -213,11 +213,15 @@ def test_scores_of_another_image_get_a_layer_of_their_own(viewer, controller, do
     assert viewer.layers[-1] is added
 
 
-def test_verdicts_on_cells_that_a_cancelled_run_did_not_come_to_stay(viewer, controller, done, drawn):
+def test_scores_and_verdicts_that_a_cancelled_run_did_not_come_to_stay(viewer, controller, done, drawn):
     image, labels = viewer.add_image(drawn.rgb), viewer.add_labels(drawn.labels)
     controller.score(Task(image, labels, TWO_BY_TWO))
     done()
     first = results_of(labels)
+    controller.score(Task(image, labels, TWO_BY_TWO))
+    cancelled_after(controller, done, 2)
+    assert results_of(labels) is first
+    assert 2 <= len(results_of(viewer.layers[-1])) < len(first)
     first.take_verdicts(["ALL"] * len(first))
     controller.score(Task(image, labels, TWO_BY_TWO))
     cancelled_after(controller, done, 2)
@@ -273,6 +277,22 @@ def test_cancelling_keeps_what_is_done(viewer, controller, done, drawn):
     assert layer.data.max() == len(whole)
 
 
+def test_a_layer_of_cells_is_drawn_once(viewer, controller, done, drawn):
+    """Many outlines take napari some tenths of a second."""
+    image, pictures = viewer.add_image(drawn.rgb), []
+
+    def watch(event):
+        assert not event.value.visible
+        event.value.events.set_data.connect(pictures.append)
+
+    viewer.layers.events.inserted.connect(watch)
+    controller.score(Task(image, None, TWO_BY_TWO))
+    done()
+    assert len(pictures) == 1
+    assert viewer.layers[-1].visible
+    assert viewer.layers[-1].contour
+
+
 def test_cancelling_in_a_later_plane_keeps_the_planes_before(viewer, controller, done, drawn):
     image = viewer.add_image(np.stack([drawn.rgb, drawn.rgb[::-1], drawn.rgb]))
     controller.score(Task(image, None, TWO_BY_TWO, at=(0,)))
@@ -287,17 +307,23 @@ def test_cancelling_in_a_later_plane_keeps_the_planes_before(viewer, controller,
 
 
 class Answers:
-    """Stands for the process: finds a square in each plane, and can't do with black ones."""
+    """Stands for the process: finds a square in each plane, can't do with black ones, and scores none."""
 
     running = True
 
     def number(self):
         return 1
 
-    def call(self, method, params, given, **_):
+    def call(self, method, params, given, progress=None, **_):
+        if method == "open":
+            return Opened("tiny", "tiny-1", 8, (), (), 0.5, "none", "cpu")
         if not given.pixels.rgb.any():
             raise AllDetectError("too dark")
-        return Found(np.pad(np.ones((8, 8), np.int32), ((0, 24), (0, 24))), None)
+        found = Found(np.pad(np.ones((8, 8), np.int32), ((0, 24), (0, 24))), None)
+        if method == "score":
+            progress(found)
+            raise AllDetectError("not a number")
+        return found
 
     def cancel(self, number):
         pass
@@ -319,11 +345,30 @@ def test_a_plane_that_fails_spoils_no_other(viewer, loop, answered, notices):
     assert answered.segment(Task(viewer.add_image(stack), None, CLASSICAL))
     loop.run_until(lambda: not answered.state.busy)
     assert viewer.layers[-1].data.any(axis=(1, 2)).tolist() == [False, True, False]
-    assert answered.state.text == "1 cells found"
     assert notices == ["plane p0: too dark (1 more)"]
+    # A notification is gone after some seconds.
+    assert answered.state.text == "1 cell found. Failed: plane p0: too dark (1 more)"
     assert viewer.layers[-1].contour == 2
     # What runs the networks is still there.
     assert answered.opened == "a bundle"
+
+
+def test_cells_of_which_none_was_scored_get_no_scores(viewer, loop, answered, results):
+    segmented = []
+    answered.segmented.connect(segmented.append)
+    image = viewer.add_image(np.full((32, 32, 3), 200, np.uint8))
+    answered.score(Task(image, None, CLASSICAL))
+    loop.run_until(lambda: not answered.state.busy)
+    assert answered.state.text == "0 of 1 cell scored. Failed: not a number"
+    (labels,) = segmented
+    assert results_of(labels) is None
+    # Scores that are there stay.
+    attach(labels, results([[0.9] * 3]))
+    kept = results_of(labels)
+    answered.score(Task(image, labels, CLASSICAL))
+    loop.run_until(lambda: not answered.state.busy)
+    assert results_of(labels) is kept
+    assert list(viewer.layers) == [image, labels]
 
 
 def test_pixels_that_take_long_are_not_waited_for_when_cancelled(viewer, loop, answered):
@@ -516,7 +561,7 @@ def test_bad_input_is_one_notification_and_no_layer_is_lost(
 def test_a_press_that_is_refused_leaves_no_result_of_the_run_before(viewer, loop, answered, notices):
     answered.segment(Task(viewer.add_image(np.full((32, 32, 3), 200, np.uint8)), None, CLASSICAL))
     loop.run_until(lambda: not answered.state.busy)
-    assert answered.state.text == "1 cells found"
+    assert answered.state.text == "1 cell found"
     assert not answered.segment(Task(viewer.add_image(np.zeros((32, 32))), None, CLASSICAL))
     assert answered.state.text == f"Not started: {notices[-1]}"
     assert "is grey" in answered.state.text

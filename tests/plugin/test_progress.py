@@ -12,6 +12,7 @@ def test_the_time_left_is_told_once_it_can_be_known():
     assert clock.text(100, 6000) == "100 of 6000 cells, about 10 min left"
     assert clock.text(100, 600000) == "100 of 600000 cells, about 16.7 h left"
     assert clock.text(600, 600) == "600 of 600 cells"
+    assert clock.text(0, 1) == "0 of 1 cell"
 
 
 def test_planes_to_come_are_taken_to_hold_as_many_cells_as_those_so_far():

@@ -126,8 +126,11 @@ def test_outlines_are_as_wide_as_suits_the_cells_and_the_user(scored):
     assert outline_px(one) == 8
     assert outline_px(layer.data) == outline_px(0 * one) == 2
     layer.contour = 5
+    pictures = []
+    layer.events.set_data.connect(pictures.append)
     attach(layer, deepcopy(found))
     assert layer.contour == 5
+    assert len(pictures) == 1  # with the colours, not once more for outlines that stay
 
 
 def test_a_verdict_reaches_the_layer_without_a_new_table(scored):

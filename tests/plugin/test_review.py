@@ -183,6 +183,7 @@ def test_summary_counts_and_bounds_the_fraction(results):
     assert found.histogram.sum() == 4
     assert np.flatnonzero(summarise(results([[0.02] * 3, [0.5] * 3])).histogram).tolist() == [0, 10]
     assert found.flags == {"blurred": 2, "touches_border": 1}
+    assert summarise(results([[0.02] * 3])).sentence.startswith("1 cell: 0 ALL, 1 Hem; 0.0 % ALL")
     assert found.sentence == "4 cells: 2 ALL, 2 Hem; 50.0 % ALL (95 % interval 15.0 to 85.0 %)"
     assert found.domain_note == ""
 

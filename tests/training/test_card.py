@@ -90,8 +90,8 @@ def test_the_card_says_what_matters(manifest: Manifest) -> None:
         "split-conformal",
         "Drawn smears\nNobody's 2026",
         "lower right 32 x 32 px",
-        "of the images in which cells are found, in the order of their numbers: the first 60% train, the next 15% "
-        "validate, the last 25% test",
+        "the images in which cells are found, in the order of their numbers, or of the list: the first 60% train, the "
+        "next 15% validate, the last 25% test",
         "No brackets: every resample gives the same",
         "Where no error rate decides (below), a cell is called ALL from 0.5 on.",
         "a cell that is of neither is called one of them, or `uncertain`",
@@ -105,7 +105,7 @@ def test_the_card_says_what_matters(manifest: Manifest) -> None:
 @pytest.mark.parametrize(
     ("split", "said"),
     [
-        ("contiguous", "of the images in which cells are found, in the order of their numbers: the first 60% train"),
+        ("contiguous", "in which cells are found, in the order of their numbers, or of the list: the first 60% train"),
         ("given", "By image, as given; of which patients they are is unknown."),
         ("2/5", "By image, fold 2/5 of images; of which patients they are is unknown."),
     ],

@@ -12,6 +12,7 @@ from napari.utils.notifications import show_error
 from psygnal import Signal
 
 from napari_all_detect._napari.axes import placed_like
+from napari_all_detect._napari.counted import n_cells
 from napari_all_detect._napari.keeping import Kept
 from napari_all_detect._napari.layer_link import LAYOUT_KEY, attach, outline_px, results_of
 from napari_all_detect._napari.messages import Found, Opened, Predicted, ScoredPart, unforeseen
@@ -222,10 +223,11 @@ class Controller:
             return
         self.opened = outcome.opened or self.opened
         text = finish(job, outcome) if outcome.parts else "Nothing was done"
-        self._tell(RunState(False, f"Cancelled. {text}" if self._cancelled.is_set() else text))
         if outcome.problems:
             more = f" ({len(outcome.problems) - 1} more)" if len(outcome.problems) > 1 else ""
             show_error(outcome.problems[0] + more)
+            text = f"{text}. Failed: {outcome.problems[0]}{more}"  # the notification is soon gone
+        self._tell(RunState(False, f"Cancelled. {text}" if self._cancelled.is_set() else text))
 
     def _add_cells(self, job: Job, outcome: Outcome) -> str:
         labels, nuclei = np.zeros(job.shape, np.int32), np.zeros(job.shape, bool)
@@ -238,40 +240,57 @@ class Controller:
             return tell_no_cell(job.task)
         looked_for = all(found.nuclei is not None for _, found in outcome.parts)
         self.segmented.emit(self._add_labels(job, labels, nuclei if looked_for else None))
-        return f"{n} cells found"
+        return f"{n_cells(n)} found"
 
     def _add_scores(self, job: Job, outcome: Outcome) -> str:
         labels, rows = joined(outcome.parts, job.shape)
         found = sum(part.found for _, part in outcome.parts)
         if found == 0 or outcome.opened is None:
             return tell_no_cell(job.task)
-        results = CellResults(rows, outcome.opened)
+        results, complete = CellResults(rows, outcome.opened), len(rows.table) == found
+        scored = n_cells(found) if complete else f"{len(results)} of {n_cells(found)}"
         given = job.task.labels
+        if len(results) == 0:  # the cells that were found can be scored the next time
+            if given is None:
+                self.segmented.emit(self._add_labels(job, labels, rows.nuclei))
+            return f"{scored} scored"
         before = None if given is None else results_of(given)
         lost = 0 if before is None else keep_verdicts(before, results)
         # A stack's own labels may repeat from plane to plane; only one plane can be coloured as it is.
         own = given is not None and given in self.viewer.layers and labels.ndim == given.ndim == 2
         # Cells of another image stay its own, with their scores if they have some.
         own = own and not is_anothers(given, job.task.image)
-        # Verdicts on cells that a cancelled run did not come to stay where they are, and so do all where none is kept.
-        own = own and (lost == 0 or (len(results) == found and bool(results.verdicts.any())))
+        # Scores stay where they are if a run that was broken off would replace them, or no verdict on them is kept.
+        own = own and (before is None or (complete and (lost == 0 or bool(results.verdicts.any()))))
         if own and before is not None:
             results.saved_crops = set(before.saved_crops)  # of a cell that has lost its verdict the crop is deleted
-        layer: Any = given if own else self._add_labels(job, labels, rows.nuclei)
-        layer.metadata = {**layer.metadata, LAYOUT_KEY: job.layout, SCORED_ON_KEY: Origin.of(job.task.image)}
-        attach(layer, results)
+        layer: Any = given
+        if own:
+            _attach(layer, job, results)
+        else:
+            layer = self._add_labels(job, labels, rows.nuclei, results)
         self.scored.emit(layer)
         calls = rows.table["call"].value_counts()
         text = "".join(f"{': ' if k == 0 else ', '}{n} {call}" for k, (call, n) in enumerate(calls.items()))
-        scored = f"{len(results)} cells" if len(results) == found else f"{len(results)} of {found} cells"
         without = f"; verdicts that could not be kept, as their cells are others now: {lost}" if own and lost else ""
         return f"{scored} scored{text}{without}"
 
-    def _add_labels(self, job: Job, labels: Any, nuclei: Any | None) -> Labels:
-        layer = Labels(labels, name=f"{job.task.image.name} cells", **placed_like(job.task.image, job.layout))
+    def _add_labels(self, job: Job, labels: Any, nuclei: Any | None, results: CellResults | None = None) -> Labels:
+        # Hidden until it is complete: napari draws all outlines anew with each thing that is set.
+        name, place = f"{job.task.image.name} cells", placed_like(job.task.image, job.layout)
+        layer = Labels(labels, name=name, visible=False, **place)
         layer.metadata = {FOUND_IN_KEY: Origin.of(job.task.image)}
         if nuclei is not None:
             layer.metadata[NUCLEI_KEY] = nuclei
         layer.contour = outline_px(labels)
         self.viewer.add_layer(layer)
+        if results is not None:
+            _attach(layer, job, results)
+        layer.visible = True
         return layer
+
+
+def _attach(layer: Any, job: Job, results: CellResults) -> None:
+    """Give a layer its results, and what tells how and on which image they were scored."""
+    layer.metadata = {**layer.metadata, LAYOUT_KEY: job.layout, SCORED_ON_KEY: Origin.of(job.task.image)}
+    attach(layer, results)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from napari_all_detect._napari.counted import n_cells
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect.errors import InputError
 
@@ -34,7 +35,7 @@ class Edits:
     def sentence(self) -> str:
         """What is to be said of it beside the table; nothing if nothing differs."""
         counts = {"erased or redrawn since the scores": len(self.changed), "without scores": self.n_unscored}
-        told = [f"{n} {'cell' if n == 1 else 'cells'} {what}" for what, n in counts.items() if n]
+        told = [f"{n_cells(n)} {what}" for what, n in counts.items() if n]
         return f"{', '.join(told)}: score the labels again" if told else ""
 
 

@@ -113,7 +113,8 @@ class _Link:
     def __init__(self, layer: Any, results: CellResults) -> None:
         self._layer: ReferenceType[Any] = ref(layer)
         self.results = results
-        layer.contour = layer.contour or layer.metadata.get(OUTLINE_KEY, 0)
+        if not layer.contour and OUTLINE_KEY in layer.metadata:  # napari draws all outlines anew
+            layer.contour = layer.metadata[OUTLINE_KEY]
         # psygnal holds bound methods weakly: the link goes when its layer does.
         results.changed.connect(self._show_values)
         results.verdicts_changed.connect(self._show_verdicts)

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from napari_all_detect._napari.counted import n_cells
+
 __all__ = ["IDLE", "CellCount", "RunClock", "RunState"]
 
 LEAST_SECONDS = 2.0
@@ -44,7 +46,7 @@ class RunClock:
         if self._began is None:
             self._began = self._now(), done
         elapsed, cells = self._now() - self._began[0], done - self._began[1]
-        text = f"{done} of {total} cells"
+        text = f"{done} of {n_cells(total)}"
         if elapsed < LEAST_SECONDS or cells <= 0 or done >= total:
             return text
         return f"{text}, about {_duration(elapsed / cells * (total - done))} left"

@@ -22,6 +22,7 @@ from napari_all_detect.trust import Bounds
 __all__ = ["members_of", "read_cells_csv", "restored", "run_by_bundle", "run_by_record", "summaries", "typed_again"]
 
 VERDICT = "verdict"
+TRUTHS = {"TRUE": 1.0, "FALSE": 0.0, "True": 1.0, "False": 0.0}
 
 
 def read_cells_csv(path: Path) -> pd.DataFrame:
@@ -61,7 +62,7 @@ def typed_again(frame: pd.DataFrame, columns: Sequence[table.Column]) -> pd.Data
 def _values(column: "pd.Series[Any]", dtype: str) -> Any:
     if dtype == "str":
         return column.fillna("").astype(str).to_numpy(object)
-    truths = column.map({"True": 1.0, "False": 0.0}) if dtype == "boolean" and column.dtype == object else column
+    truths = column.map(TRUTHS) if dtype == "boolean" and column.dtype == object else column
     numbers = pd.to_numeric(truths.replace("", None)).to_numpy(np.float64, na_value=np.nan)
     if dtype == "int64":
         return numbers.astype(np.int64)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect import trust
+from napari_all_detect._napari.counted import n_cells
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect.interval import wilson
 from napari_all_detect.table import CALLS
@@ -49,9 +50,9 @@ class Summary:
         calls = ", ".join(f"{n} {call}" for call, n in self.calls.items() if n or call != "uncertain")
         low, high = self.interval
         if np.isnan(self.fraction_all):
-            return f"{self.cells} cells"
+            return n_cells(self.cells)
         share = f"{100 * self.fraction_all:.1f} % ALL (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
-        return f"{self.cells} cells: {calls}; {share}"
+        return f"{n_cells(self.cells)}: {calls}; {share}"
 
     @property
     def domain_note(self) -> str:

@@ -33,7 +33,7 @@ SUMS = "SHA256SUMS"
 """What `sha256sum` prints of the other files of a folder: OpenVINO reads networks whose weights are others."""
 
 MOVE_IT = "set ALL_DETECT_CACHE to a folder that you may read and write"
-REMEDY = f"{MOVE_IT}, or take --engine keras"
+REMEDY = f"{MOVE_IT}, or take engine keras"
 
 
 def networks_of(digest: str, precision: str = "fp32") -> Path:
@@ -158,5 +158,5 @@ def _not_made(bundle: Bundle | SegmenterBundle, reason: str) -> AllDetectError:
     cache = networks_of(bundle.digest).parents[1]
     return AllDetectError(
         f"bundle {bundle.label}: its networks could not be made over for OpenVINO ({reason}); see whether the disk of "
-        f"{cache} is full, or take --engine keras"
+        f"{cache} is full, or take engine keras"
     )

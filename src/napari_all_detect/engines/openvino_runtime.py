@@ -42,7 +42,7 @@ def check_keras() -> None:
     if _keras_version() < KERAS:
         raise MissingDependencyError(
             f"Keras {version('keras')} can't make networks over for OpenVINO; expected {KERAS[0]}.{KERAS[1]} or later: "
-            "pip install 'napari-all-detect[openvino]', or take --engine keras"
+            "pip install 'napari-all-detect[openvino]', or take engine keras"
         )
 
 

@@ -21,8 +21,9 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 def csv_text(table: pd.DataFrame, header: bool = True) -> str:
     r"""Return a table as CSV: a header, `\n` at line ends, empty fields for missing values.
 
-    Floats have the fewest digits that read back to the same float32. A text that a spreadsheet would run as a formula
-    gets a leading apostrophe; a carriage return in a text, which readers take for the end of a row, becomes `\n`.
+    Floats have the fewest digits that read back to the same float32. Truths are TRUE and FALSE, which R knows. A text
+    that a spreadsheet would run as a formula gets a leading apostrophe; a carriage return in a text, which readers take
+    for the end of a row, becomes `\n`.
 
     Parameters
     ----------
@@ -51,6 +52,8 @@ def _texts(column: "pd.Series[Any]") -> list[str]:
         return list(np.where(np.isnan(values), "", values.astype(str)).tolist())
     if column.dtype.kind == "O":
         texts = [_safe(str(text)) for text in column]
+    elif column.dtype.kind == "b":
+        texts = [str(value).upper() for value in column.tolist()]
     else:
         texts = [str(value) for value in column.tolist()]
     return ["" if missing else text for missing, text in zip(column.isna().tolist(), texts, strict=True)]

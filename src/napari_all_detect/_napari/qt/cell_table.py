@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_all_detect._napari.counted import n_cells
 from napari_all_detect._napari.exporting import (
     EXPORT_FORMATS,
     Exported,
@@ -46,9 +47,9 @@ __all__ = ["CellTable"]
 
 FEW_COLUMNS = ("label", "call", "verdict", "p_all", "spread", "votes_all", "flags")
 LEAST_ZOOM = 2.0
-COLUMN_PX, ROW_PX = 66, 20
-MOST_FLAGS_PX, BESIDE_PX = 300, 12
-"""Width of the column of flags at most, and of what Qt leaves free beside its text."""
+ROW_PX = 20
+MOST_COLUMN_PX, BESIDE_PX = 300, 12
+"""Width of a column at most, and of what Qt leaves free beside its text."""
 LEAST_PX = 170
 """Header, scroll bar and five rows."""
 
@@ -75,7 +76,6 @@ class CellTable(QWidget):
         self.view.verticalHeader().hide()
         self.view.verticalHeader().setDefaultSectionSize(ROW_PX)
         as_room_allows(self.view, LEAST_PX)
-        self.view.horizontalHeader().setDefaultSectionSize(COLUMN_PX)
         self.view.horizontalHeader().setStretchLastSection(True)
         self.view.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         self.view.setSortingEnabled(True)
@@ -137,7 +137,7 @@ class CellTable(QWidget):
 
         def written(_: None) -> None:
             self._show_exporting(False)
-            show_info(f"{len(shown)} cells written to {path}")
+            show_info(f"{n_cells(len(shown))} written to {path}")
 
         def failed(message: str) -> None:
             self._show_exporting(False)
@@ -187,16 +187,18 @@ class CellTable(QWidget):
         if columns != before:
             self._fit_columns()
         self._show_exporting(self._exporting)
-        self.count.setText(f"{len(self.model.order)} of {len(table)} cells" if results is not None else "No scores yet")
+        self.count.setText(
+            f"{len(self.model.order)} of {n_cells(len(table))}" if results is not None else "No scores yet"
+        )
         self._show_selection()
 
     def _fit_columns(self) -> None:
-        """Let flags be as wide as the longest are, and all else as wide as numbers need."""
+        """Let columns be as wide as their names and longest texts need, so that flags have room in a narrow dock."""
         widths, header = self.view.fontMetrics(), self.view.horizontalHeader()
         for place, name in enumerate(self.model.columns):
-            texts = self.model.table["flags"].unique() if name == "flags" else ()
-            longest = max(map(widths.horizontalAdvance, texts), default=0) + BESIDE_PX
-            header.resizeSection(place, min(max(longest, COLUMN_PX), MOST_FLAGS_PX))
+            texts = CALLS if name == "call" else self.model.longest_texts(name)  # a threshold may bring other calls
+            longest = max(map(widths.horizontalAdvance, (name, *texts)))
+            header.resizeSection(place, min(longest + BESIDE_PX, MOST_COLUMN_PX))
 
     def _show_verdicts(self) -> None:
         results = self._followed.results

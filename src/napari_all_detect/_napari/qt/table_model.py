@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 
 from napari_all_detect._napari.row_order import RowFilter, ordered_rows
@@ -53,9 +54,12 @@ class CellTableModel(QAbstractTableModel):
         if role not in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
             return None
         value = self.table[self.columns[index.column()]].iat[int(self.order[index.row()])]
-        if pd.isna(value):
-            return ""
-        return f"{value:.3f}" if isinstance(value, float | np.floating) else str(value)
+        return _text(value)
+
+    def longest_texts(self, column: str) -> list[str]:
+        """Return texts of a column, the longest among them."""
+        values = self.table[column]
+        return [_text(one) for one in ((values.min(), values.max()) if is_numeric_dtype(values) else values.unique())]
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:  # noqa: N802
         """Return a column's name."""
@@ -67,3 +71,9 @@ class CellTableModel(QAbstractTableModel):
         """Sort by a column."""
         self.sorted_by = (self.columns[column], order == Qt.SortOrder.DescendingOrder) if column >= 0 else None
         self.show_table(self.table, self.columns)
+
+
+def _text(value: Any) -> str:
+    if pd.isna(value):
+        return ""
+    return f"{value:.3f}" if isinstance(value, float | np.floating) else str(value)
