@@ -15,6 +15,7 @@ from napari_all_detect import table
 from napari_all_detect.atomic import write_atomically
 from napari_all_detect.errors import OutputError, ParameterError
 from napari_all_detect.export.csv import csv_text, write_csv
+from napari_all_detect.sources.places import without_secrets
 from napari_all_detect.trust import count_joined, n_out_of_domain
 
 __all__ = [
@@ -59,11 +60,14 @@ FAILURE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Failure:
-    """An input, or a plane of it, that could not be scored."""
+    """An input, or a plane of it, that could not be scored; its reason keeps no password or key of an address."""
 
     input: str
     stage: str
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", without_secrets(self.reason))
 
 
 def as_folder(out: str | Path) -> Path:

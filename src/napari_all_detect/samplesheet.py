@@ -14,6 +14,7 @@ from napari_all_detect import table
 from napari_all_detect.errors import InputError
 from napari_all_detect.export.csv import unquoted
 from napari_all_detect.interval import fraction_interval
+from napari_all_detect.sources.places import without_login
 
 __all__ = [
     "SAMPLE_COLUMNS",
@@ -101,12 +102,12 @@ def place_name(name: str) -> str:
 
 
 def line_name(place: str) -> str:
-    """Return what the tables call the image of a line: a query may hold a signature, so a digest stands for it.
+    """Return what the tables call the image of a line: without a password, and with a digest for a query.
 
-    >>> line_name("day1/a.png"), line_name("https://host/a.png?signature=secret")
+    >>> line_name("day1/a.png"), line_name("https://joe:secret@host/a.png?signature=secret")
     ('day1/a.png', 'https://host/a.png?b2cfc486')
     """
-    scheme, path, query = _split(place)
+    scheme, path, query = _split(without_login(place))
     return f"{scheme}{path}?{hashlib.sha256(query.encode()).hexdigest()[:8]}" if query else f"{scheme}{path}"
 
 
@@ -150,7 +151,7 @@ def coverage(sheet: pd.DataFrame, images: Iterable[str]) -> Coverage:
     listed = frozenset(names)
     lines = [_line(image, listed) for image in dict.fromkeys(images)]
     there = frozenset(lines)
-    idle = tuple(place for name, place in names.items() if name not in there)
+    idle = tuple(line_name(place) for name, place in names.items() if name not in there)
     return Coverage(idle, lines.count(None), len(idle) == len(names))
 
 
@@ -236,7 +237,7 @@ def _summed(
             "samples": group["sample"].nunique(),
             "images": len(group),
             **counts,
-            "out_of_domain": group["out_of_domain"].sum(min_count=1),
+            "out_of_domain": group["out_of_domain"].sum(skipna=False),
             "fraction_all": counts["all"] / called if called else None,
             "fraction_all_low": low,
             "fraction_all_high": high,

@@ -24,7 +24,7 @@ from PIL import Image
 
 from napari_all_detect import retrying
 from napari_all_detect.atomic import write_atomically
-from napari_all_detect.batch import BatchProgress, score_batch, segment_batch, segmenting, store, unit
+from napari_all_detect.batch import BatchProgress, resuming, score_batch, segment_batch, segmenting, store, unit
 from napari_all_detect.cli import main
 from napari_all_detect.errors import InputError, OutputError, ParameterError, StoreError
 from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
@@ -427,6 +427,38 @@ def test_a_disk_that_fails_now_and_then(
         assert "the disk or server failed ([Errno 5] Input/output error)" in reason
 
 
+@pytest.mark.parametrize("times", [3, 4])
+@pytest.mark.parametrize("what", ["image", "labels"])
+def test_a_disk_that_fails_is_no_change(
+    images: Path,
+    tmp_path: Path,
+    params: ScoreParams,
+    at_once: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+    what: str,
+) -> None:
+    from napari_all_detect.sources import raster
+
+    segment_batch([images], tmp_path / "labels", params.segmentation)
+    output = replace(RESUME, labels=str(tmp_path / "labels"))
+    out = interrupted(images, tmp_path / "out", params, output)
+    at_once.clear()
+    if what == "image":
+        (images / "0.png").touch()  # read again to tell whether it changed
+        broken = OSError(errno.EIO, os.strerror(errno.EIO))
+        monkeypatch.setattr(raster, "as_rgb", Flaky(raster.as_rgb, times, broken))
+    else:
+        read = Flaky(resuming.labels_sha256, times, StoreError("labels: the disk or server failed"))
+        monkeypatch.setattr(resuming, "labels_sha256", read)
+    if times == 3:
+        assert score_batch([images], out, params, output).exit_status == 0
+    else:
+        with pytest.raises(OutputError, match=r"0\.png was scored, .* can't be told now: .* the disk or server failed"):
+            score_batch([images], out, params, output)
+    assert at_once == [0.5, 2.0, 8.0]
+
+
 def _only_for(name: str, special: Callable[..., Any], usual: Callable[..., Any]) -> Callable[..., Any]:
     return lambda pixels, path: (special if path.endswith(name) else usual)(pixels, path)
 
@@ -755,6 +787,48 @@ def test_an_image_that_could_not_be_opened_is_scored_when_it_can(
     assert score_batch([images], tmp_path / "out", params, RESUME).exit_status == 0
     assert scored == ["2.png 0"]
     assert content(tmp_path / "out") == whole
+
+
+def test_a_run_of_which_nothing_could_be_opened_goes_on(images: Path, tmp_path: Path, params: ScoreParams) -> None:
+    lost = images.rename(tmp_path / "lost")
+    assert score_batch([images], tmp_path / "out", params).exit_status == 1
+    lost.rename(images)
+    assert score_batch([images], tmp_path / "out", params, RESUME).exit_status == 0
+
+
+@pytest.fixture
+def plate(tmp_path: Path, smear: Callable[..., Pixels]) -> Path:
+    """Write a plate of two wells, each with one field of two planes, in a folder beside a picture."""
+    store = tmp_path / "day" / "plate.zarr"
+    wells = [{"path": f"A/{i + 1}", "rowIndex": 0, "columnIndex": i} for i in range(2)]
+    facts = {"version": "0.5", "rows": [{"name": "A"}], "columns": [{"name": "1"}, {"name": "2"}], "wells": wells}
+    zarr.create_group(store, attributes={"ome": {"version": "0.5", "plate": facts}})
+    axes = [{"name": "c", "type": "channel"}, *({"name": name, "type": "space"} for name in "zyx")]
+    levels = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1, 1, 1]}]}]
+    for i, well in enumerate(wells):
+        of_well = {"version": "0.5", "well": {"images": [{"path": "0"}]}}
+        zarr.create_group(store / well["path"], attributes={"ome": of_well})
+        image = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}
+        group = zarr.create_group(store / well["path"] / "0", attributes={"ome": image})
+        group.create_array("0", data=np.stack([smear(i + k, (96, 120), 3).transpose(2, 0, 1) for k in (0, 5)], 1))
+    Image.fromarray(smear(9, (96, 120), 3)).save(store.parent / "a.png")
+    return store
+
+
+@pytest.mark.parametrize("hidden", ["zarr.json", "A/2/zarr.json", "A/2/0/zarr.json", ".."])
+def test_what_could_not_be_listed_is_scored_when_it_can(
+    hidden: str, plate: Path, images: Path, tmp_path: Path, params: ScoreParams, scored: list[str], content: Content
+) -> None:
+    inputs, lost = [images / "0.png", plate.parent], (plate / hidden).resolve()
+    assert score_batch(inputs, tmp_path / "whole", params).exit_status == 0
+    lost.rename(tmp_path / "lost")
+    assert score_batch(inputs, tmp_path / "out", params).exit_status == 3
+    (tmp_path / "lost").rename(lost)
+    scored.clear()
+    assert score_batch(inputs, tmp_path / "out", params, RESUME).exit_status == 0
+    assert scored
+    assert "0.png 0" not in scored
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
 def test_what_cannot_be_opened_for_a_while_is_not_scored_again(

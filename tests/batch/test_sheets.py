@@ -137,6 +137,29 @@ def test_a_query_is_sent_but_not_told(remote: str, home: Path) -> None:
     assert not any("?" in unit.stem for unit in units)
 
 
+@pytest.mark.parametrize("by_sheet", [True, False])
+def test_no_password_or_key_is_in_the_results(
+    by_sheet: bool, remote: str, home: Path, duo_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "bad.png").write_bytes(b"no image")
+    login = remote.replace("http://", "http://joe:SECRET@")
+    inputs = [f"{login}/day1", f"{login}/bad.png", f"{remote}/bad.png?token=SECRET", f"{remote}/day2/c.png?sig=SECRET"]
+    sheet, out = home / "sheet.csv", home / "out"
+    sheet.write_text("image,sample\n" + "".join(f"{name},S{i}\n" for i, name in enumerate(inputs)))
+    given = ["--samples", str(sheet)] if by_sheet else inputs
+    options = ["--bundle", str(duo_bundle), "--segmentation", "classical"]
+    assert main(["score", *given, "--out", str(out), *options]) == 3
+    written = [path for path in out.rglob("*") if path.is_file() and path.name != "run.json"]
+    assert len(list(out.rglob("*_labels.tif"))) == 3
+    assert any(path.parent.parent.name == "units" for path in written)
+    assert not [path for path in written if "SECRET" in str(path) or b"SECRET" in path.read_bytes()]
+    assert "SECRET" not in "".join(capsys.readouterr())
+    assert "SECRET" in (out / "run.json").read_text()
+    if by_sheet:
+        samples = pd.read_csv(out / "samples.csv")
+        assert samples[["sample", "images"]].to_numpy().tolist() == [["S0", 2], ["S3", 1]]
+
+
 def test_a_name_may_be_copied_from_the_tables(home: Path) -> None:
     """Where it got an apostrophe so that no spreadsheet takes it for a formula."""
     Image.new("RGB", (24, 16)).save(home / "-ve.png")

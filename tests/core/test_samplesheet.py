@@ -32,7 +32,7 @@ def images() -> pd.DataFrame:
         "all": [3, 0, 0, 0, 9],
         "hem": [1, 1, 0, 0, 0],
         "uncertain": [0, 0, 0, 2, 0],
-        "out_of_domain": [3, 1, None, None, 0],
+        "out_of_domain": [3, 1, 0, None, 0],
         "mean_p_all": [0.75, 0.25, np.nan, 0.5, 1.0],
     }
     return typed(IMAGE_COLUMNS, values, 5)
@@ -110,6 +110,8 @@ def test_sums_by_hand(tmp_path: Path) -> None:
     assert list(table.columns) == [column.name for column in SAMPLE_COLUMNS]
     assert table.iloc[:, :7].to_numpy().tolist() == [["s2", "P2", 1, 2, 0, 0, 2], ["s1", "P1", 3, 5, 3, 2, 0]]
     assert table["out_of_domain"].fillna(-1).tolist() == [-1, 4]
+    both = sums("image,sample\na.png,s1\nc.png,s1\n", tmp_path)
+    assert both["out_of_domain"].isna().all(), "of some of its cells it is not known"
     assert table["fraction_all"].isna().tolist() == [True, False]
     assert table["fraction_all"][1] == pytest.approx(3 / 5)
     assert table["mean_p_all"].tolist() == pytest.approx([0.5, (4 * 0.75 + 0.25) / 5])

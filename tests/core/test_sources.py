@@ -1344,6 +1344,7 @@ def test_a_server_in_trouble_may_be_asked_again(tmp_path, monkeypatch, status, e
     with pytest.raises(InputError) as caught, readable(tmp_path, "an image"):
         raise answer
     assert caught.type is error
+    assert (f"permission denied ({status})" in str(caught.value)) == (status in (401, 403))
 
 
 def test_labels_and_tables_in_a_store_are_no_change_of_its_image(tmp_path):

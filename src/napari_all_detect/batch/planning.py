@@ -113,7 +113,7 @@ def listed_images(entries: Iterable[str], folder: Path) -> list[ImageFile]:
         for one in find_images([place]):
             path = absolute(one.path)
             depth = len(line.parts) if path.is_relative_to(line) else 0  # 0: a pattern
-            name = line_name(entry) if one.path == place else place_name(f"{entry}/{one.image}")
+            name = line_name(entry) if one.path == place else place_name(f"{line_name(entry)}/{one.image}")
             if path not in found or depth > found[path][0]:
                 found[path] = depth, ImageFile(one.path, name)
     return [file for _, file in found.values()]

@@ -116,7 +116,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], mended: Colle
     ----------
     before, now : mapping
     mended : collection of str
-        Images that could not be opened before: that they are there now is no difference.
+        Images, stores and folders of which nothing could be scored before: that they, or images in them, are there now
+        is no difference, nor are other numbers of planes.
 
     Examples
     --------
@@ -125,17 +126,30 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], mended: Colle
     ['parameters.threshold was 0.5, now 0.6', 'a.png is no input now']
     """
     found = changed_settings(before, now)
-    was_images, now_images = ({row["image"]: row["planes"] for row in record["images"]} for record in (before, now))
+    was_images, now_images = (
+        {row["image"]: row["planes"] for row in record["images"] if not _is_of(row, mended)} for record in (before, now)
+    )
     found += [f"{image} is no input now" for image in was_images.keys() - now_images.keys()]
-    found += [f"{image} was no input" for image in now_images.keys() - was_images.keys() - set(mended)]
+    found += [f"{image} was no input" for image in now_images.keys() - was_images.keys()]
     found += [
         f"{image} had {was_images[image]} planes, now {now_images[image]}"
         for image in was_images.keys() & now_images.keys()
         if was_images[image] != now_images[image]
     ]
-    if not found and list(was_images) != [image for image in now_images if image in was_images]:
+    if not found and list(was_images) != list(now_images):
         found.append("the inputs come in another order")
     return found
+
+
+def _is_of(row: Mapping[str, Any], names: Collection[str]) -> bool:
+    """Return whether an image has one of these names, or lies in a store or folder that has, as its path says.
+
+    >>> row = {"image": "a.png", "path": "/data/day1/a.png"}
+    >>> [_is_of(row, [name]) for name in ("a.png", "day1", "day")]
+    [True, True, False]
+    """
+    image, path = row["image"], row.get("path", "").replace("\\", "/")
+    return any(image == name or image.startswith(f"{name}/") or f"/{name}/" in path for name in names)
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any], parts: Sequence[str] = SETTINGS) -> list[str]:

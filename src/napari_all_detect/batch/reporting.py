@@ -19,6 +19,7 @@ from napari_all_detect.export.report import ROWS_SHOWN, CellPicture, Histogram, 
 from napari_all_detect.results import FAILURE_COLUMNS, Failure, ResultTables
 from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources import RgbPlane, TiledPlane
+from napari_all_detect.sources.places import without_secrets
 from napari_all_detect.table import CALLS, typed
 from napari_all_detect.trust import Bounds, count_joined, domain_note
 
@@ -102,7 +103,7 @@ def gather_report(
     shown = [cell for cells in chosen.values() for cell in cells]
     pictures = _pictures(shown, units)
     return Report(
-        run,
+        {**run, "inputs": [without_secrets(str(name)) for name in run["inputs"]]},
         counts,
         pd.concat(images, ignore_index=True) if images else pd.DataFrame({"image": []}),
         samples,

@@ -1,8 +1,9 @@
 """Going on with an interrupted run, or repeating one: only if it is still the same."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -10,15 +11,20 @@ from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.record import MADE_WITH, changed_settings, differences
 from napari_all_detect.batch.store import UnitStore
 from napari_all_detect.batch.unit import labels_sha256
-from napari_all_detect.errors import BundleError, InputError, OutputError
+from napari_all_detect.errors import BundleError, InputError, OutputError, StoreError
 from napari_all_detect.export.csv import unquoted
 from napari_all_detect.results import Failure
+from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources.identity import identity
+from napari_all_detect.sources.places import without_secrets
+from napari_all_detect.sources.plane import readable
 
 __all__ = ["changed_part", "check_repeated", "finished_units", "missing_images", "other_programs"]
 
 SHOWN = 3
 """Differences that an error names; of the others it gives the number."""
+
+Result = TypeVar("Result")
 
 
 def finished_units(
@@ -37,16 +43,16 @@ def finished_units(
     Raises
     ------
     OutputError
-        If settings differ, or an image or its labels changed of which a plane was scored already.
+        If settings differ, or an image or its labels changed of which a plane was scored already, or can't be reached.
     """
-    found = differences(before, now, _not_opened(folder))
+    found = differences(before, now, _not_scored(folder))
     if found:
         raise OutputError(
             f"{folder} holds a run with other settings: {_shown(found)}; repeat it as it was begun, name another "
             "folder, or add --overwrite"
         )
     stamps = [{row["image"]: _stamp(row) for row in record["images"]} for record in (before, now)]
-    unchanged = {image for image in stamps[0] if stamps[0][image] and stamps[0][image] == stamps[1][image]}
+    unchanged = {image for image in stamps[0] if stamps[0][image] and stamps[0][image] == stamps[1].get(image)}
     labels = now["parameters"].get("labels")
     done, changed = set(), dict[str, None]()
     for unit, source in _sources(before, units, store):
@@ -142,7 +148,7 @@ def _sources(
         yield from ((unit, result.source) for unit, result in store.read_all(units))
         return
     images = {row["image"]: row for row in before["images"]}
-    for unit in units:
+    for unit in (unit for unit in units if unit.plane.image in images):  # but those that could not be opened then
         row = images[unit.plane.image]
         per_plane = {key: _of_plane(row.get(key), unit.plane.plane) for key in ("pixels_sha256", "labels_sha256")}
         yield unit, row | per_plane
@@ -150,27 +156,40 @@ def _sources(
 
 def _same_content(unit: Unit, source: Mapping[str, Any]) -> bool:
     """Read a plane again; a file that was touched, copied or moved has other times but may be the same."""
+    now = _read_again(partial(_identity, unit), unit)
+    return now is not None and all(source.get(key) == value for key, value in now.items())
+
+
+def _identity(unit: Unit) -> dict[str, int | str]:
+    pixels = unit.plane.open()
+    with readable(unit.plane.path, "an image"):
+        return identity(unit.plane.path, pixels)
+
+
+def _read_again(read: Callable[[], Result], unit: Unit) -> Result | None:
+    """Return what is read; None if that can't be read any more, which is no trouble of a disk or server."""
     try:
-        now = identity(unit.plane.path, unit.plane.open())
+        return with_retries(read, StoreError)
+    except StoreError as error:
+        raise OutputError(
+            f"{unit.name} was scored, and whether it changed since can't be told now: {without_secrets(str(error))}"
+        ) from error
     except InputError:
-        return False
-    return all(source.get(key) == value for key, value in now.items())
+        return None
 
 
-def _not_opened(folder: Path) -> set[str]:
-    """Return the images that the interrupted run could not open."""
+def _not_scored(folder: Path) -> set[str]:
+    """Return the images, stores and folders of which the interrupted run could not score anything."""
     try:
         failures = pd.read_csv(folder / "failures.csv", dtype=str, keep_default_na=False)
     except (OSError, ValueError):  # killed before there was one
         return set()
-    return {unquoted(name) for name in failures.loc[failures["stage"] == "open", "input"]}
+    return {unquoted(name) for name in failures.loc[failures["stage"] != "write", "input"]}
 
 
 def _same_labels(labels: Path, unit: Unit, source: Mapping[str, Any]) -> bool:
-    try:
-        return source.get("labels_sha256") in (None, labels_sha256(labels, unit))
-    except InputError:
-        return False
+    was = source.get("labels_sha256")
+    return was is None or was == _read_again(partial(labels_sha256, labels, unit), unit)
 
 
 def _shown(found: Sequence[str]) -> str:

@@ -5,12 +5,22 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari_all_detect.errors import InputError, ParameterError
+from napari_all_detect.errors import InputError, ParameterError, StoreError
+from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources.ome_zarr import ome_attributes
-from napari_all_detect.sources.places import absolute, as_place, is_remote, name_parts, unreachable, zarr_place
+from napari_all_detect.sources.places import (
+    absolute,
+    as_place,
+    is_remote,
+    name_parts,
+    unreachable,
+    without_slash,
+    zarr_place,
+)
 from napari_all_detect.sources.plane import ImageFile, readable
 from napari_all_detect.sources.zarr_store import is_zarr_node, looks_like_zarr
 
@@ -100,24 +110,34 @@ def _matches(given: Path) -> list[Path]:
     """Return the files and folders that a pattern stands for (`*`, `?`, `[...]`, `**`), or what is no pattern."""
     if not glob.has_magic(str(given)) or _exists(given):
         return [given]
-    if is_remote(given):
-        remote: Any = given
-        matches = [remote.with_segments(remote.fs.unstrip_protocol(match)) for match in remote.fs.glob(remote.path)]
-    else:
-        matches = [Path(match) for match in glob.glob(str(given), recursive=True)]  # noqa: PTH207 - takes any path
+    try:
+        matches = with_retries(partial(_globbed, given), StoreError)
+    except InputError:
+        return [given]  # open_planes meets the same error and can tell the user
     smears = [match for match in matches if not _OURS.search(match.name)]
     return sorted(smears or matches, key=lambda path: [natural_key(part) for part in path.parts]) or [given]
+
+
+def _globbed(pattern: Path) -> list[Path]:
+    if not is_remote(pattern):
+        return [Path(match) for match in glob.glob(str(pattern), recursive=True)]  # noqa: PTH207 - takes any path
+    remote: Any = pattern
+    with readable(pattern, "pattern"):
+        return [remote.with_segments(remote.fs.unstrip_protocol(match)) for match in remote.fs.glob(remote.path)]
 
 
 def _expand(given: Path) -> Iterator[tuple[Path, int]]:
     """Yield the image files of one input, each with the number of its last path parts that name it."""
     if (_is_zarr(given) and not _is_row(given)) or not _is_folder(given):
         # Each question costs a server's answer, and an image file lies in no store.
-        yield given, 1 if is_remote(given) and given.suffix.lower() in _SUFFIXES else _parts_from_store(given)
+        yield (
+            given,
+            1 if is_remote(given) and given.suffix.lower() in _SUFFIXES else _parts_from_store(without_slash(given)),
+        )
         return
     images = list(_images_below(given, None if is_remote(given) else given.resolve(), set()))
     for path in images:
-        yield path, max(1, len(path.parts) - len(given.parts))
+        yield path, max(1, len(path.parts) - len(without_slash(given).parts))
     if not images:
         yield given, 1
 
@@ -125,17 +145,26 @@ def _expand(given: Path) -> Iterator[tuple[Path, int]]:
 def _parts_from_store(path: Path) -> int:
     """Count the last parts of a path from the outermost zarr store: `0` alone would be a poor name.
 
-    A plate's rows are groups that some writers leave out, so one level may say nothing of a store.
+    A plate's rows are groups that some writers leave out, so one level may say nothing of a store. Where nobody can
+    tell, as a server does not answer, they are all parts.
     """
     above = list(absolute(path).parents)[:-1][:LEVELS]  # but the root
-    return max((count for count, place in enumerate(above, start=2) if is_zarr_node(place)), default=1)
+    try:
+        within = [count for count, place in enumerate(above, start=2) if _is_node(place)]
+    except InputError:
+        return len(name_parts(absolute(path)))
+    return max(within, default=1)
+
+
+def _is_node(path: Path) -> bool:
+    return with_retries(partial(is_zarr_node, path), StoreError)
 
 
 def _images_below(folder: Path, root: Path | None, seen: set[Path]) -> Iterator[Path]:
     """Yield the images in a folder and below it; `root` is where the search began, if links can lead there."""
     try:
-        entries = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
-    except unreachable():
+        entries = with_retries(partial(_entries, folder), StoreError)
+    except InputError:
         yield folder  # open_planes meets the same error and can tell the user
         return
     left_out = _left_out(folder)
@@ -151,22 +180,32 @@ def _images_below(folder: Path, root: Path | None, seen: set[Path]) -> Iterator[
             yield from _images_below(entry, root, seen)
 
 
+def _entries(folder: Path) -> list[Path]:
+    with readable(folder, "folder"):
+        return sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
+
+
 def _is_results(folder: Path) -> bool:
     """Return whether a run wrote its results there."""
     return not is_remote(folder) and (folder / "run.json").is_file() and (folder / "cells.csv").is_file()
 
 
 def _is_folder(path: Path) -> bool:
+    def asked() -> bool:
+        with readable(path, "folder"):
+            return path.is_dir()
+
     try:
-        return path.is_dir()
-    except unreachable():  # no right to look, a name that is too long, a server in trouble
+        return with_retries(asked, StoreError)
+    except InputError:  # no right to look, a name that is too long, a server in trouble
         return False
 
 
 def _is_zarr(path: Path) -> bool:
     """Return whether it is a zarr store, or may be one: `open_planes` meets the same error and can tell the user."""
     try:
-        return looks_like_zarr(path) and (is_remote(path) or path.is_dir())
+        looks_like = with_retries(partial(looks_like_zarr, path), StoreError)
+        return looks_like and (is_remote(path) or path.is_dir())
     except (OSError, InputError):
         return is_remote(path)
 
@@ -175,7 +214,7 @@ def _is_row(store: Path) -> bool:
     """Return whether a zarr store is a plate's row, of which some writers make a group: it is a folder of wells."""
     plate = absolute(store).parent  # `.` is its own parent
     try:
-        if not is_zarr_node(plate):
+        if not _is_node(plate):
             return False
         import zarr
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from napari_all_detect.errors import MissingDependencyError
@@ -22,8 +23,18 @@ __all__ = [
     "name_parts",
     "network_errors",
     "unreachable",
+    "without_login",
+    "without_secrets",
+    "without_slash",
     "zarr_place",
 ]
+
+CONNECT_S, READ_S = 15.0, 60.0
+"""How long a web server may take to accept a connection, and to send the next piece of an answer."""
+
+# A user alone is left out of a web address only: what Azure has there, `abfs://container@account`, is no login.
+_LOGIN = re.compile(r"(https?://|://(?=[^/\s@]*:))[^/\s]*@")
+_QUERY = re.compile(r"(https?://[^\s?'\"<>]*\?)[^\s'\"<>]*(?<![:;,.)])")
 
 
 def as_place(given: str | Path) -> Path:
@@ -42,7 +53,7 @@ def as_place(given: str | Path) -> Path:
     try:
         from upath import UPath
 
-        place = UPath(str(given))
+        place = UPath(str(given), **_options(str(given)))
         place.fs  # noqa: B018 - imports the package for this kind of URL
     except ImportError as error:
         raise MissingDependencyError(
@@ -81,9 +92,32 @@ def name_parts(place: Path) -> tuple[str, ...]:
     url = urlsplit(str(place))
     server = [name.replace(":", "_")] if (name := url.netloc.rpartition("@")[2]) else []  # no password
     if not has_query(place):
-        return (*server, *place.parts[1:])
+        return (*server, *without_slash(place).parts[1:])
     digest = hashlib.sha256(url.query.encode()).hexdigest()[:8]
     return (*server, f"query-{digest}", *(part for part in url.path.split("/") if part))
+
+
+def without_slash(place: Path) -> Path:
+    """Return a web address without a slash at its end, after which its last part would be an empty one."""
+    return place if not is_remote(place) or has_query(place) else as_place(str(place).rstrip("/"))
+
+
+def without_login(address: str) -> str:
+    """Return a URL, or a text with some, without the user and the password before the server.
+
+    >>> without_login("ftp://joe:secret@host/a.png")
+    'ftp://host/a.png'
+    """
+    return _LOGIN.sub(r"\1", address)
+
+
+def without_secrets(text: str) -> str:
+    """Return a text that may be shown to anybody: its URLs lose users, passwords and queries, which may hold a key.
+
+    >>> without_secrets("http://joe:secret@host/a.png?sig=secret: can't be read")
+    "http://host/a.png?...: can't be read"
+    """
+    return _QUERY.sub(r"\1...", without_login(text))
 
 
 def zarr_place(place: Path) -> Path | Store:
@@ -92,7 +126,16 @@ def zarr_place(place: Path) -> Path | Store:
         return place
     from zarr.storage import FsspecStore
 
-    return FsspecStore.from_url(str(place), read_only=True)
+    return FsspecStore.from_url(str(place), storage_options=_options(str(place)), read_only=True)
+
+
+def _options(address: str) -> dict[str, Any]:
+    """Return for a web address how long its server may say nothing: aiohttp by itself waits for five minutes."""
+    if not address.startswith(("http://", "https://")):
+        return {}
+    import aiohttp
+
+    return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)}}
 
 
 def unreachable() -> tuple[type[Exception], ...]:

@@ -14,7 +14,7 @@ from napari_all_detect.sources.places import network_errors
 from napari_all_detect.sources.rgb import RgbPlane
 from napari_all_detect.sources.tiled import TiledPlane
 
-__all__ = ["EXPECTED", "ImageFile", "OmePlace", "Plane", "readable"]
+__all__ = ["EXPECTED", "ImageFile", "OmePlace", "Plane", "passes", "readable"]
 
 EXPECTED = "PNG, JPEG, BMP, TIFF or zarr"
 
@@ -148,8 +148,8 @@ def readable(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        if isinstance(error.__cause__, Exception) and _passes(error.__cause__):
-            raise _store_error(path, error.__cause__) from error  # fsspec's word for a server that doesn't answer
+        if passes(error) and isinstance(error.__cause__, Exception):
+            raise _store_error(path, error.__cause__) from error
         raise InputError(f"{path}: no such file or folder, or a part of it is missing; check the path") from error
     except PermissionError as error:
         raise InputError(f"{path}: permission denied; give yourself the right to read it") from error
@@ -159,8 +159,12 @@ def readable(path: Path, what: str) -> Iterator[None]:
             "TIFF or zarr, which are read in parts"
         ) from error
     except _unreadable() as error:
-        if _passes(error):
+        if passes(error):
             raise _store_error(path, error) from error
+        if (status := getattr(error, "status", None)) in (401, 403):
+            raise InputError(
+                f"{path}: permission denied ({status}); check the key in the address, or ask for the right to read it"
+            ) from error
         raise InputError(
             f"{path}: can't be read as {what} ({_reason(error)}); "
             "expected a complete, undamaged file: export or copy it again"
@@ -179,8 +183,10 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _passes(error: Exception) -> bool:
+def passes(error: Exception) -> bool:
     """Return whether the trouble is the disk's or the network's, not the file's, and may be over the next time."""
+    if isinstance(error, FileNotFoundError):  # fsspec's word for a server that doesn't answer, too
+        return isinstance(error.__cause__, Exception) and passes(error.__cause__)
     if isinstance(error, network_errors()):
         return getattr(error, "status", 503) in PASSING_STATUS
     return isinstance(error, (ConnectionError, TimeoutError)) or (isinstance(error, OSError) and error.errno in PASSING)

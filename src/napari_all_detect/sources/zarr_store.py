@@ -17,7 +17,7 @@ from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources.collection import images_of_collection, is_collection
 from napari_all_detect.sources.ome_zarr import Level, child, choose_level, levels, ome_attributes, rgb_channels
 from napari_all_detect.sources.places import has_query, is_remote, zarr_place
-from napari_all_detect.sources.plane import ImageFile, OmePlace, Plane, readable
+from napari_all_detect.sources.plane import ImageFile, OmePlace, Plane, passes, readable
 from napari_all_detect.sources.plates import FieldOfView, fields_of_plate, fields_of_well
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb
 from napari_all_detect.sources.stack import Index, channels_last, check_size, choose_channels, indices, places, within
@@ -49,7 +49,9 @@ def _has(file: Path) -> bool:
         try:
             # Read, as to a question whether it is there a server in trouble answers no.
             file.read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+            if passes(error):
+                raise
             return False  # the last two: a file has nothing below it, as the disk says it and fsspec's `memory`
     return True
 
