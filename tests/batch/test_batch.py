@@ -276,7 +276,7 @@ def test_an_image_without_cells_is_done(tmp_path: Path, params: ScoreParams) -> 
     assert (summary.exit_status, summary.planes, summary.cells) == (0, 1, 0)
     assert len((tmp_path / "out/cells.csv").read_text().splitlines()) == 1
     row = (tmp_path / "out/images.csv").read_text().splitlines()[1]
-    assert row.startswith("blank.png,0,0,0,0,0,,,,,,1.0,")
+    assert row.startswith("blank.png,0,0,0,0,0,0,,,,,1.0,")
 
 
 def test_the_record_of_the_run(
