@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,11 @@ class Small:
     def __init__(self, program: Any, most: int, late: bool, message: str) -> None:
         self.program, self.most, self.late, self.message = program, most, late, message
 
-    def __call__(self, crops: Any) -> Any:
+    def __call__(self, crops: Any, asked: Sequence[int]) -> Any:
         if len(crops) <= self.most:
-            return self.program(crops)
+            return self.program(crops, asked)
         if self.late:
-            return self
+            return [self for _ in asked]
         raise RuntimeError(self.message)
 
     def __array__(self, *_: Any, **__: Any) -> Any:
@@ -77,8 +77,7 @@ def test_less_memory_makes_smaller_batches_of_the_same_results(
     engine: KerasEngine, crops: Crops, monkeypatch: pytest.MonkeyPatch, late: bool, message: str
 ) -> None:
     expected = engine.predict(crops)
-    programs = [engine._programs[0], Small(engine._programs[1], 5, late, message)]
-    monkeypatch.setattr(engine, "_programs", programs)
+    monkeypatch.setattr(engine, "_program", Small(engine._program, 5, late, message))
     monkeypatch.setattr(engine, "batch_size", 16)
     told: list[int] = []
     assert_array_equal(engine.predict(crops, told.append), expected)
@@ -87,7 +86,7 @@ def test_less_memory_makes_smaller_batches_of_the_same_results(
 
 
 def test_no_memory_at_all_is_one_line(engine: KerasEngine, crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_programs", [Small(None, 0, False, "RESOURCE_EXHAUSTED")])
+    monkeypatch.setattr(engine, "_program", Small(None, 0, False, "RESOURCE_EXHAUSTED"))
     monkeypatch.setattr(engine, "batch_size", 16)
     with pytest.raises(AllDetectError, match="the cpu has no memory for 2 cells at once; take --device cpu") as caught:
         engine.predict(crops)
@@ -97,7 +96,7 @@ def test_no_memory_at_all_is_one_line(engine: KerasEngine, crops: Crops, monkeyp
 def test_other_errors_are_not_taken_for_a_lack_of_memory(
     engine: KerasEngine, crops: Crops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_programs", [Small(None, 0, False, "INVALID_ARGUMENT: what is that?")])
+    monkeypatch.setattr(engine, "_program", Small(None, 0, False, "INVALID_ARGUMENT: what is that?"))
     with pytest.raises(RuntimeError, match="what is that"):
         engine.predict(crops)
 
@@ -154,16 +153,18 @@ crops = np.random.default_rng(0).integers(0, 256, (21, 40, 40, 3), np.uint8)
 for precision in ("fp32", "bf16"):
     engine = KerasEngine(load_bundle({str(duo.folder)!r}), "cpu", 8, precision)
     assert "jax" in engine.name
-    told, shapes = [], set()
-    engine._programs = [lambda cells, run=run: shapes.add(cells.shape) or run(cells) for run in engine._programs]
+    told, runs, program = [], [], engine._program
+    engine._program = lambda cells, asked: runs.append((cells.shape, len(asked))) or program(cells, asked)
     votes = engine.predict(crops, told.append)
+    # Both members in one program.
+    assert runs == 3 * [((8, 40, 40, 3), 2)], runs
     assert told == [8, 8, 5], told
     np.save(rf"{tmp_path}/{{precision}}.npy", votes)
     # A cell's bits depend neither on its batch nor on who else is asked.
     assert (engine.predict(crops[5:7]) == votes[5:7]).all()
     assert (engine.predict(crops[20:]) == votes[20:]).all()
     assert (engine.predict(crops, members=[1])[:, 0] == votes[:, 1]).all()
-    assert shapes == {{(8, 40, 40, 3)}}, shapes
+    assert {{shape for shape, _ in runs}} == {{(8, 40, 40, 3)}}, runs
 """
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from napari_all_detect.bundle import Bundle, Member
 from napari_all_detect.engines.base import Progress
 from napari_all_detect.engines.keras_program import (
-    Program,
     compiled,
     computing_in,
     copied_to_device,
@@ -37,7 +36,7 @@ more than a few cells."""
 
 
 class KerasEngine:
-    """Each member of a bundle in a compiled graph of its own, so that any of them can be asked alone.
+    """The members of a bundle in compiled graphs: all in one, and any of them alone.
 
     Parameters
     ----------
@@ -73,10 +72,9 @@ class KerasEngine:
         # Planes may come from several threads; one batch at a time fills the machine.
         self._lock = Lock()
         with keras.device(self.device), computing_in(precision):
-            self._programs = [
-                compiled(member_graph(bundle, member, load_member(bundle, member)))
-                for member in bundle.manifest.members
-            ]
+            graphs = [member_graph(bundle, member, load_member(bundle, member)) for member in bundle.manifest.members]
+            self._program = compiled(graphs)
+        self._all = range(len(graphs))
 
     def predict(
         self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
@@ -90,12 +88,12 @@ class KerasEngine:
         """
         import keras
 
-        programs = self._programs if members is None else [self._programs[k] for k in members]
-        probabilities, done = np.empty((len(crops), len(programs), 2), np.float32), 0
+        asked = self._all if members is None else members
+        probabilities, done = np.empty((len(crops), len(asked), 2), np.float32), 0
         with self._lock, keras.device(self.device):
             while done < len(crops):
                 try:
-                    for stop in self._batches(programs, crops, done, probabilities):
+                    for stop in self._batches(asked, crops, done, probabilities):
                         if progress is not None:
                             progress(stop - done)
                         done = stop
@@ -106,17 +104,17 @@ class KerasEngine:
         return probabilities
 
     def _batches(
-        self, programs: Sequence[Program], crops: NDArray[np.uint8], start: int, out: NDArray[np.float32]
+        self, asked: Sequence[int], crops: NDArray[np.uint8], start: int, out: NDArray[np.float32]
     ) -> Iterator[int]:
         """Score from cell `start` on; yield after each batch up to where it is done.
 
         A batch is copied to the device, and begun there, before the results of the one before it are waited for.
         """
-        running = deque[tuple[int, int, list[Any]]]()
+        running = deque[tuple[int, int, Sequence[Any]]]()
         for first in range(start, len(crops), self.batch_size):
             batch = crops[first : first + self.batch_size]
             filled = copied_to_device(_filled(batch, self.batch_size, self._one_shape))
-            running.append((first, first + len(batch), [program(filled) for program in programs]))
+            running.append((first, first + len(batch), self._program(filled, asked)))
             if len(running) > 1:
                 yield _fetched(*running.popleft(), out)
         for waiting in running:

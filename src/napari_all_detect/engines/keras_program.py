@@ -1,7 +1,7 @@
-"""A Keras graph as a program of its backend, and what a device does when it is given too much."""
+"""The graphs of Keras as a program of its backend, and what a device does when it is given too much."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,23 +13,34 @@ __all__ = ["Program", "compiled", "computing_in", "copied_to_device", "ran_out_o
 NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory|DefaultCPUAllocator|Status: ?1, message", re.IGNORECASE)
 """What JAX, CUDA, PyTorch on a CPU and oneDNN (whose status 1 it is) say; TensorFlow has an error of a name."""
 
-Program = Callable[[Any], Any]
-"""(N, s, s, 3) uint8 -> (N, 2) float32; on JAX both are the device's, and it returns before it is done."""
+Program = Callable[[Any, Sequence[int]], Sequence[Any]]
+"""(N, s, s, 3) uint8 and the places of K members -> K times (N, 2) float32; on JAX all are the device's, and it returns
+before it is done."""
 
 
-def compiled(graph: Any) -> Program:
-    """Compile a graph: on JAX as one jitted program, elsewhere as Keras does."""
+def compiled(graphs: Sequence[Any]) -> Program:
+    """Compile members' graphs: on JAX all that are asked in one jitted program, elsewhere each as Keras does."""
     import keras
 
     if keras.backend.backend() != "jax":
-        return lambda crops: graph.predict_on_batch(crops)
+        return lambda crops, asked: [graphs[k].predict_on_batch(crops) for k in asked]
     import jax
 
-    weights = [[variable.value for variable in graph.trainable_variables]]
-    weights.append([variable.value for variable in graph.non_trainable_variables])
+    apart: Any = jax.lax.optimization_barrier
+    weights = [[_values(graph.trainable_variables), _values(graph.non_trainable_variables)] for graph in graphs]
+
     # The weights are arguments, not constants: those would be compiled into the program, and held twice.
-    run = jax.jit(lambda trained, others, crops: graph.stateless_call(trained, others, crops, training=False)[0])
-    return lambda crops: run(*weights, crops)
+    def run(values: Any, crops: Any, asked: tuple[int, ...]) -> list[Any]:
+        # Behind barriers no member is fused with another, so that it gives the same bits whoever else is asked.
+        each = zip(asked, values, strict=True)
+        return [graphs[k].stateless_call(*own, apart(crops), training=False)[0] for k, own in each]
+
+    program = jax.jit(run, static_argnames="asked")
+    return lambda crops, asked: program([weights[k] for k in asked], crops, asked=tuple(asked))
+
+
+def _values(variables: Sequence[Any]) -> list[Any]:
+    return [variable.value for variable in variables]
 
 
 def copied_to_device(crops: NDArray[np.uint8]) -> Any:
