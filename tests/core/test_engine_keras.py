@@ -141,6 +141,8 @@ def test_bf16_is_near_fp32_and_leaves_no_trace(engine: KerasEngine, duo: Bundle,
     change = np.abs(lesser.predict(crops) - engine.predict(crops))
     assert 0 < change.max() < 0.05
     assert_array_equal(lesser.predict(crops[3:4]), lesser.predict(crops)[3:4])
+    mixed = KerasEngine(duo, "cpu", precision="bf16,fp32").predict(crops)
+    assert_array_equal(mixed, np.stack([lesser.predict(crops)[:, 0], engine.predict(crops)[:, 1]], axis=1))
 
 
 def test_jax_scores_as_tensorflow_does(engine: KerasEngine, duo: Bundle, crops: Crops, tmp_path: Path) -> None:
@@ -165,6 +167,9 @@ for precision in ("fp32", "bf16"):
     assert (engine.predict(crops[20:]) == votes[20:]).all()
     assert (engine.predict(crops, members=[1])[:, 0] == votes[:, 1]).all()
     assert {{shape for shape, _ in runs}} == {{(8, 40, 40, 3)}}, runs
+mixed = KerasEngine(load_bundle({str(duo.folder)!r}), "cpu", 8, "fp32,bf16").predict(crops)
+assert (mixed[:, 1] == votes[:, 1]).all()
+assert (mixed[:, 0] == np.load(r"{tmp_path}/fp32.npy")[:, 0]).all()
 """
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)

@@ -23,7 +23,8 @@ from napari_all_detect.batch.record import differences
 from napari_all_detect.batch.tuning import tune_bundle
 from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.bundle.manifest import Bf16, ClassBounds, Conformal, parse_manifest
-from napari_all_detect.engines import choice, choose, open_engine
+from napari_all_detect.engines import choice, choose, keras, open_engine
+from napari_all_detect.engines.keras import KerasEngine
 from napari_all_detect.engines.openvino_cache import networks_of
 from napari_all_detect.engines.openvino_runtime import computes_in_bf16, processor
 from napari_all_detect.engines.precision import (
@@ -34,7 +35,7 @@ from napari_all_detect.engines.precision import (
     read_tuning,
     write_tuning,
 )
-from napari_all_detect.errors import BundleError, InputError, ParameterError
+from napari_all_detect.errors import BundleError, InputError, MissingDependencyError, ParameterError
 from napari_all_detect.params import ScoreParams
 from napari_all_detect.pipeline import PlaneInput, cut_cells, open_scorer
 from napari_all_detect.sources import as_rgb
@@ -184,6 +185,24 @@ def test_auto_takes_what_the_bundle_says_of_bf16_where_the_processor_can(
             parse_manifest(given.encode(), "duo")
 
 
+def test_auto_takes_on_a_gpu_what_was_tuned_there(duo: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_keras = ScoreParams(engine="keras")
+    assert choose(duo, by_keras).precision == "fp32"
+    assert "bundles tune` on a GPU" in choose(duo, by_keras).why
+    tuned = replace(TUNED, processor="a GPU", measured=(TUNED.measured[0], measured("fp32,bf16", 4.0, 1.0)))
+    write_tuning(duo, tuned, "gpu")
+    assert read_tuning(duo) is None
+    assert choose(duo, ON_CPU).precision == "fp32"
+    assert choose(duo, by_keras).why == "tuned on another device: a GPU"
+    monkeypatch.setattr(keras, "choose_device", lambda device: {"auto": "gpu"}.get(device, device))
+    monkeypatch.setattr(keras, "gpu_name", lambda: "a GPU")
+    chosen = choose(duo, by_keras)
+    assert (chosen.engine, chosen.precision, chosen.calibration) == ("keras", "fp32,bf16", "")
+    assert "100.00% of 1200" in chosen.why
+    assert choose(duo, replace(by_keras, device="cpu")).precision == "fp32"
+    assert choose(duo, replace(by_keras, weighting="equal")).precision == "fp32"
+
+
 def test_what_cannot_be_had_is_refused_in_one_line(duo: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = {
         "int8": (BundleError, "all-detect bundles tune duo IMAGES"),
@@ -226,7 +245,7 @@ def test_two_that_tune_at_once_do_not_mix(duo: Bundle, monkeypatch: pytest.Monke
     monkeypatch.setattr(batch_tuning, "PRECISIONS", ("fp32",))
     monkeypatch.setattr(batch_tuning, "_cells", lambda _, inputs, tell: np.full((4, 40, 40, 3), inputs[0], np.uint8))
     monkeypatch.setattr(batch_tuning, "quantise", quantise)
-    monkeypatch.setattr(batch_tuning, "write_tuning", lambda _, tuning: done.append(tuning.calibration))
+    monkeypatch.setattr(batch_tuning, "write_tuning", lambda _, tuning, device: done.append(tuning.calibration))
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda k: tune_bundle(str(duo.folder), [k]), range(2)))
     assert done[0] == done[1] != done[2] == done[3]
@@ -320,6 +339,31 @@ def test_tuning_measures_and_later_runs_take_it(
                 open_engine(duo, replace(ON_CPU, precision="int8"))
             assert "\n" not in str(caught.value)
         file.write_bytes(whole)
+
+
+def test_a_gpu_is_tuned_without_int8(duo: Bundle, crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras on a processor stands for a GPU here."""
+
+    def engine(bundle: Bundle, precision: str, tuned_for: str) -> KerasEngine:
+        assert tuned_for == "gpu"
+        return KerasEngine(bundle, "cpu", precision=precision)
+
+    with pytest.raises(MissingDependencyError, match="nothing to tune"):
+        tune_bundle(str(duo.folder), [], engine="keras", device="cpu")
+    monkeypatch.setattr(batch_tuning, "choose_device", lambda device: "gpu")
+    monkeypatch.setattr(batch_tuning, "gpu_name", lambda: "a GPU")
+    monkeypatch.setattr(batch_tuning, "_engine", engine)
+    monkeypatch.setattr(batch_tuning, "_cells", lambda *_: crops)
+    write_tuning(duo, TUNED)
+    tuning = tune_bundle(str(duo.folder), [], device="gpu")
+    assert (tuning.processor, tuning.cells) == ("a GPU", len(crops))
+    assert read_tuning(duo, "gpu") == tuning
+    assert read_tuning(duo) == TUNED
+    rows = {row.precision: row.agreement for row in tuning.measured}
+    assert rows.keys() >= {"fp32", "bf16"}
+    assert not any("int8" in precision for precision in rows)
+    assert rows["fp32"] == Agreement(1, 1, 1, 0, 0)
+    assert 0 < rows["bf16"].mean_change <= rows["bf16"].largest_change < 0.05
 
 
 def test_a_run_goes_on_only_with_the_networks_it_began_with() -> None:

@@ -10,13 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.batch.agreement import Votes, agreement_of
-from napari_all_detect.bundle import load_bundle
+from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.engines import MemberEngine
+from napari_all_detect.engines.choice import takes_openvino
+from napari_all_detect.engines.keras import KerasEngine, choose_device, gpu_name
 from napari_all_detect.engines.openvino import OpenVinoEngine
 from napari_all_detect.engines.openvino_int8 import quantise
 from napari_all_detect.engines.openvino_runtime import computes_in_bf16, processor
-from napari_all_detect.engines.precision import CELLS, Measured, Tuning, forget_tuning, tuned_alone, write_tuning
-from napari_all_detect.errors import InputError
+from napari_all_detect.engines.precision import (
+    CELLS,
+    Device,
+    Measured,
+    Tuning,
+    forget_tuning,
+    tuned_alone,
+    write_tuning,
+)
+from napari_all_detect.errors import InputError, MissingDependencyError
 from napari_all_detect.params import PRECISIONS, ScoreParams
 from napari_all_detect.pipeline import PlaneInput, Scorer, cut_cells
 from napari_all_detect.sources import find_images, open_planes
@@ -29,7 +39,13 @@ Times = dict[str, NDArray[np.float64]]
 """Precision -> (M,) milliseconds."""
 
 
-def tune_bundle(bundle: str, inputs: Sequence[str | Path], tell: Tell = lambda text: None) -> Tuning:
+def tune_bundle(
+    bundle: str,
+    inputs: Sequence[str | Path],
+    tell: Tell = lambda text: None,
+    engine: str = "auto",
+    device: str = "auto",
+) -> Tuning:
     """Measure a bundle's members in each precision, choose one for each, and keep that for `auto`.
 
     Cells are taken from images in a random order, the same every time, until there are `CELLS`: so a folder's first
@@ -43,6 +59,9 @@ def tune_bundle(bundle: str, inputs: Sequence[str | Path], tell: Tell = lambda t
         As for `score_batch`.
     tell : callable, optional
         Is told what is being done.
+    engine : {"auto", "openvino", "keras"}
+        As for `score_batch`. OpenVINO is tuned for the processor; Keras, which knows no int8, for a GPU.
+    device : {"auto", "cpu", "gpu"}
 
     Returns
     -------
@@ -53,37 +72,58 @@ def tune_bundle(bundle: str, inputs: Sequence[str | Path], tell: Tell = lambda t
     ------
     InputError
         If the images hold fewer cells, or can't be read.
+    ParameterError
+        If a GPU is asked of OpenVINO.
     BundleError, MissingDependencyError
-        If the bundle can't be used, or OpenVINO or NNCF is not installed.
+        If the bundle can't be used, or OpenVINO or NNCF is not installed, and there is no GPU.
     """
     loaded = load_bundle(bundle)
-    in_fp32 = OpenVinoEngine(loaded)
-    scorer = Scorer(ScoreParams(bundle=bundle, engine="openvino", precision="fp32"), loaded, in_fp32)
+    tuned_for: Device = "cpu" if takes_openvino(engine, device) else "gpu"
+    if tuned_for == "gpu" and choose_device(device) != "gpu":
+        raise MissingDependencyError(
+            "Keras on a processor computes in fp32, there is nothing to tune; pip install "
+            "'napari-all-detect[openvino]' and leave --engine out, or tune where Keras sees a GPU"
+        )
+    engine = "openvino" if tuned_for == "cpu" else "keras"
+    params = ScoreParams(bundle=bundle, engine=engine, precision="fp32", device=tuned_for)
+    in_fp32 = _engine(loaded, "fp32", tuned_for)
+    scorer = Scorer(params, loaded, in_fp32)
     crops = _cells(scorer, inputs, tell)
-    with tuned_alone(loaded):
-        return _tuned(scorer, in_fp32, crops, tell)
+    with tuned_alone(loaded, tuned_for):
+        return _tuned(scorer, in_fp32, tuned_for, crops, tell)
 
 
-def _tuned(scorer: Scorer, in_fp32: MemberEngine, crops: NDArray[np.uint8], tell: Tell) -> Tuning:
-    """Make int8 networks, measure the members in each precision, and keep what was found."""
-    loaded = scorer.bundle
-    tell("calibrating int8 networks ...")
-    forget_tuning(loaded)  # first: ended half-way, it must not speak for networks that nobody measured
-    quantise(loaded, crops)
+def _tuned(scorer: Scorer, in_fp32: MemberEngine, tuned_for: Device, crops: NDArray[np.uint8], tell: Tell) -> Tuning:
+    """Make int8 networks for a processor, measure the members in each precision, and keep what was found."""
+    loaded, n = scorer.bundle, len(scorer.members)
+    if tuned_for == "cpu":
+        tell("calibrating int8 networks ...")
+        forget_tuning(loaded)  # first: ended half-way, it must not speak for networks that nobody measured
+        quantise(loaded, crops)
     votes, ms = dict[str, NDArray[np.float32]](), Times()
-    for precision in PRECISIONS:
-        if precision != "bf16" or computes_in_bf16():
-            tell(f"scoring {len(crops)} cells in {precision} ...")
-            engine = in_fp32 if precision == "fp32" else OpenVinoEngine(loaded, precision)
-            votes[precision], ms[precision] = _timed(engine, crops, len(scorer.members))
-    measured = [_measured(scorer, votes, ms, (precision,) * len(scorer.members)) for precision in votes]
-    mixtures = sorted(product(votes, repeat=len(scorer.members)), key=lambda mixture: _total(ms, mixture))
+    for precision in _precisions(tuned_for):
+        tell(f"scoring {len(crops)} cells in {precision} ...")
+        engine = in_fp32 if precision == "fp32" else _engine(loaded, precision, tuned_for)
+        votes[precision], ms[precision] = _timed(engine, crops, n)
+    measured = [_measured(scorer, votes, ms, (precision,) * n) for precision in votes]
+    mixtures = sorted(product(votes, repeat=n), key=lambda mixture: _total(ms, mixture))
     rows = (_measured(scorer, votes, ms, mixture) for mixture in mixtures)
     measured.append(next(row for row in rows if row.agreement.is_enough))
     digest = hashlib.sha256(crops.tobytes()).hexdigest()
-    tuning = Tuning(processor(), len(crops), digest, tuple(measured))
-    write_tuning(loaded, tuning)
+    runs_on = processor() if tuned_for == "cpu" else gpu_name()
+    tuning = Tuning(runs_on, len(crops), digest, tuple(measured))
+    write_tuning(loaded, tuning, tuned_for)
     return tuning
+
+
+def _precisions(tuned_for: Device) -> list[str]:
+    """Return what can be had there; fp32 comes first."""
+    lacking = {"int8"} if tuned_for == "gpu" else set() if computes_in_bf16() else {"bf16"}
+    return [precision for precision in PRECISIONS if precision not in lacking]
+
+
+def _engine(bundle: Bundle, precision: str, tuned_for: Device) -> MemberEngine:
+    return OpenVinoEngine(bundle, precision) if tuned_for == "cpu" else KerasEngine(bundle, "gpu", precision=precision)
 
 
 def _cells(scorer: Scorer, inputs: Sequence[str | Path], tell: Tell) -> NDArray[np.uint8]:
@@ -102,12 +142,15 @@ def _cells(scorer: Scorer, inputs: Sequence[str | Path], tell: Tell) -> NDArray[
 
 
 def _timed(engine: MemberEngine, crops: NDArray[np.uint8], n: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return the members' probabilities, and how many milliseconds of one core each took for a cell."""
-    votes, ms = [], []
+    """Return the members' probabilities, and how many milliseconds each took for a cell: of one core, or of a GPU."""
+    clock = time.perf_counter if engine.device == "gpu" else time.process_time
+    votes, ms, half = [], [], len(crops) // 2
     for k in range(n):
-        began = time.process_time()
-        votes.append(engine.predict(crops, members=[k])[:, 0])
-        ms.append(1000 * (time.process_time() - began) / len(crops))
+        first = engine.predict(crops[:half], members=[k])[:, 0]  # compiles, where it is compiled for the first batch
+        began = clock()
+        second = engine.predict(crops[half:], members=[k])[:, 0]
+        ms.append(1000 * (clock() - began) / len(second))
+        votes.append(np.concatenate([first, second]))
     return np.stack(votes, axis=1), np.array(ms)
 
 

@@ -49,10 +49,10 @@ def tune(arguments: argparse.Namespace) -> int:
     from napari_all_detect.batch.tuning import tune_bundle
     from napari_all_detect.engines.precision import fastest_that_agrees
 
-    tuning = tune_bundle(arguments.bundle, arguments.inputs, lambda text: print(text, file=sys.stderr))
-    print(
-        "precision                     ms of a core a cell  same call  expected  kappa  mean, largest change of P(ALL)"
-    )
+    engine, device = arguments.engine, arguments.device
+    tuning = tune_bundle(arguments.bundle, arguments.inputs, lambda text: print(text, file=sys.stderr), engine, device)
+    print(f"{tuning.processor}; milliseconds of one core, or of the GPU")
+    print(f"{'precision':<30}{'ms a cell':>19}  same call  expected  kappa  mean, largest change of P(ALL)")
     for row in tuning.measured:
         print(
             f"{row.precision:<30}{row.ms_per_cell:>19.1f}{row.agreement.same_calls:>11.2%}"

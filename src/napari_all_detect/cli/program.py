@@ -23,6 +23,7 @@ from napari_all_detect.params import (
     SegmentationParams,
 )
 from napari_all_detect.results import read_run
+from napari_all_detect.sources.places import without_secrets
 from napari_all_detect.streams import BROKEN_PIPE, flushed, one_line, prepare_streams
 
 __all__ = ["main", "run"]
@@ -77,8 +78,8 @@ def run() -> None:
 
 
 def _say(message: str) -> None:
-    """Print one line on standard error, whatever the names of files in it hold."""
-    print(one_line(message), file=sys.stderr)
+    """Print one line on standard error, whatever the names of files in it hold, without keys of addresses."""
+    print(one_line(without_secrets(message)), file=sys.stderr)
 
 
 def _recorded(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,6 +152,8 @@ def _add_bundle_commands(commands: Any) -> None:
     )
     tune.add_argument("bundle", metavar="BUNDLE", help="name or path")
     tune.add_argument("inputs", metavar="INPUT", nargs="+", help="images with 1,000 cells or more, as for score")
+    tune.add_argument("--engine", choices=("auto", "keras", "openvino"), default="auto", help="as for score")
+    tune.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="as for score")
     tune.set_defaults(run=bundles.tune)
     install = actions.add_parser("install", help="install a bundle from a zip, a folder or a URL")
     install.add_argument("bundle", metavar="FILE_OR_URL")

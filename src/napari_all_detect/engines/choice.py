@@ -50,10 +50,8 @@ def choose(bundle: Bundle, params: ScoreParams) -> Choice:
     if params.precision != "auto":
         _check(bundle, engine, params.precision)
         precision, why = params.precision, "asked for"
-    elif engine == "openvino":
-        precision, why = _enough(bundle, params)
     else:
-        precision, why = "fp32", "Keras computes in fp32 unless bf16 is asked for"
+        precision, why = _enough(bundle, params, engine)
     tuning = read_tuning(bundle) if "int8" in precision else None
     return Choice(engine, precision, why, tuning.calibration if tuning else "")
 
@@ -87,7 +85,7 @@ def _check(bundle: Bundle, engine: str, precision: str) -> None:
     given, n_members = in_each(precision, len(bundle.manifest.members)), len(bundle.manifest.members)
     if len(given) != n_members:
         raise ParameterError(f"precision is {precision!r}; expected one, or one for each of {n_members} members")
-    if engine == "keras" and precision not in ("fp32", "bf16"):
+    if engine == "keras" and "int8" in given:
         raise ParameterError(f"precision is {precision!r} and the engine Keras; expected fp32, bf16, or openvino")
     if "int8" in given and read_tuning(bundle) is None:
         raise BundleError(
@@ -100,18 +98,19 @@ def _check(bundle: Bundle, engine: str, precision: str) -> None:
         )
 
 
-def _enough(bundle: Bundle, params: ScoreParams) -> tuple[str, str]:
+def _enough(bundle: Bundle, params: ScoreParams, engine: str) -> tuple[str, str]:
     """Return the precision that was found to be enough, here or when the bundle was made, or fp32; and why.
 
     Whatever the threshold and the error rate: moving them must not change a probability.
     """
-    rounded, own = bundle.manifest.bf16, bundle.manifest.ensemble.weighting
+    by_openvino, own = engine == "openvino", bundle.manifest.ensemble.weighting
+    rounded = bundle.manifest.bf16 if by_openvino else None
     tuning, unread = None, ""
     try:
-        tuning = read_tuning(bundle)
+        tuning = read_tuning(bundle, "cpu" if by_openvino else "gpu")
     except BundleError as error:
         unread = str(error)
-    if tuning is not None and tuning.processor == processor():
+    if tuning is not None and tuning.processor == _runs_on(engine, params.device):
         best = fastest_that_agrees(tuning)
         precision, same = best.precision, f"{best.agreement.same_calls:.2%} of {tuning.cells} when tuned"
         why = f"the fastest that calls 999 of 1,000 cells as fp32 does: {same}"
@@ -120,9 +119,19 @@ def _enough(bundle: Bundle, params: ScoreParams) -> tuple[str, str]:
         why = f"the bundle's own: {rounded.same_calls:.2%} of {rounded.n} cells called as in fp32"
         why = f"{why}; {unread}" if unread else why
     elif tuning is not None:
-        return "fp32", f"tuned on another processor: {tuning.processor}"
+        return "fp32", f"tuned on another {'processor' if by_openvino else 'device'}: {tuning.processor}"
     else:
-        return "fp32", unread or "not tuned; `all-detect bundles tune` finds out whether less is enough"
+        where = "" if by_openvino else " on a GPU"
+        return "fp32", unread or f"not tuned; `all-detect bundles tune`{where} finds out whether less is enough"
     if params.weighting not in (None, own):
         return "fp32", f"less was measured with the bundle's own weighting alone, {own}"
     return precision, why
+
+
+def _runs_on(engine: str, device: str) -> str:
+    """Return what the networks run on, in the words of `Tuning.processor`. Keras is tuned for no processor."""
+    if engine == "openvino":
+        return processor()
+    from napari_all_detect.engines.keras import choose_device, gpu_name
+
+    return gpu_name() if choose_device(device) == "gpu" else ""

@@ -20,10 +20,11 @@ from napari_all_detect.engines.keras_program import (
     copied_to_device,
     ran_out_of_memory,
 )
+from napari_all_detect.engines.precision import in_each
 from napari_all_detect.errors import AllDetectError, BundleError, MissingDependencyError
 from napari_all_detect.networks import build_network, preprocess
 
-__all__ = ["KerasEngine", "cells_at_once", "choose_device", "load_member", "load_weights", "member_graph"]
+__all__ = ["KerasEngine", "cells_at_once", "choose_device", "gpu_name", "load_member", "load_weights", "member_graph"]
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,9 @@ class KerasEngine:
         plane's last batch is filled up, on JAX wholly, elsewhere to a power of two, so that few shapes are compiled,
         and to two at least: a single one is multiplied in another order, which shows in the last bits. Of what a
         cell comes with, and of where in the batch it comes, its probabilities do not depend.
-    precision : {"fp32", "bf16"}
-        What the networks compute in; their weights and logits stay in fp32.
+    precision : str
+        What the networks compute in, `fp32` or `bf16`, or one for each member, joined by commas; their weights and
+        logits stay in fp32.
 
     Raises
     ------
@@ -71,10 +73,11 @@ class KerasEngine:
         self._one_shape = keras.backend.backend() == "jax"
         # Planes may come from several threads; one batch at a time fills the machine.
         self._lock = Lock()
-        with keras.device(self.device), computing_in(precision):
-            graphs = [member_graph(bundle, member, load_member(bundle, member)) for member in bundle.manifest.members]
-            self._program = compiled(graphs)
-        self._all = range(len(graphs))
+        members = bundle.manifest.members
+        self._all = range(len(members))
+        with keras.device(self.device):
+            each = zip(members, in_each(precision, len(members)), strict=True)
+            self._program = compiled([_graph_in(floats, bundle, member) for member, floats in each])
 
     def predict(
         self, crops: NDArray[np.uint8], progress: Progress | None = None, members: Sequence[int] | None = None
@@ -144,6 +147,11 @@ def cells_at_once(bundle: Bundle, device: str) -> int:
     return max(LEAST_BATCH, min(most, 1 << (pixels // largest**2).bit_length() - 1))
 
 
+def _graph_in(precision: str, bundle: Bundle, member: Member) -> Any:
+    with computing_in(precision):
+        return member_graph(bundle, member, load_member(bundle, member))
+
+
 def member_graph(bundle: Bundle, member: Member, network: Callable[[Any], Any]) -> Any:
     """Complete a member's network: uint8 crops in, resized and scaled for it, the softmax at its temperature out."""
     import keras
@@ -203,6 +211,23 @@ def choose_device(device: str) -> str:
             "and set the environment variable KERAS_BACKEND=jax"
         )
     return "gpu" if has_gpu else "cpu"
+
+
+def gpu_name() -> str:
+    """Return which GPU is taken, and by what: what was measured there holds for it."""
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        kind = jax.devices("gpu")[0].device_kind
+    else:
+        import tensorflow as tf
+
+        (first, *_) = tf.config.list_physical_devices("GPU")
+        kind = tf.config.experimental.get_device_details(first).get("device_name", "GPU")
+    return f"{kind} by keras {keras.__version__} on {backend}"
 
 
 def _start_keras() -> None:

@@ -25,7 +25,7 @@ from napari_all_detect.engines.openvino_export import DAMAGED, GRAPH_VERSION
 from napari_all_detect.engines.openvino_runtime import check_keras, import_openvino, openvino_version
 from napari_all_detect.errors import AllDetectError, BundleError
 
-__all__ = ["MOVE_IT", "made_once", "networks_of", "read_files", "read_networks"]
+__all__ = ["MOVE_IT", "cache_of", "made_once", "networks_of", "read_files", "read_networks"]
 
 Kind = Literal["members", "segmenter"]
 
@@ -34,6 +34,12 @@ SUMS = "SHA256SUMS"
 
 MOVE_IT = "set ALL_DETECT_CACHE to a folder that you may read and write"
 REMEDY = f"{MOVE_IT}, or take engine keras"
+
+
+def cache_of(digest: str) -> Path:
+    """Return the folder of all that is kept for a bundle, by its digest."""
+    moved = os.environ.get("ALL_DETECT_CACHE")
+    return (as_path(moved).absolute() if moved else cache_root()) / "networks" / digest
 
 
 def networks_of(digest: str, precision: str = "fp32") -> Path:
@@ -47,8 +53,7 @@ def networks_of(digest: str, precision: str = "fp32") -> Path:
         Of the weights in the files.
     """
     name = f"openvino-{openvino_version()}-graph-{GRAPH_VERSION}" + ("" if precision == "fp32" else f"-{precision}")
-    moved = os.environ.get("ALL_DETECT_CACHE")
-    return (as_path(moved).absolute() if moved else cache_root()) / "networks" / digest / name
+    return cache_of(digest) / name
 
 
 def read_networks(kind: Kind, bundle: Bundle | SegmenterBundle, names: Iterable[str]) -> list[Any]:

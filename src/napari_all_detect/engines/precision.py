@@ -2,27 +2,28 @@
 
 Less than fp32 is never taken on trust. A bundle may say which of its members can compute in bf16, as was measured when
 it was made. `all-detect bundles tune` measures on cells of the user's own how fast each member is in each precision,
-and how many cells the ensemble then calls as in fp32; what it found lies beside the networks, for this bundle, this
-OpenVINO and this processor. So nothing is decided while a run is under way.
+and how many cells the ensemble then calls as in fp32; what it found lies beside the networks: for this bundle, this
+OpenVINO and this processor, or for this bundle and this GPU. So nothing is decided while a run is under way.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from filelock import FileLock
 from pydantic import Field, TypeAdapter
 
 from napari_all_detect.atomic import write_atomically
 from napari_all_detect.bundle import Bundle
-from napari_all_detect.engines.openvino_cache import MOVE_IT, networks_of
+from napari_all_detect.engines.openvino_cache import MOVE_IT, cache_of, networks_of
 from napari_all_detect.errors import BundleError
 
 __all__ = [
     "CELLS",
     "Agreement",
+    "Device",
     "Measured",
     "Tuning",
     "fastest_that_agrees",
@@ -32,6 +33,9 @@ __all__ = [
     "tuned_alone",
     "write_tuning",
 ]
+
+Device = Literal["cpu", "gpu"]
+"""What was tuned for: a processor, which OpenVINO runs on, or a GPU, which Keras does."""
 
 CELLS = 1000
 """Fewer cells can't show that 999 of 1,000 get the same call."""
@@ -78,7 +82,7 @@ class Measured:
     precision : str
         One of `napari_all_detect.params.PRECISIONS`, or one for each member, joined by commas.
     ms_per_cell : float
-        Time of one processor core.
+        Time of one processor core; on a GPU, by the clock.
     agreement : Agreement
         With fp32.
     """
@@ -95,7 +99,7 @@ class Tuning:
     Attributes
     ----------
     processor : str
-        On which it ran.
+        On which it ran; or the GPU, and by what.
     cells : int
     calibration : str
         Digest of the cells, in hex: int8 networks that were calibrated on others are others.
@@ -113,33 +117,33 @@ _TUNING = TypeAdapter(Tuning)
 
 
 @contextmanager
-def tuned_alone(bundle: Bundle) -> Iterator[None]:
+def tuned_alone(bundle: Bundle, device: Device = "cpu") -> Iterator[None]:
     """Let one process at a time tune a bundle: what it finds holds for its own int8 networks."""
-    path = _path(bundle)
+    path = _path(bundle, device)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         yield
 
 
-def write_tuning(bundle: Bundle, tuning: Tuning) -> None:
+def write_tuning(bundle: Bundle, tuning: Tuning, device: Device = "cpu") -> None:
     """Keep what tuning found, in the place of what it found before: see `tuned_alone`."""
-    write_atomically(_path(bundle), _TUNING.dump_json(tuning, indent=2))
+    write_atomically(_path(bundle, device), _TUNING.dump_json(tuning, indent=2))
 
 
 def forget_tuning(bundle: Bundle) -> None:
-    """Delete what tuning found: the networks that it was found of are made anew."""
-    _path(bundle).unlink(missing_ok=True)
+    """Delete what tuning found for a processor: the networks that it was found of are made anew."""
+    _path(bundle, "cpu").unlink(missing_ok=True)
 
 
-def read_tuning(bundle: Bundle) -> Tuning | None:
-    """Return what tuning found; None if the bundle was not tuned with this version.
+def read_tuning(bundle: Bundle, device: Device = "cpu") -> Tuning | None:
+    """Return what tuning found; None if the bundle was not tuned for it, or not with this version of OpenVINO.
 
     Raises
     ------
     BundleError
         If the file is damaged, or can't be read.
     """
-    path = _path(bundle)
+    path = _path(bundle, device)
     try:
         return _TUNING.validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -164,6 +168,8 @@ def in_each(precision: str, n_members: int) -> tuple[str, ...]:
     return given * n_members if len(given) == 1 else given
 
 
-def _path(bundle: Bundle) -> Path:
+def _path(bundle: Bundle, device: Device) -> Path:
+    if device == "gpu":
+        return cache_of(bundle.digest) / "gpu-tuning.json"
     folder = networks_of(bundle.digest)
     return folder.with_name(f"{folder.name}-tuning.json")
