@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +62,20 @@ FAILURE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Failure:
-    """An input, or a plane of it, that could not be scored; its reason keeps no password or key of an address."""
+    """An input, or a plane of it, that could not be scored; its reason keeps no password or key of an address.
+
+    Attributes
+    ----------
+    input, stage, reason : str
+        See `FAILURE_COLUMNS`.
+    passes : bool
+        Whether an input can't be opened for the trouble of a disk or server, which may be over the next time.
+    """
 
     input: str
     stage: str
     reason: str
+    passes: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", without_secrets(self.reason))
@@ -113,12 +124,13 @@ def refuse_links(folder: Path) -> None:
     Raises
     ------
     OutputError
-        If what results are called is a link, even one that leads nowhere.
+        If what results are called is a link, even one that leads nowhere, or a folder below is one.
     """
-    for name in RESULTS:
-        if (folder / name).is_symlink():
+    below = (Path(place, name) for top in FOLDERS for place, names, _ in os.walk(folder / top) for name in names)
+    for path in chain((folder / name for name in RESULTS), below):
+        if path.is_symlink():
             raise OutputError(
-                f"{folder / name} is a link, which would lead results elsewhere; name another folder or delete the link"
+                f"{path} is a link, which would lead results elsewhere; name another folder or delete the link"
             )
 
 
@@ -211,8 +223,10 @@ def read_run(path: Path) -> dict[str, Any]:
 
 def _parts_of(run: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """Yield the name of each part of a record that is relied on, what it should be, and whether it is that."""
-    inputs, parameters, images = run["inputs"], run["parameters"], run.get("images")
-    yield "inputs", "a list of texts", isinstance(inputs, list) and all(isinstance(one, str) for one in inputs)
+    parameters, images = run["parameters"], run.get("images")
+    for name in ("inputs", "unopened"):
+        listed = run.get(name, [])
+        yield name, "a list of texts", isinstance(listed, list) and all(isinstance(one, str) for one in listed)
     yield "parameters", "an object", isinstance(parameters, dict)
     for name in ("bundle", "segmentation"):
         yield name, "an object", isinstance(run.get(name) or {}, dict)

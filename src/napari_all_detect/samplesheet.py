@@ -54,7 +54,7 @@ SUBJECT_COLUMNS = (
 
 
 def read_sample_sheet(path: Path) -> pd.DataFrame:
-    """Read a CSV with the columns image, sample and, optionally, subject.
+    """Read a CSV, by commas, semicolons or tabs, with the columns image, sample and, optionally, subject.
 
     Returns
     -------
@@ -69,9 +69,13 @@ def read_sample_sheet(path: Path) -> pd.DataFrame:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="")
+            delimiter = max(",;\t", key=file.readline().count)  # as tables write them: some, by the country, semicolons
+            file.seek(0)
+            reader = csv.DictReader(file, restval="", delimiter=delimiter)
             rows, columns = [(reader.line_num, row) for row in reader], list(reader.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "its letters are not coded as UTF-8: save it as 'CSV UTF-8'") from error
+    except (OSError, csv.Error) as error:
         raise _unreadable(path, str(error)) from error
     if not columns:
         raise _unreadable(path, "it is empty")

@@ -309,6 +309,30 @@ def test_a_sheet_that_is_not_there(run: Run, image: Path, out: Path, duo_bundle:
     assert_refused(ran, 1, "none.csv: no sample sheet that can be read")
 
 
+def test_what_lasts_with_many_planes_is_told(
+    run: Run, image: Path, out: Path, duo_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copy(image, tmp_path / "second.png")
+    formats = ("parquet", "h5ad", "ome-zarr")
+    command = ["score", image, tmp_path / "second.png", "--out", out, "--bundle", duo_bundle]
+    (tmp_path / "sheet.csv").write_text("image,sample\nsmear.png,S\n")
+    options = ["--samples", tmp_path / "sheet.csv", "--format", ",".join(formats)]
+
+    def stop(self: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring._Bar, "plane", stop)
+        assert run(*command, *options).status == 130
+    ran = run(*command, *options, "--resume")
+    assert ran.status == 0
+    assert ran.err[1] == "1 of 2 planes are done already: their rows come first"
+    told = re.findall("writing ([^],]+)", "".join(ran.err))
+    files = ["cells.parquet", "cells.h5ad", "ome-zarr 0/2", "ome-zarr 1/2", "samples.csv", "report.html"]
+    assert list(dict.fromkeys(told)) == files
+    assert "writing" not in ran.err[-1].rpartition("\r")[2]
+
+
 def test_interrupting(
     run: Run, image: Path, out: Path, duo_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from pathlib import Path
+from select import select
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -169,6 +170,17 @@ def test_a_folder_that_cannot_be_listed_fails_alone(
     assert "503" in reason
 
 
+@pytest.mark.usefixtures("at_once")
+def test_a_folder_below_that_cannot_be_listed_fails_alone(failing: tuple[str, dict[str, int]], folder: Path) -> None:
+    (folder / "day").mkdir()
+    (folder / "c.png").rename(folder / "day/c.png")
+    url, left = failing
+    left["/in/day/"] = 1000
+    units, failures = plan_units(find_images([f"{url}/in"]))
+    assert [unit.name for unit in units] == ["d.tif", "e.zarr"]
+    assert [(failure.input, failure.stage, failure.passes) for failure in failures] == [("day", "open", True)]
+
+
 @pytest.fixture
 def array(folder: Path) -> str:
     """Write an array where a plate has its images; return its path from what is served."""
@@ -227,6 +239,21 @@ def test_a_server_that_never_answers_is_not_waited_for_long(folder: Path, monkey
         assert "the disk or server failed" in reason
         with pytest.raises(StoreError), readable(folder, "zarr"):
             zarr.open(zarr_place(as_place(f"{url}/e.zarr")), mode="r")
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("name", ["c.png", "c.png?sig=1", "e.zarr", "day"])
+def test_a_server_that_never_answers_is_asked_four_times_in_all(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "READ_S", 0.2)
+    monkeypatch.setattr(retrying, "PATIENCE_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        _, failures = plan_units(find_images([f"http://127.0.0.1:{silent.getsockname()[1]}/{name}"]))
+        asked = list[socket.socket]()
+        while select([silent], [], [], 0)[0]:
+            asked.append(silent.accept()[0])
+        for connection in asked:
+            connection.close()
+    assert (len(failures), len(asked)) == (1, 4)
 
 
 @pytest.mark.parametrize("address", ["foo://x/y.png", "http://[x/y.png"])

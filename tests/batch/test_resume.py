@@ -22,7 +22,7 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_all_detect import retrying
+from napari_all_detect import retrying, sources
 from napari_all_detect.atomic import write_atomically
 from napari_all_detect.batch import BatchProgress, resuming, score_batch, segment_batch, segmenting, store, unit
 from napari_all_detect.cli import main
@@ -31,6 +31,7 @@ from napari_all_detect.params import OutputParams, ScoreParams, SegmentationPara
 from napari_all_detect.results import locked_folder
 from napari_all_detect.retrying import DELAYS_S
 from napari_all_detect.segmentation import segment_cells
+from napari_all_detect.sources import folders, plates, zarr_store
 from napari_all_detect.sources.plane import Plane, readable
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
@@ -459,6 +460,21 @@ def test_a_disk_that_fails_is_no_change(
     assert at_once == [0.5, 2.0, 8.0]
 
 
+def test_a_disk_that_failed_often_enough_is_no_change(
+    images: Path, tmp_path: Path, params: ScoreParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: Path, pixels: Any) -> Any:
+        raise InputError(
+            f"{path}: the disk or server failed"
+        ) from StoreError()  # as of parts, and of fields of a plate
+
+    out = interrupted(images, tmp_path / "out", params)
+    (images / "0.png").touch()
+    monkeypatch.setattr(resuming, "identity", fails)
+    with pytest.raises(OutputError, match=r"0\.png was scored, .* can't be told now: .* the disk or server failed"):
+        score_batch([images], out, params, RESUME)
+
+
 def _only_for(name: str, special: Callable[..., Any], usual: Callable[..., Any]) -> Callable[..., Any]:
     return lambda pixels, path: (special if path.endswith(name) else usual)(pixels, path)
 
@@ -829,6 +845,54 @@ def test_what_could_not_be_listed_is_scored_when_it_can(
     assert scored
     assert "0.png 0" not in scored
     assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def test_an_input_that_failed_hides_nothing_below_folders_that_are_called_as_it_is(
+    images: Path, tmp_path: Path, params: ScoreParams
+) -> None:
+    inputs = [images, tmp_path / "day2" / images.name]
+    assert score_batch(inputs, tmp_path / "out", params).exit_status == 3
+    (images / "0.png").unlink()
+    with pytest.raises(OutputError, match=r"settings: 0\.png is no input now;"):
+        score_batch(inputs, tmp_path / "out", params, RESUME)
+
+
+@pytest.mark.parametrize("place", ["day", "a.png", "plate.zarr", "A/2", "A/2/0"])
+def test_what_cannot_be_reached_for_a_while_is_no_other_input(
+    place: str, plate: Path, tmp_path: Path, params: ScoreParams, scored: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def failing(path: Path, what: str) -> Iterator[None]:
+        if path.as_posix().endswith(f"/{place}"):
+            raise StoreError(f"{path}: the disk or server failed")
+        with readable(path, what):
+            yield
+
+    inputs, out = [plate.parent], tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        score_batch(inputs, out, params, RESUME, StopAfter(5))
+    scored.clear()
+    with monkeypatch.context() as patch:
+        for module in (folders, plates, sources, zarr_store):
+            patch.setattr(module, "readable", failing)
+        with pytest.raises(
+            OutputError, match=f"not all inputs can be reached now: .*{place}: the disk or server failed"
+        ):
+            score_batch(inputs, out, params, RESUME)
+    assert score_batch(inputs, out, params, RESUME).exit_status == 0
+    assert scored == []
+
+
+def test_a_field_that_cannot_be_reached_and_then_can_is_scored_whenever_the_run_was_interrupted(
+    plate: Path, tmp_path: Path, params: ScoreParams, scored: list[str]
+) -> None:
+    inputs, out, facts = [plate.parent], tmp_path / "out", plate / "A/2/0/zarr.json"
+    facts.rename(tmp_path / "facts")
+    with pytest.raises(KeyboardInterrupt):
+        score_batch(inputs, out, params, RESUME, StopAfter(1))
+    (tmp_path / "facts").rename(facts)
+    assert score_batch(inputs, out, params, RESUME).exit_status == 0
+    assert {"plate.zarr/A/2/0 z0", "plate.zarr/A/2/0 z1"} <= set(scored)
 
 
 def test_what_cannot_be_opened_for_a_while_is_not_scored_again(

@@ -160,6 +160,26 @@ def test_no_password_or_key_is_in_the_results(
         assert samples[["sample", "images"]].to_numpy().tolist() == [["S0", 2], ["S3", 1]]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,sample\n{0}/a.png?sig=SECRET,S1\n{0}/a.png?sig=SECRET,S2\n",
+        "image,sample\n{0}/day1,S1\n{0}//day1,S2\n",
+        "{0}/a.png?sig=SECRET,S1\n{0}/b.png?sig=SECRET,S1\n",
+    ],
+    ids=["twice", "the same place", "no header"],
+)
+def test_no_password_or_key_is_in_an_error(
+    text: str, remote: str, home: Path, duo_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "sheet.csv").write_text(text.format(remote.replace("http://", "http://joe:SECRET@")))
+    command = ["score", "--samples", str(home / "sheet.csv"), "--out", str(home / "out"), "--bundle", str(duo_bundle)]
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert f"{remote}/" in said
+    assert "SECRET" not in said
+
+
 def test_a_name_may_be_copied_from_the_tables(home: Path) -> None:
     """Where it got an apostrophe so that no spreadsheet takes it for a formula."""
     Image.new("RGB", (24, 16)).save(home / "-ve.png")

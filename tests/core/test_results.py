@@ -15,6 +15,7 @@ from napari_all_detect.results import (
     locked_folder,
     prepare_folder,
     read_run,
+    refuse_links,
     write_run,
 )
 from napari_all_detect.table import IMAGE_COLUMNS, cell_columns, empty_cells, image_row, typed
@@ -87,6 +88,16 @@ def test_links_that_lead_results_elsewhere_are_refused(name: str, overwrite: boo
     with pytest.raises(OutputError, match=rf"{name} is a link"):
         prepare_folder(out, overwrite)
     assert (elsewhere / "mine_labels.tif").exists()
+
+
+@pytest.mark.parametrize("name", ["labels/day1", "geojson/day1/a", "ome-zarr/a.zarr", "units/0f"])
+def test_links_within_folders_of_results_are_refused(name: str, tmp_path: Path) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    (out / name).parent.mkdir(parents=True)
+    elsewhere.mkdir()
+    (out / name).symlink_to(elsewhere)
+    with pytest.raises(OutputError, match=rf"{name} is a link, .*; name another folder or delete the link"):
+        refuse_links(out)
 
 
 def test_an_output_folder_may_be_a_link(tmp_path: Path) -> None:

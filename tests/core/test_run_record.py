@@ -24,6 +24,7 @@ RUN: dict[str, Any] = {"inputs": ["a.png"], "parameters": {}, "status": "complet
         ({"parameters": {"reading": None}}, r"parameters\.reading should be an object"),
         ({"inputs": "a.png"}, "inputs should be a list of texts"),
         ({"inputs": [1]}, "inputs should be a list of texts"),
+        ({"unopened": [None]}, "unopened should be a list of texts"),
         ({"images": {}}, "images should be a list of objects"),
         ({"images": ["a.png"]}, "images should be a list of objects"),
         ({"bundle": ["lite"]}, "bundle should be an object"),

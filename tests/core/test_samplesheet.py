@@ -47,6 +47,8 @@ def images() -> pd.DataFrame:
         "image,sample,subject\na.png,s1,P1,\nb.png,01,,\n",
         'image,sample,subject\n"a.png","s1","P1"\n"b.png","01",""\n',
         "image,sample,subject\na.png,s1,P1\n,,\nb.png,01,\n , \n,,,,\n",
+        "\ufeffimage;sample;subject\r\na.png;s1;P1\r\nb.png;01;\r\n",
+        "image\tsample\tsubject\na.png\ts1\tP1\nb.png\t01\t\n",
         "image,sample,subject\n./a.png,s1,P1\nb.png/,01,\n",
         "image,sample,subject\n a.png , s1,P1 \nb.png,01, \n",
     ],
@@ -57,6 +59,8 @@ def images() -> pd.DataFrame:
         "commas at line ends",
         "quoted",
         "empty rows",
+        "semicolons",
+        "tabs",
         "spelling",
         "spaces",
     ],
@@ -75,7 +79,7 @@ def test_subject_is_optional_and_na_is_a_name(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("image,subject\na.png,P1\n", "no column sample; it has image, subject; expected image, sample"),
-        ("image;sample\na.png;s1\n", "no column image or sample; it has image;sample"),
+        ("image sample\na.png s1\n", "no column image or sample; it has image sample;"),
         ("image,sample\na.png,s1\na.png,s2\n", "a.png is listed twice, in lines 2 and 3; expected each image once"),
         ("image,sample\nd/a.png,s1\n\n./d//a.png,s2\n", "d/a.png is listed twice, in lines 2 and 4; expected"),
         ("image,sample\nd,s1\n.\\d\\,s1\n", "d is listed twice, in lines 2 and 3; expected"),
@@ -87,7 +91,7 @@ def test_subject_is_optional_and_na_is_a_name(tmp_path: Path) -> None:
         ("", "no sample sheet that can be read"),
         ("image,sample\na.png,s1,more\n", "no sample sheet that can be read"),
         ("image,sample\na.png,s1\nb.png,s1,P1,more\n", "line 3 has more fields than the header"),
-        ("image,sample\nä.png,s1\n".encode("latin-1"), "no sample sheet that can be read"),
+        ("image,sample\nä.png,s1\n".encode("latin-1"), "not coded as UTF-8: save it as 'CSV UTF-8'"),
     ],
 )
 def test_bad_sheets_are_refused(text: str | bytes, message: str, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class Collector:
             self._failed[unit.number] = result
         else:
             self._done.add(unit.number)
-        self._advance()
+        self.advance()
         self._progress.plane()
 
     def end(self) -> None:
@@ -87,7 +87,7 @@ class Collector:
         OutputError
             If the result of a unit that is done can't be read back: the tables would lack it and all that follow.
         """
-        self._advance()
+        self.advance()
         if self._next < len(self._units):
             name = self._units[self._next].name
             raise OutputError(f"the result of {name} can't be read back; go on with --resume, which scores it again")
@@ -99,7 +99,8 @@ class Collector:
             return Failure(unit.name, "read", reason)
         return self._writer.write(unit, partial(self._store.write, unit, result))
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """Bring the tables as far as they can be brought."""
         while self._next < len(self._units):
             unit = self._units[self._next]
             if unit.number in self._failed:
@@ -130,6 +131,7 @@ def write_at_the_end(
     sheet: pd.DataFrame | None,
     run: Mapping[str, Any],
     fail: Callable[[Failure], None],
+    begin: Callable[[str], None],
 ) -> None:
     """Write what can only be written when all units are done.
 
@@ -151,24 +153,30 @@ def write_at_the_end(
         The record of the run.
     fail : callable
         Is told each failure.
+    begin : callable
+        Is told what is written next.
     """
     folder, samples = tables.folder, None
     if "parquet" in formats:
+        begin("cells.parquet")
         with _whole_or_failed(fail, folder / "cells.parquet") as path:
             cells = (result.cells for _, result in store.read_all(units))
             write_parquet_parts(chain([store.no_cells], cells), path)
     if "h5ad" in formats:
+        begin("cells.h5ad")
         with _whole_or_failed(fail, folder / "cells.h5ad") as path:
             write_h5ad(_joined([result.cells for _, result in store.read_all(units)], store.no_cells), path)
     if "ome-zarr" in formats:
-        write_containers(folder, store, units, fail)
+        write_containers(folder, store, units, fail, begin)
     if sheet is not None:
+        begin("samples.csv")
         images = _joined([result.summary for _, result in store.read_all(units)], store.no_images)
         samples = sum_samples(images, sheet)
         write_csv(samples, folder / "samples.csv")
         subjects = sum_subjects(images, sheet)
         if len(subjects):
             write_csv(subjects, folder / "subjects.csv")
+    begin("report.html")
     report = gather_report(store.read_all(units), units, tables, run, samples)
     write_atomically(folder / "report.html", report_html(report).encode(errors="backslashreplace"))
 

@@ -44,7 +44,9 @@ def check_stores(units: Sequence[Unit]) -> None:
             )
 
 
-def write_containers(folder: Path, store: UnitStore, units: Sequence[Unit], fail: Fail) -> None:
+def write_containers(
+    folder: Path, store: UnitStore, units: Sequence[Unit], fail: Fail, begin: Callable[[str], object]
+) -> None:
     """Write the results of each OME-Zarr image into it; those of all else into a container of its own.
 
     A container of its own holds one plane with its pixels, below `ome-zarr` in the output folder, in place of one that
@@ -60,10 +62,15 @@ def write_containers(folder: Path, store: UnitStore, units: Sequence[Unit], fail
     fail : callable
         Takes the failure of each image that can't be written to, as its disk failed, and of each plane of which no
         container can be written; the others are written nevertheless.
+    begin : callable
+        Is told how far it is.
     """
-    writer = PlaneWriter()
+    writer, n = PlaneWriter(), 0
     for path, members in groupby(units, key=lambda unit: unit.plane.path):
-        done = list(store.read_all(list(members)))
+        begin(f"ome-zarr {n}/{len(units)}")
+        of_image = list(members)
+        n += len(of_image)
+        done = list(store.read_all(of_image))
         if done and _taken(path, folder, done, writer, fail):
             continue
         for unit, result in done:

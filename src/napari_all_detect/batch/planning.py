@@ -59,7 +59,7 @@ def _planes(
         try:
             planes = with_retries(partial(open_planes, file, reading, wanted_um), StoreError)
         except InputError as error:
-            failures.append(Failure(file.image, "open", str(error)))
+            failures.append(Failure(file.image, "open", str(error), isinstance(error, StoreError)))
             continue
         depth = len(absolute(file.path).parts)
         for plane in planes:

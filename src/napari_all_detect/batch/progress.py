@@ -15,6 +15,9 @@ class BatchProgress:
     def note(self, text: str) -> None:
         """Take what is to be known of a run before it starts."""
 
+    def writing(self, what: str) -> None:
+        """Take what is written now, when all planes are done: with many of them that lasts."""
+
     def start(self, planes: int) -> None:
         """Take the number of planes that are still to be scored."""
 

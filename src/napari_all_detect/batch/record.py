@@ -3,7 +3,7 @@
 import hashlib
 import os
 import platform
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -32,9 +32,9 @@ HOW = ("overwrite", "resume", "why", "temperature", "bounds")
 
 
 def run_record(
-    scorer: Scorer, output: OutputParams, inputs: Sequence[str | Path], units: Sequence[Unit]
+    scorer: Scorer, output: OutputParams, inputs: Sequence[str | Path], units: Sequence[Unit], unopened: Sequence[Path]
 ) -> dict[str, Any]:
-    """Return the record of a run as it begins."""
+    """Return the record of a run as it begins; `unopened` are the places of which nothing is known."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": [str(name) for name in inputs],
@@ -42,6 +42,7 @@ def run_record(
         "samples_sha256": hashlib.sha256(Path(output.samples).read_bytes()).hexdigest() if output.samples else None,
         **scored_by(scorer, output.labels),
         "images": _images(units),
+        "unopened": [str(path) for path in unopened],
     }
 
 
@@ -112,12 +113,14 @@ def _absolute(name: str | None) -> str | None:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], mended: Collection[str] = frozenset()) -> list[str]:
     """Say in which settings and images two records differ; whether images changed is not looked at.
 
+    Images of which nothing could be scored before are left out, and those that lie where nothing could be opened
+    before: that they are there now is no difference, nor are other numbers of planes.
+
     Parameters
     ----------
     before, now : mapping
     mended : collection of str
-        Images, stores and folders of which nothing could be scored before: that they, or images in them, are there now
-        is no difference, nor are other numbers of planes.
+        Names of images and stores of which nothing could be scored before.
 
     Examples
     --------
@@ -125,9 +128,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], mended: Colle
     >>> differences(before, {"parameters": {"threshold": 0.6}, "images": []})
     ['parameters.threshold was 0.5, now 0.6', 'a.png is no input now']
     """
-    found = changed_settings(before, now)
+    found, names = changed_settings(before, now), frozenset(mended)
+    places = frozenset(_slashed(place) for place in before.get("unopened", ()))
     was_images, now_images = (
-        {row["image"]: row["planes"] for row in record["images"] if not _is_of(row, mended)} for record in (before, now)
+        {row["image"]: row["planes"] for row in record["images"] if not _is_of(row, names, places)}
+        for record in (before, now)
     )
     found += [f"{image} is no input now" for image in was_images.keys() - now_images.keys()]
     found += [f"{image} was no input" for image in now_images.keys() - was_images.keys()]
@@ -141,15 +146,28 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], mended: Colle
     return found
 
 
-def _is_of(row: Mapping[str, Any], names: Collection[str]) -> bool:
-    """Return whether an image has one of these names, or lies in a store or folder that has, as its path says.
+def _is_of(row: Mapping[str, Any], names: Set[str], places: Set[str]) -> bool:
+    """Return whether an image has one of these names or lies in a store that has, or at or below one of these places.
 
-    >>> row = {"image": "a.png", "path": "/data/day1/a.png"}
-    >>> [_is_of(row, [name]) for name in ("a.png", "day1", "day")]
-    [True, True, False]
+    >>> row = {"image": "plate.zarr/A/1/0", "path": "/data/day1/plate.zarr/A/1/0"}
+    >>> [_is_of(row, {name}, set()) for name in ("plate.zarr", "plate.zarr/A/1/0", "plate", "data")]
+    [True, True, False, False]
+    >>> [_is_of(row, set(), {place}) for place in ("/data/day1", "/data/day", "data")]
+    [True, False, False]
     """
-    image, path = row["image"], row.get("path", "").replace("\\", "/")
-    return any(image == name or image.startswith(f"{name}/") or f"/{name}/" in path for name in names)
+    return not (
+        names.isdisjoint(_with_outer(row["image"])) and places.isdisjoint(_with_outer(_slashed(row.get("path", ""))))
+    )
+
+
+def _slashed(path: str) -> str:
+    return path.replace("\\", "/").rstrip("/")
+
+
+def _with_outer(name: str) -> list[str]:
+    """Return a name or path, and those of all folders around it."""
+    parts = name.split("/")
+    return ["/".join(parts[:n]) for n in range(1, len(parts) + 1)]
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any], parts: Sequence[str] = SETTINGS) -> list[str]:

@@ -28,7 +28,12 @@ Result = TypeVar("Result")
 
 
 def finished_units(
-    folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], units: Sequence[Unit], store: UnitStore
+    folder: Path,
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    units: Sequence[Unit],
+    store: UnitStore,
+    unreached: Sequence[str] = (),
 ) -> frozenset[int]:
     """Return the numbers of the units that need not be scored again.
 
@@ -39,6 +44,8 @@ def finished_units(
         The records of the interrupted run and of this one.
     units : sequence of Unit
     store : UnitStore
+    unreached : sequence of str
+        What is said of inputs whose disk or server fails now.
 
     Raises
     ------
@@ -46,6 +53,10 @@ def finished_units(
         If settings differ, or an image or its labels changed of which a plane was scored already, or can't be reached.
     """
     found = differences(before, now, _not_scored(folder))
+    if found and unreached:  # which may be why
+        raise OutputError(
+            f"{folder} holds a run of which not all inputs can be reached now: {without_secrets(unreached[0])}"
+        )
     if found:
         raise OutputError(
             f"{folder} holds a run with other settings: {_shown(found)}; repeat it as it was begun, name another "
@@ -170,12 +181,12 @@ def _read_again(read: Callable[[], Result], unit: Unit) -> Result | None:
     """Return what is read; None if that can't be read any more, which is no trouble of a disk or server."""
     try:
         return with_retries(read, StoreError)
-    except StoreError as error:
+    except InputError as error:
+        if not isinstance(error, StoreError) and not isinstance(error.__cause__, StoreError):
+            return None
         raise OutputError(
             f"{unit.name} was scored, and whether it changed since can't be told now: {without_secrets(str(error))}"
         ) from error
-    except InputError:
-        return None
 
 
 def _not_scored(folder: Path) -> set[str]:

@@ -23,7 +23,7 @@ from napari_all_detect.batch.resuming import check_repeated, finished_units, mis
 from napari_all_detect.batch.running import interruptible
 from napari_all_detect.batch.store import UnitResult, UnitStore
 from napari_all_detect.batch.unit import Job
-from napari_all_detect.errors import InputError, OutputError, ParameterError
+from napari_all_detect.errors import InputError, OutputError, ParameterError, StoreError
 from napari_all_detect.export.formats import check_formats
 from napari_all_detect.optional import require
 from napari_all_detect.params import ClusterParams, OutputParams, ScoreParams
@@ -176,13 +176,17 @@ def _begin(
         prepare_folder(folder, output.overwrite)
     if before is None and "ome-zarr" in output.formats and not output.overwrite:
         check_stores(units)
-    record = run_record(scorer, output, inputs, units)
+    failed = {failure.input for failure in failures}
+    unlisted = [unit.plane for unit in units if unit.plane.error is not None]
+    unopened = [*(file.path for file in files if file.image in failed), *(plane.path for plane in unlisted)]
+    record = run_record(scorer, output, inputs, units, unopened)
     if repeated is not None:
         check_repeated(repeated, record)
-        known = {failure.input for failure in failures}
-        failures += [missing for missing in missing_images(repeated, record) if missing.input not in known]
+        failures += [missing for missing in missing_images(repeated, record) if missing.input not in failed]
     store = UnitStore(folder, scorer.members)
-    done = finished_units(folder, before, record, units, store) if before else frozenset()
+    unreached = [failure.reason for failure in failures if failure.passes]
+    unreached += [str(plane.error) for plane in unlisted if isinstance(plane.error, StoreError)]
+    done = finished_units(folder, before, record, units, store, unreached) if before else frozenset()
     if before is not None and before["status"] == "complete" and not store.exists:
         if failures:  # the run that lies there had none
             raise OutputError(
@@ -224,6 +228,9 @@ def _run(
             delete_container(folder, stem)
         tables = ResultTables(folder, scorer.members)
         collector = Collector(tables, run.store, run.units, run.done, progress, run.expected)
+        if run.done:
+            progress.note(f"{len(run.done)} of {len(run.units)} planes are done already: their rows come first")
+            collector.advance()
         progress.start(len(run.units) - len(run.done))
         for failure in run.failures:
             collector.fail(failure)
@@ -234,7 +241,7 @@ def _run(
                 collector.add(unit, result)
         collector.end()
         told = record | {"seconds": seconds()}
-        write_at_the_end(tables, run.store, run.units, output.formats, sheet, told, collector.fail)
+        write_at_the_end(tables, run.store, run.units, output.formats, sheet, told, collector.fail, progress.writing)
         status, sources = "complete", collector.sources
     except OSError as error:
         raise OutputError(

@@ -25,23 +25,28 @@ class _Bar(BatchProgress):
         print(one_line(text), file=sys.stderr)
 
     def start(self, planes: int) -> None:
-        self.n_cells = 0
+        self.n_cells, self.speed = 0, ""
         self.bar = tqdm(total=planes, unit="image", file=sys.stderr, dynamic_ncols=True)
 
     def cells(self, n: int) -> None:
         self.n_cells += n
         elapsed = self.bar.format_dict["elapsed"]
         rate = self.n_cells / elapsed if elapsed > 0 else 0.0
-        self.bar.set_postfix_str(f"{self.n_cells} cells, {rate:.0f} cells/s", refresh=False)
+        self.speed = f"{self.n_cells} cells, {rate:.0f} cells/s"
+        self.bar.set_postfix_str(self.speed, refresh=False)
 
     def plane(self) -> None:
         self.bar.update()
+
+    def writing(self, what: str) -> None:
+        self.bar.set_postfix_str(", ".join(filter(None, [self.speed, f"writing {what}"])))
 
     def failed(self, failure: Failure) -> None:
         self.bar.write(one_line(f"{failure.input} failed ({failure.stage}): {failure.reason}"), file=sys.stderr)
 
     def close(self) -> None:
         if hasattr(self, "bar"):
+            self.bar.set_postfix_str(self.speed, refresh=False)
             self.bar.close()
 
 

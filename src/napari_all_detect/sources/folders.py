@@ -15,6 +15,7 @@ from napari_all_detect.sources.ome_zarr import ome_attributes
 from napari_all_detect.sources.places import (
     absolute,
     as_place,
+    has_query,
     is_remote,
     name_parts,
     unreachable,
@@ -128,7 +129,12 @@ def _globbed(pattern: Path) -> list[Path]:
 
 def _expand(given: Path) -> Iterator[tuple[Path, int]]:
     """Yield the image files of one input, each with the number of its last path parts that name it."""
-    if (_is_zarr(given) and not _is_row(given)) or not _is_folder(given):
+    try:
+        is_image = (_is_zarr(given) and not _is_row(given)) or not _is_folder(given)
+    except StoreError:  # open_planes meets the same error and can tell the user
+        yield given, 1
+        return
+    if is_image:
         # Each question costs a server's answer, and an image file lies in no store.
         yield (
             given,
@@ -171,13 +177,19 @@ def _images_below(folder: Path, root: Path | None, seen: set[Path]) -> Iterator[
     for entry in entries:
         if entry.name.startswith(".") or entry.name in left_out:
             continue
-        if not _is_folder(entry):
-            if entry.suffix.lower() in _SUFFIXES and not _OURS.search(entry.name):
-                yield entry
-        elif _is_zarr(entry):
+        try:
+            is_folder = _is_folder(entry)
+            is_image = _is_zarr(entry) if is_folder else _is_image_file(entry)
+        except StoreError:  # likewise
+            is_folder, is_image = False, True
+        if is_image:
             yield entry
-        elif root is None or not _is_seen(entry, root, seen):
+        elif is_folder and (root is None or not _is_seen(entry, root, seen)):
             yield from _images_below(entry, root, seen)
+
+
+def _is_image_file(file: Path) -> bool:
+    return file.suffix.lower() in _SUFFIXES and not _OURS.search(file.name)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -191,21 +203,33 @@ def _is_results(folder: Path) -> bool:
 
 
 def _is_folder(path: Path) -> bool:
+    """Return whether it is a folder; raise StoreError if a disk or server can't tell."""
+
     def asked() -> bool:
         with readable(path, "folder"):
-            return path.is_dir()
+            return not has_query(path) and path.is_dir()
 
     try:
         return with_retries(asked, StoreError)
-    except InputError:  # no right to look, a name that is too long, a server in trouble
+    except StoreError:
+        raise
+    except InputError:  # no right to look, a name that is too long
         return False
 
 
 def _is_zarr(path: Path) -> bool:
-    """Return whether it is a zarr store, or may be one: `open_planes` meets the same error and can tell the user."""
+    """Return whether it is a zarr store, or may be one: `open_planes` meets the same error and can tell the user.
+
+    Raises
+    ------
+    StoreError
+        If a server can't tell.
+    """
     try:
         looks_like = with_retries(partial(looks_like_zarr, path), StoreError)
         return looks_like and (is_remote(path) or path.is_dir())
+    except StoreError:
+        raise
     except (OSError, InputError):
         return is_remote(path)
 

@@ -100,6 +100,8 @@ class Plane:
         Where the plane lies in an OME-Zarr image; None if it lies in none.
     opener : callable or None
         Opens the file for reading by tiles; None if the plane is taken as a whole. Call `open` instead.
+    error : InputError or None
+        Why the image can't be opened, of which this stands for all planes and can't be read.
 
     Examples
     --------
@@ -120,6 +122,7 @@ class Plane:
     downsample: float = 1.0
     ome: OmePlace | None = dataclasses.field(default=None, repr=False)
     opener: Callable[[], TiledPlane] | None = dataclasses.field(default=None, repr=False, compare=False)
+    error: InputError | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def read(self) -> RgbPlane:
         """Open the file now and return the pixels.

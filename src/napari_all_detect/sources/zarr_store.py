@@ -16,7 +16,7 @@ from napari_all_detect.params import ReadParams
 from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources.collection import images_of_collection, is_collection
 from napari_all_detect.sources.ome_zarr import Level, child, choose_level, levels, ome_attributes, rgb_channels
-from napari_all_detect.sources.places import has_query, is_remote, zarr_place
+from napari_all_detect.sources.places import has_query, is_remote, network_errors, zarr_place
 from napari_all_detect.sources.plane import ImageFile, OmePlace, Plane, passes, readable
 from napari_all_detect.sources.plates import FieldOfView, fields_of_plate, fields_of_well
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb
@@ -47,13 +47,20 @@ def _has(file: Path) -> bool:
         return file.is_file()
     with readable(file, "zarr"):
         try:
-            # Read, as to a question whether it is there a server in trouble answers no.
-            file.read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+            # Read, as to a question whether it is there a server in trouble answers no. By one request: to open a
+            # file takes another.
+            remote: Any = file
+            remote.fs.cat_file(remote.path)
+        except _absent() as error:
             if passes(error):
                 raise
-            return False  # the last two: a file has nothing below it, as the disk says it and fsspec's `memory`
+            return False
     return True
+
+
+def _absent() -> tuple[type[Exception], ...]:
+    """Return the errors of what is not there, below a file, too; some servers say 403 of that."""
+    return FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError, *network_errors()
 
 
 def looks_like_zarr(path: Path) -> bool:
@@ -101,8 +108,7 @@ def _planes_of_field(
             raise field.error
         planes = with_retries(listed, StoreError)
     except InputError as error:
-        reason = InputError(str(error))  # asked for often enough: a StoreError is tried again by callers
-        planes = [Plane(image.image, "0", image.path, None, partial(_raise, reason))]
+        planes = [Plane(image.image, "0", image.path, None, partial(_raise, error), error=error)]
     return [replace(plane, well=field.well, field=field.field) for plane in planes]
 
 
@@ -202,7 +208,7 @@ def _cut(array: zarr.Array[Any], axes: Sequence[str], index: Index) -> NDArray[n
 
 
 def _raise(error: InputError) -> NoReturn:
-    raise error
+    raise InputError(str(error)) from error  # asked for often enough: a StoreError is tried again by callers
 
 
 def _axes_of_array(array: zarr.Array[Any], path: Path) -> tuple[str, ...]:
