@@ -55,7 +55,7 @@ SUMMED = ("cells", "all", "hem", "uncertain")
 
 FAILURE_COLUMNS = (
     table.Column("input", "str", "", "The path or image that failed"),
-    table.Column("stage", "str", "", "What was tried: open, read, labels, score, write"),
+    table.Column("stage", "str", "", "What was tried: open, read, labels, load, score, write"),
     table.Column("reason", "str", "", "What came, what was expected, what to do"),
 )
 

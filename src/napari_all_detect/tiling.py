@@ -148,7 +148,7 @@ def find_tiled(plane: TiledPlane, find: Callable[[View, bool], Found]) -> TiledC
         store.add(tile.window, tile.cells, tile.nuclei)
         whole = whole and tile.whole
     labels, nuclei, boxes = (store or LabelStore(plane.shape, True)).views()
-    notes = () if whole else ("clumps of cells that are wider than a tile were cut",)
+    notes = () if whole else ("clumps of cells that reach far beyond a tile were cut",)
     return TiledCells(plane, labels, nuclei, np.arange(1, len(boxes) + 1), boxes, notes)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.bundle.places import builtin_root
-from napari_all_detect.bundle.verified import file_digest
+from napari_all_detect.digest import file_digest
 from napari_all_detect.engines import Choice
 from napari_all_detect.errors import BundleError, InputError, ParameterError
 from napari_all_detect.export.csv import csv_text
@@ -459,6 +459,13 @@ def test_score_image_takes_options_and_refuses_bad_ones(tiny_bundle: Path, rgb: 
         score_image(rgb, bundle=bundle, weighting="best")
     with pytest.raises(BundleError, match="no bundle is named 'nowhere'"):
         score_image(rgb, bundle="nowhere")
+
+
+def test_score_image_takes_a_path_for_a_path(tmp_path: Path, rgb: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lite").mkdir()
+    with pytest.raises(BundleError, match=r"lite: no file bundle\.json"):
+        score_image(rgb, bundle=Path("lite"))
 
 
 class TestLite:

@@ -138,7 +138,7 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
 
 
 def _add_bundle_commands(commands: Any) -> None:
-    parser = commands.add_parser("bundles", help="list, show, verify or install model bundles")
+    parser = commands.add_parser("bundles", help="list, show, verify, tune or install model bundles")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     actions.add_parser("list", help="list the installed ones").set_defaults(run=bundles.list_all)
     show = actions.add_parser("show", help="print a bundle's card and contents")
@@ -152,8 +152,10 @@ def _add_bundle_commands(commands: Any) -> None:
     )
     tune.add_argument("bundle", metavar="BUNDLE", help="name or path")
     tune.add_argument("inputs", metavar="INPUT", nargs="+", help="images with 1,000 cells or more, as for score")
-    tune.add_argument("--engine", choices=("auto", "keras", "openvino"), default="auto", help="as for score")
-    tune.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="as for score")
+    for name in ("engine", "device"):
+        of_score = ScoreParams.__dataclass_fields__[name]
+        choices, default = of_score.metadata["choices"], of_score.default
+        tune.add_argument(f"--{name}", choices=choices, default=default, help="as for score")
     tune.set_defaults(run=bundles.tune)
     install = actions.add_parser("install", help="install a bundle from a zip, a folder or a URL")
     install.add_argument("bundle", metavar="FILE_OR_URL")

@@ -45,6 +45,8 @@ def choose(bundle: Bundle, params: ScoreParams) -> Choice:
         If int8 is asked for and the bundle was not tuned.
     ParameterError
         If the engine, the device and the precision asked for don't go together.
+    MissingDependencyError
+        If a GPU is asked for and there is none; where nothing needs to know, opening the engine finds that out.
     """
     engine = "openvino" if takes_openvino(params.engine, params.device) else "keras"
     if params.precision != "auto":

@@ -1,4 +1,4 @@
-"""A bundle's networks as OpenVINO files: `python -m napari_all_detect.engines.openvino_export BUNDLE OUT`.
+"""A bundle's networks as OpenVINO files: `python -m napari_all_detect.engines.openvino_export KIND BUNDLE OUT`.
 
 It is a process of its own because it runs on Keras's OpenVINO backend, and which one that is holds for the whole of a
 process. TensorFlow would take longer to load, and to trace the networks, than all the rest, and keep its memory.

@@ -30,7 +30,9 @@ def score_plane(scorer: Scorer, given: PlaneInput, progress: Progress | None = N
     Raises
     ------
     InputError
-        If the labels given are not a label image of this plane, or rescaling would not fit into memory.
+        If the labels given are not a label image of this plane.
+    BundleError
+        If a member gives no number.
     """
     return score_cells(scorer, cut_cells(given, scorer.params, scorer.bundle.manifest.crop), progress)
 
@@ -38,7 +40,7 @@ def score_plane(scorer: Scorer, given: PlaneInput, progress: Progress | None = N
 def score_image(
     image: ArrayLike,
     labels: ArrayLike | None = None,
-    bundle: str = "lite",
+    bundle: str | Path = "lite",
     **options: Any,
 ) -> ScoredImage:
     """Score every white cell of an image.
@@ -49,7 +51,7 @@ def score_image(
         A stained smear. Grey and RGBA images, 16-bit and float values are converted as for files.
     labels : (H, W) integer, optional
         Cells found elsewhere; used as they are.
-    bundle : str
+    bundle : str or Path
         Name or path of a model bundle.
     **options
         Other fields of `ScoreParams`, for instance `weighting="equal"` or `pixel_size_um=0.25`.
@@ -65,7 +67,9 @@ def score_image(
     BundleError
         If the bundle is unknown or damaged.
     ParameterError
-        If an option lies outside its range.
+        If an option lies outside its range, or options don't go together.
+    MissingDependencyError
+        If a GPU or OpenVINO is asked for and can't be used.
 
     Examples
     --------
@@ -76,7 +80,7 @@ def score_image(
     >>> bool(scored.table["p_all"].between(0, 1).all())
     True
     """
-    params = ScoreParams(bundle=str(bundle), **options)
+    params = ScoreParams(bundle=bundle, **options)  # type: ignore[arg-type]  # of a path it makes a text
     given = PlaneInput(as_rgb(image), labels=None if labels is None else _as_labels(labels))
     return score_plane(kept_scorer(params), given)
 

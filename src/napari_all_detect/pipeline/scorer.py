@@ -83,6 +83,8 @@ def settle(params: ScoreParams) -> tuple[Bundle, ScoreParams, Choice]:
         was not calibrated.
     MissingDependencyError
         If a GPU or OpenVINO is asked for and can't be used.
+    ParameterError
+        If engine, device and precision don't go together.
     """
     bundle = load_bundle(params.bundle)
     _weights(bundle, params)

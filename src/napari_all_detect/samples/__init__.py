@@ -1,6 +1,6 @@
 """Synthetic stained smears with ground truth: the sample data, and material for tests and benchmarks.
 
-`draw_smear` draws one field; `write_samples` writes the folder that the package ships as sample data. The
+`draw_smear` draws one field; `write_samples` writes a folder of them, as `sample_data` in the repository is. The
 images are drawn from shapes, textures and the absorption of light (Beer-Lambert); nothing in them comes from
 a real slide.
 """

@@ -80,16 +80,16 @@ def transmit(
 
     Parameters
     ----------
-    rng
+    rng : Generator
         Source of chance: for noise, the lamp's unevenness, and staining that differs a little from slide to
         slide.
-    layers
-        How many layers of each component the light passes, `(H, W)` float32 each.
-    stain
+    layers : dict of str to (H, W) float32
+        How many layers of each component the light passes.
+    stain : Stain
         The colours.
-    exposure
+    exposure : float
         Factor on the light; what exceeds 255 is clipped.
-    blur_px, noise
+    blur_px, noise : float
         Standard deviations of the Gaussian blur (pixels) and of the noise (grey levels).
     """
     from scipy import ndimage

@@ -22,17 +22,17 @@ LEAST_VISIBLE = 0.2  # of a cell that the border cuts
 class Look:
     """How one kind of white cell is drawn.
 
-    Parameters
+    Attributes
     ----------
-    diameter
+    diameter : float
         Mean diameter, over `cell_diameter_px`.
-    nucleus_area
+    nucleus_area : (float, float)
         Least and greatest share of the nucleus in the cell's area.
-    grain
+    grain : float
         Width of the chromatin's grains, over `cell_diameter_px`.
-    contrast
+    contrast : float
         Standard deviation of the chromatin's density.
-    chromatin, cytoplasm
+    chromatin, cytoplasm : float
         Density of nucleus and cytoplasm, in layers of the stain.
     """
 

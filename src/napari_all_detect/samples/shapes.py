@@ -23,11 +23,11 @@ Window = tuple[slice, slice]
 class Outline:
     """A closed curve around a centre: its radius is a Fourier series of the angle.
 
-    Parameters
+    Attributes
     ----------
-    radius_px
+    radius_px : float
         Mean radius.
-    waves
+    waves : tuple of (int, float, float)
         Terms (order, amplitude relative to the radius, phase in radians). Order 2 makes it oval.
     """
 
@@ -52,11 +52,11 @@ def random_outline(rng: np.random.Generator, radius_px: float, *, oval: float, r
 
     Parameters
     ----------
-    rng
+    rng : Generator
         Source of chance.
-    radius_px
+    radius_px : float
         Mean radius, above 0.
-    oval, rough
+    oval, rough : float
         Largest relative amplitudes of order 2, and of the orders 3 to 6 together. Their sum stays below 1, so
         that the curve does not cross itself.
 

@@ -25,17 +25,17 @@ Class = Literal["ALL", "Hem"]
 class Smear:
     """A picture of a smear and what is in it.
 
-    Parameters
+    Attributes
     ----------
-    rgb
-        The picture, `(H, W, 3)` uint8.
-    labels
-        Whole white cells, `(H, W)` int32: 0 is no white cell, cells are numbered from 1 without a gap, each
+    rgb : (H, W, 3) uint8
+        The picture.
+    labels : (H, W) int32
+        Whole white cells: 0 is no white cell, cells are numbered from 1 without a gap, each
         is one connected piece (over pixel edges), none overlaps another.
-    nuclei
+    nuclei : (H, W) int32
         Their nuclei under the same numbers; each lies inside its cell. A lobed nucleus may be in several
         pieces.
-    classes
+    classes : tuple of {"ALL", "Hem"}
         ``"ALL"`` (blast) or ``"Hem"`` (normal) of label 1, 2, ...
     """
 
@@ -72,42 +72,41 @@ def draw_smear(
 
     Parameters
     ----------
-    shape
+    shape : (int, int)
         Height and width in pixels, each at least 1.
-    n_cells
+    n_cells : int
         White cells to place. A cell that finds no place in 80 random tries is left out, so a crowded or
         small field holds fewer: `len(smear.classes)` tells how many. Only cells on the border are cut; the
         others lie inside.
-    fraction_all
+    fraction_all : float
         Share of blasts, 0 to 1, rounded to whole cells (of `n_cells`).
-    cell_diameter_px
+    cell_diameter_px : float
         Typical diameter of a white cell, at least 8 and meant for 20 to 400: blasts are 1.1 times as wide on
         average, lymphocytes 0.82, lobed cells 1.0, red cells 0.56.
-    stain
+    stain : str or Stain
         A name in `STAINS`, or colours of your own.
-    seed
+    seed : int
         0 or more.
-    touching
+    touching : float
         Share of cells, 0 to 1, that are placed in contact with an earlier one. Other cells stay 2 pixels
         apart.
-    border
+    border : float
         Share of cells, 0 to 1, that are placed so that the border of the picture cuts them.
-    red_cells, platelets
+    red_cells, platelets : bool
         Whether to draw them.
-    blur_px
+    blur_px : float
         Standard deviation of the Gaussian blur, 0 or more.
-    noise
+    noise : float
         Standard deviation of the camera's noise in grey levels, 0 or more.
-    exposure
+    exposure : float
         Factor on the light, above 0; 1.3 burns out the background.
-    lobed
+    lobed : float
         Share of normal cells, 0 to 1, that are drawn as granulocytes, with a lobed nucleus. Their class is
         Hem too.
 
     Returns
     -------
-    Smear
-        Picture, label images and classes.
+    smear : Smear
 
     Raises
     ------

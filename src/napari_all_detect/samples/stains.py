@@ -19,17 +19,17 @@ COMPONENTS: tuple[Component, ...] = ("red_cell", "platelet", "cytoplasm", "nucle
 class Stain:
     """Colours of one staining, each as seen alone on the slide: RGB, above 0 and at most 255 (or ValueError).
 
-    Parameters
+    Attributes
     ----------
-    background
+    background : (float, float, float)
         The bare slide under the lamp.
-    red_cell
+    red_cell : (float, float, float)
         A red cell where it is thickest.
-    platelet
+    platelet : (float, float, float)
         A platelet.
-    cytoplasm
+    cytoplasm : (float, float, float)
         Cytoplasm of a white cell; that of blasts is drawn somewhat denser, that of lymphocytes paler.
-    nucleus
+    nucleus : (float, float, float)
         Chromatin, midway between the lighter one of blasts and the denser one of lymphocytes.
 
     Examples

@@ -63,13 +63,12 @@ def write_samples(folder: Path) -> list[Path]:
 
     Parameters
     ----------
-    folder
+    folder : Path
         Made, with its parents, if it does not exist.
 
     Returns
     -------
-    list of Path
-        The files written.
+    written : list of Path
 
     Raises
     ------

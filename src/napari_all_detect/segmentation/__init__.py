@@ -100,6 +100,8 @@ def segment_cells(
         If `rgb` is not an (H, W, 3) array of uint8.
     ParameterError
         If there is no such method, device or engine, `params` is something else, or the pixel size is not above 0.
+    BundleError, MissingDependencyError, AllDetectError
+        If a segmenter's bundle, a GPU or OpenVINO can't be used, or a method of another package fails.
 
     Examples
     --------
