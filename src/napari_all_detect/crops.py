@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage as ndi
 
 from napari_all_detect.errors import InputError
-from napari_all_detect.labelled import check_range
+from napari_all_detect.labelled import check_labels, check_range
 from napari_all_detect.params import Rescale
 
 __all__ = ["center_crop", "crop_scale", "first_pixel", "resampling_px"]
@@ -102,10 +102,7 @@ def _check(rgb: NDArray[np.uint8], labels: NDArray[np.integer | np.bool_], size:
             raise InputError(f"{name}: got {type(given).__name__}; expected an array")
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise InputError(f"the image is {rgb.dtype} of shape {rgb.shape}; expected uint8 of shape (H, W, 3)")
-    if rgb.shape[:2] != labels.shape:
-        raise InputError(f"the labels' shape is {labels.shape}, the image's {rgb.shape[:2]}; expected the same")
-    if labels.dtype.kind not in "iub":
-        raise InputError(f"labels are {labels.dtype}; expected whole numbers, 0 for background")
+    check_labels(labels, rgb.shape[:2])
     check_range(int(labels.min(initial=0)), int(labels.max(initial=0)))
     if not isinstance(size, Integral) or size < 1:
         raise InputError(f"size is {size!r}; expected a whole number of pixels from 1 on")

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 __all__ = ["fraction_interval", "wilson"]
 
 
-def fraction_interval(positive: ArrayLike, counted: ArrayLike, confidence: float = 0.95) -> tuple[float, float] | None:
-    """Return the confidence interval of a fraction of cells, over images.
+def fraction_interval(positive: ArrayLike, counted: ArrayLike) -> tuple[float, float] | None:
+    """Return the 95 % confidence interval of a fraction of cells, over images.
 
     Cells of one image share its stain, focus and place in the smear, so an image is one observation, not as many as it
     has cells. The variance is that of a ratio of sums over images; the interval Wilson's, with the number of cells that
@@ -19,7 +19,6 @@ def fraction_interval(positive: ArrayLike, counted: ArrayLike, confidence: float
     ----------
     positive, counted : (N,) array_like of int
         Cells called ALL, and cells called at all, in each of N images.
-    confidence : float
 
     Returns
     -------
@@ -59,7 +58,7 @@ def fraction_interval(positive: ArrayLike, counted: ArrayLike, confidence: float
     residuals = max(np.sum((k - fraction * n) ** 2), 1 - 2 * n.min() / cells + np.sum(n**2) / cells**2)
     variance = images / (images - 1) * float(residuals) / cells**2
     alone = max(fraction * (1 - fraction), (1 - 1 / cells) / cells)
-    return wilson(fraction, min(alone / variance, cells), float(student.ppf((1 + confidence) / 2, images - 1)))
+    return wilson(fraction, min(alone / variance, cells), float(student.ppf(0.975, images - 1)))
 
 
 def wilson(fraction: float, n: float, z: float) -> tuple[float, float]:

@@ -1,6 +1,6 @@
-"""The cells of a plane too large for the memory: label images on disk, of which parts are read."""
+"""A plane too large for the memory, and its cells: pixels and label images on disk, of which parts are read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,13 +12,38 @@ from napari_all_detect.errors import InputError
 from napari_all_detect.params import LARGEST_LABEL
 from napari_all_detect.scratch import Scratch
 
-__all__ = ["Group", "LabelImage", "LabelStore", "LabelView", "boxes_of", "check_range", "groups", "place_of"]
+__all__ = [
+    "Group",
+    "LabelImage",
+    "LabelStore",
+    "LabelView",
+    "Pixels",
+    "Window",
+    "boxes_of",
+    "check_labels",
+    "check_range",
+    "groups",
+    "place_of",
+    "tiles",
+]
 
 CHUNK_PX = 512
 MOST_CELLS = 4096
 """Measured and cut out at once."""
 
 Window = tuple[slice, slice]
+"""Rows and columns; both have a start and a stop within the plane."""
+
+
+class Pixels(Protocol):
+    """A plane, or what reads it: (H, W, 3) uint8 of which windows are taken."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height and width, and perhaps more."""
+        ...
+
+    def __getitem__(self, window: Window) -> NDArray[np.uint8]: ...
 
 
 class LabelImage(Protocol):
@@ -35,6 +60,14 @@ class LabelImage(Protocol):
         ...
 
     def __getitem__(self, window: Window) -> NDArray[Any]: ...
+
+
+def tiles(shape: Sequence[int], tile_px: int) -> Iterator[Window]:
+    """Divide a plane into squares, row by row; those at its right and lower border may be narrower."""
+    height, width = shape[:2]
+    for y in range(0, height, tile_px):
+        for x in range(0, width, tile_px):
+            yield slice(y, min(y + tile_px, height)), slice(x, min(x + tile_px, width))
 
 
 def place_of(labels: NDArray[np.integer], box: tuple[slice, ...], number: int) -> tuple[int, int, int]:
@@ -181,6 +214,14 @@ def groups(boxes: NDArray[np.int64], tile_px: int) -> Iterator[Group]:
             some = rows[first : first + MOST_CELLS]
             (y0, x0), (y1, x1) = boxes[some, :2].min(axis=0).tolist(), boxes[some, 2:].max(axis=0).tolist()
             yield Group((slice(y0, y1), slice(x0, x1)), some)
+
+
+def check_labels(labels: LabelImage, shape: tuple[int, ...]) -> None:
+    """Raise InputError unless labels are whole numbers, for an image of this height and width."""
+    if labels.shape != shape:
+        raise InputError(f"the labels' shape is {labels.shape}, the image's {shape}; expected the same")
+    if labels.dtype.kind not in "iub":
+        raise InputError(f"labels are {labels.dtype}; expected whole numbers, 0 for background")
 
 
 def check_range(low: int, high: int) -> None:

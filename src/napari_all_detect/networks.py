@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-__all__ = ["ARCHITECTURES", "Architecture", "build_network", "preprocess"]
+__all__ = ["ARCHITECTURES", "Architecture", "Preprocessing", "build_network", "preprocess"]
 
 Preprocessing = Literal["tf", "caffe", "torch"]
 

@@ -17,7 +17,21 @@ import numpy as np
 
 from napari_all_detect.errors import ParameterError
 
-__all__ = ["ExplainParams", "OutputParams", "ReadParams", "Rescale", "ScoreParams", "SegmentationParams"]
+__all__ = [
+    "FORMATS",
+    "LARGEST_LABEL",
+    "PRECISIONS",
+    "WEIGHTINGS",
+    "ClusterParams",
+    "ExplainParams",
+    "OutputParams",
+    "Params",
+    "ReadParams",
+    "Rescale",
+    "ScoreParams",
+    "SegmentationParams",
+    "Weighting",
+]
 
 TILED_FROM_PX, TILE_PX = 2**26, 2048
 """Planes of more pixels than that (8192 x 8192) are taken in tiles this wide."""
@@ -183,7 +197,7 @@ class ScoreParams(Params):
         max=1.0,
         metavar="P",
     )
-    error_rate: Rescale | None = option(
+    error_rate: str | float | None = option(
         None,
         "Cells are called uncertain where a call would be wrong for more than this share of ALL, or of Hem, cells like "
         "those the bundle was calibrated on; `none` calls every cell. Default: the bundle's own",

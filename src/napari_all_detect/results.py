@@ -23,6 +23,7 @@ from napari_all_detect.trust import count_joined, n_out_of_domain
 __all__ = [
     "FAILURE_COLUMNS",
     "LOCK",
+    "SUMMED",
     "Failure",
     "ResultTables",
     "as_folder",

@@ -156,14 +156,17 @@ def test_a_picture_shows_the_cell_and_what_is_around_it() -> None:
         assert np.abs(shown[[3, -4], size // 2] - [[around], [90]]).max() < 20
 
 
-@pytest.mark.parametrize(("n", "said"), [(200, []), (201, ["The first 200 of 201; all are in images.csv."])])
-def test_a_long_table_is_shown_in_part(n: int, said: list[str], results: Path) -> None:
+@pytest.mark.parametrize(("n", "is_said"), [(200, False), (201, True)])
+def test_a_long_table_is_shown_in_part(n: int, is_said: bool, results: Path) -> None:
     run = json.loads((results / "run.json").read_text())
     counts = {"planes": n, "cells": 0, "all": 0, "hem": 0, "uncertain": 0}
-    images = pd.DataFrame({"image": [f"{i}.png" for i in range(n)]})
-    page = report_html(Report(run, counts, images, None, [], {}, [], {}, {}, pd.DataFrame()))
-    assert re.findall(r"(\d+)\.png", page) == [str(i) for i in range(200)]
-    assert re.findall("The first [^<]*", page) == said
+    files = ["samples.csv", "failures.csv", "images.csv"]
+    samples, failures, images = (pd.DataFrame({"name": [f"{file}-{i}" for i in range(n)]}) for file in files)
+    page = report_html(Report(run, counts, images, samples, [], {}, [], {}, {}, failures))
+    for file in files:
+        assert re.findall(rf"{file}-(\d+)", page) == [str(i) for i in range(200)]
+    said = [f"The first 200 of 201; all are in {file}." for file in files]
+    assert re.findall("The first [^<]*", page) == (said if is_said else [])
 
 
 def test_all_text_from_outside_is_escaped_and_nothing_is_fetched(page: str) -> None:

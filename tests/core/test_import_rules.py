@@ -60,6 +60,14 @@ def imports(module: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def exported(module: str) -> set[str]:
+    """Return what a module's `__all__` lists; nothing if it has none."""
+    for node in ast.parse(modules()[module].read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
 def part(dotted: str) -> str:
     """Return which part of the package a dotted name belongs to: `table`, `sources`, `_napari` ..."""
     return dotted.split(".")[1] if "." in dotted else "__init__"
@@ -118,6 +126,13 @@ def test_only_what_opens_a_network_knows_bundles_and_engines() -> None:
     """The rest of segmentation is arrays."""
     users = {module for module in core() if part(module) == "segmentation" and parts_imported(module) & STAGES}
     assert users == {f"{NAME}.segmentation.methods", f"{NAME}.segmentation.learned"}
+
+
+@pytest.mark.parametrize("module", core())
+def test_all_lists_what_other_modules_import(module: str) -> None:
+    dotted = {name for other in modules() if other != module for name in imports(other)} - set(modules())
+    names = {name.rpartition(".")[2] for name in dotted if name.rpartition(".")[0] == module}
+    assert {name for name in names if not name.startswith("_")} <= exported(module)
 
 
 @pytest.mark.parametrize("module", ["ensemble", "cascade"])

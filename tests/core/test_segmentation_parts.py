@@ -19,7 +19,7 @@ from scipy import ndimage as ndi
 from napari_all_detect import segmentation
 from napari_all_detect.bundle import load_segmenter
 from napari_all_detect.bundle.places import builtin_root
-from napari_all_detect.bundle.verified import file_digest
+from napari_all_detect.digest import file_digest
 from napari_all_detect.engines import open_mapper
 from napari_all_detect.errors import AllDetectError, BundleError, InputError, ParameterError
 from napari_all_detect.params import SegmentationParams

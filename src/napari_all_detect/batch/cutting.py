@@ -14,7 +14,7 @@ from napari_all_detect.cores import n_cores
 from napari_all_detect.piped import LostError, PipedProcess
 from napari_all_detect.results import Failure
 
-__all__ = ["Cut", "CuttingProcess", "cutters", "n_processes"]
+__all__ = ["ENVIRONMENT", "Cut", "CuttingProcess", "cutters", "n_processes"]
 
 Cut = Callable[[Job, Unit], CutUnit | Failure]
 

@@ -1,6 +1,5 @@
 """What is done for one unit, in whatever thread or process."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.running import Stopped
 from napari_all_detect.batch.store import UnitResult
 from napari_all_detect.bundle import Crop
+from napari_all_detect.digest import file_digest
 from napari_all_detect.errors import AllDetectError, StoreError
 from napari_all_detect.export.geojson import geojson_text
 from napari_all_detect.export.labels import labels_tiff
@@ -127,8 +127,8 @@ def labels_sha256(labels: Path, unit: Unit) -> str:
 
 
 def _sha256(path: Path) -> str:
-    with readable(path, "a label image"), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with readable(path, "a label image"):
+        return file_digest(path)
 
 
 def _identity(path: Path, pixels: RgbPlane | TiledPlane) -> dict[str, Any]:

@@ -21,6 +21,7 @@ __all__ = [
     "Crop",
     "Domain",
     "Ensemble",
+    "Facts",
     "Manifest",
     "Member",
     "Network",

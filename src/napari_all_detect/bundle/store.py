@@ -23,11 +23,11 @@ from napari_all_detect.bundle.verified import (
     Bundle,
     SegmenterBundle,
     VerifiedBundle,
-    file_digest,
     files_of,
     open_folder,
     readable,
 )
+from napari_all_detect.digest import file_digest
 from napari_all_detect.errors import BundleError, UnknownBundleError
 
 __all__ = [

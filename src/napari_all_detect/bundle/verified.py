@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from napari_all_detect.bundle.manifest import AnyManifest, Manifest, SegmenterManifest, WeightsFile, parse_manifest
+from napari_all_detect.digest import file_digest
 from napari_all_detect.errors import BundleError
 
 __all__ = [
@@ -17,7 +18,6 @@ __all__ = [
     "Bundle",
     "SegmenterBundle",
     "VerifiedBundle",
-    "file_digest",
     "files_of",
     "open_folder",
     "read_manifest",
@@ -116,12 +116,6 @@ def readable(source: str) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or error
         raise BundleError(f"{source}: can't be read ({reason}); check the path and its permissions") from error
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_card(folder: Path, source: str) -> str:

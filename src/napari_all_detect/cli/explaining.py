@@ -11,8 +11,8 @@ from napari_all_detect.batch.planning import plan
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.cli.options import params_of
 from napari_all_detect.errors import InputError, ParameterError, StoreError
-from napari_all_detect.export.report import RESEARCH_USE
 from napari_all_detect.params import ExplainParams, ReadParams, ScoreParams, SegmentationParams
+from napari_all_detect.research_use import RESEARCH_USE
 from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources import Plane
 

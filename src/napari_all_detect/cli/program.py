@@ -13,7 +13,6 @@ from napari_all_detect import __version__
 from napari_all_detect.cli import INTERRUPTED, bundles, explaining, scoring
 from napari_all_detect.cli.options import add_inputs, add_params
 from napari_all_detect.errors import AllDetectError, ParameterError
-from napari_all_detect.export.report import RESEARCH_USE
 from napari_all_detect.params import (
     ClusterParams,
     ExplainParams,
@@ -22,6 +21,7 @@ from napari_all_detect.params import (
     ScoreParams,
     SegmentationParams,
 )
+from napari_all_detect.research_use import RESEARCH_USE
 from napari_all_detect.results import read_run
 from napari_all_detect.sources.places import without_secrets
 from napari_all_detect.streams import BROKEN_PIPE, flushed, one_line, prepare_streams

@@ -8,8 +8,9 @@ from tqdm import tqdm
 
 from napari_all_detect.batch import BatchProgress, BatchSummary, Failure, score_batch, segment_batch
 from napari_all_detect.cli.options import params_of
-from napari_all_detect.export.report import RESEARCH_USE, most_first
+from napari_all_detect.export.report import most_first
 from napari_all_detect.params import ClusterParams, OutputParams, ReadParams, ScoreParams, SegmentationParams
+from napari_all_detect.research_use import RESEARCH_USE
 from napari_all_detect.streams import one_line
 from napari_all_detect.trust import domain_note
 

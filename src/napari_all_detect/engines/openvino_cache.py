@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from napari_all_detect.bundle import Bundle, SegmenterBundle
 from napari_all_detect.bundle.places import as_path, cache_root, publish, staging_in
-from napari_all_detect.bundle.verified import file_digest
+from napari_all_detect.digest import file_digest
 from napari_all_detect.engines.openvino_export import DAMAGED, GRAPH_VERSION
 from napari_all_detect.engines.openvino_runtime import check_keras, import_openvino, openvino_version
 from napari_all_detect.errors import AllDetectError, BundleError

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_all_detect.labelled import LabelImage
+from napari_all_detect.labelled import LabelImage, tiles
 
 __all__ = ["labels_tiff", "write_labels"]
 
@@ -45,11 +45,9 @@ def labels_tiff(labels: LabelImage) -> bytes:
 def _tiles(labels: LabelImage) -> Iterator[bytes]:
     """Yield the tiles, packed. Most of a slide's are empty: those are packed once."""
     empty = zlib.compress(bytes(4 * TILE_PX**2))
-    height, width = labels.shape
-    for y in range(0, height, TILE_PX):
-        for x in range(0, width, TILE_PX):
-            part = labels[y : min(y + TILE_PX, height), x : min(x + TILE_PX, width)]
-            if part.any():
-                yield zlib.compress(np.pad(part.astype("<u4"), [(0, TILE_PX - n) for n in part.shape]).tobytes())
-            else:
-                yield empty
+    for window in tiles(labels.shape, TILE_PX):
+        part = labels[window]
+        if part.any():
+            yield zlib.compress(np.pad(part.astype("<u4"), [(0, TILE_PX - n) for n in part.shape]).tobytes())
+        else:
+            yield empty

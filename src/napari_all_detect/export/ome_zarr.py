@@ -8,14 +8,13 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from napari_all_detect.export.colours import probability_colours
-from napari_all_detect.labelled import LabelImage
+from napari_all_detect.labelled import LabelImage, Pixels, Window, tiles
 from napari_all_detect.optional import require
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ PART_PX = 2048
 
 LEVELS = 5
 """Resolution levels of an image of its own; fewer if it is too small for them."""
-
-Window = tuple[slice, slice]
 
 PROPERTIES = ("p_all", "call", "spread", "flags")
 """Columns that the label image carries for each cell, too."""
@@ -56,23 +53,13 @@ class LabelledPlane:
     cells: pd.DataFrame
 
 
-class Picture(Protocol):
-    """(H, W, 3) uint8 pixels, or what reads them, of which windows are taken."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Height and width, and perhaps more."""
-        ...
-
-    def __getitem__(self, window: Window) -> NDArray[np.uint8]: ...
-
-
 def write_ome_zarr(
-    rgb: Picture,
+    rgb: Pixels,
     labels: LabelImage,
     cells: pd.DataFrame,
     path: Path,
     pixel_size_um: float | None = None,
+    first: tuple[float, ...] = (0.0, 0.0),
 ) -> None:
     """Write a plane as an OME-Zarr 0.5 image of its own, with its labels and table in it.
 
@@ -87,6 +74,8 @@ def write_ome_zarr(
         The container, a folder; it must not exist.
     pixel_size_um : float, optional
         Without it the axes have no unit.
+    first : tuple of float
+        Where the centre of the first pixel lies along y and x, in micrometers; in pixels without their size.
 
     Raises
     ------
@@ -100,6 +89,7 @@ def write_ome_zarr(
         path,
         (3, *rgb.shape[:2]),
         pixelsize=pixel_size_um or 1.0,
+        translation=(0.0, *first) if any(first) else None,
         levels=min(LEVELS, max(rgb.shape[:2]).bit_length()),  # each must be smaller than the one before
         axes_names=["c", "y", "x"],
         channels_meta=["red", "green", "blue"],
@@ -207,13 +197,9 @@ def _set_plane(label: Label, plane: LabelledPlane, before: int) -> pd.DataFrame:
     return cells
 
 
-def _windows(pixels: Picture | LabelImage) -> Iterator[Window]:
-    """Yield the parts by which pixels are written: all at once if they are in memory."""
-    height, width = pixels.shape[:2]
-    edge = max(height, width) if isinstance(pixels, np.ndarray) else PART_PX
-    for y in range(0, height, edge):
-        for x in range(0, width, edge):
-            yield slice(y, min(y + edge, height)), slice(x, min(x + edge, width))
+def _windows(pixels: Pixels | LabelImage) -> Iterator[Window]:
+    """Return the parts by which pixels are written: all at once if they are in memory."""
+    return tiles(pixels.shape, max(pixels.shape[:2]) if isinstance(pixels, np.ndarray) else PART_PX)
 
 
 def _plain(cells: pd.DataFrame) -> pd.DataFrame:

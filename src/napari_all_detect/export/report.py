@@ -12,10 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_all_detect.export.colours import CALL_COLOURS, probability_colours
+from napari_all_detect.research_use import RESEARCH_USE
 
-__all__ = ["CellPicture", "Histogram", "Plate", "Report", "most_first", "report_html"]
+__all__ = ["POLICY", "ROWS_SHOWN", "CellPicture", "Histogram", "Plate", "Report", "most_first", "report_html"]
 
-RESEARCH_USE = "For research use only. Not for diagnosis or any clinical decision."
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Browsers refuse to fetch anything for the page, or to run anything in it."""
 
@@ -147,7 +147,7 @@ def report_html(report: Report) -> str:
     """Return the page. It fetches nothing and runs no script; all text from outside is escaped."""
     sections = [
         _head(report),
-        _section("Samples", [] if report.samples is None else [_table(report.samples)]),
+        _section("Samples", [] if report.samples is None else [_listed(report.samples, "samples.csv")]),
         *(_section(f"Plate {plate.name}: fraction ALL by well", [_plate(plate)]) for plate in report.plates),
         _section(
             "Distributions", [_legend(), f'<div class="plots">{"".join(map(_histogram, report.histograms))}</div>']
@@ -156,7 +156,7 @@ def report_html(report: Report) -> str:
         _section("Cells without a picture", [_unread(report.unread)] if report.unread else []),
         _section("Flags", [_flags(report)]),
         _section("Notes on images", [_notes(report)] if report.notes else []),
-        _section("Failures", [_table(report.failures)] if len(report.failures) else ["<p>None.</p>"]),
+        _section("Failures", [_listed(report.failures, "failures.csv") if len(report.failures) else "<p>None.</p>"]),
         _section("Images", [_table(report.images), _more(report.counts["planes"], "images.csv")]),
         _section("The run", [_run(report)]),
     ]
@@ -213,6 +213,10 @@ def _text(value: Any) -> str:
     if pd.isna(value):
         return ""
     return f"{value:.3g}" if isinstance(value, (float, np.floating)) else escape(str(value))
+
+
+def _listed(rows: pd.DataFrame, file: str) -> str:
+    return _table(rows) + _more(len(rows), file)
 
 
 def _more(n: int, file: str) -> str:
@@ -329,7 +333,7 @@ def _flags(report: Report) -> str:
 def _notes(report: Report) -> str:
     rows = most_first(report.notes)
     table = pd.DataFrame({"note": [note for note, _ in rows], "images": [n for _, n in rows]})
-    return _table(table) + _more(len(rows), "images.csv")
+    return _listed(table, "images.csv")
 
 
 def _run(report: Report) -> str:

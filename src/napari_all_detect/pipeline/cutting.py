@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from napari_all_detect.bundle import Crop
 from napari_all_detect.crops import crop_scale
-from napari_all_detect.errors import InputError
-from napari_all_detect.labelled import LabelImage, check_range
+from napari_all_detect.labelled import LabelImage, check_labels, check_range
 from napari_all_detect.params import ScoreParams
 from napari_all_detect.segmentation import cell_finder, segment_cells
 from napari_all_detect.sources import RgbPlane, TiledPlane
@@ -89,7 +88,7 @@ def cut_cells(given: PlaneInput, params: ScoreParams, crop: Crop) -> CutCells:
     InputError
         As by `score_plane`.
     """
-    pixel_size_um = given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um
+    pixel_size_um = _pixel_size_um(given, params)
     cells = _cells(given, params, pixel_size_um)
     geometry = cells.measure(pixel_size_um)
     scale = crop_scale(
@@ -104,6 +103,11 @@ def cut_cells(given: PlaneInput, params: ScoreParams, crop: Crop) -> CutCells:
     return CutCells(
         cells.labels, cells.nuclei, cells.cut(crop.size, scale), geometry, scale, names, pixel_size_um, notes
     )
+
+
+def _pixel_size_um(given: PlaneInput, params: ScoreParams) -> float | None:
+    """Return what the user says, else what the file does."""
+    return given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um
 
 
 def _doubts(diameter_px: NDArray[np.floating], pixel_size_um: float | None) -> tuple[str, ...]:
@@ -121,7 +125,7 @@ def _cells(given: PlaneInput, params: ScoreParams, pixel_size_um: float | None) 
     if not isinstance(given.pixels, TiledPlane):
         return WholeCells(given.pixels.rgb, *find_cells(given, params))
     if given.labels is not None:
-        _check_labels(given.labels, given.pixels.shape)
+        check_labels(given.labels, given.pixels.shape)
         return given_tiled(given.pixels, given.labels, given.nuclei)
     find = cell_finder(params.segmentation, pixel_size_um, params.device, params.engine)
     return find_tiled(given.pixels, find)
@@ -151,24 +155,16 @@ def find_cells(given: PlaneInput, params: ScoreParams) -> tuple[NDArray[np.int32
         return segment_cells(
             rgb,
             params.segmentation,
-            pixel_size_um=given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um,
+            pixel_size_um=_pixel_size_um(given, params),
             device=params.device,
             engine=params.engine,
             nuclei=True,
         )
-    _check_labels(given.labels, given.pixels.shape)
+    check_labels(given.labels, given.pixels.shape)
     labels = _in_range(np.asarray(given.labels))
     # A cell may have been redrawn since: its nucleus is what of it still lies within.
     nuclei = None if given.nuclei is None else np.where(np.asarray(given.nuclei) > 0, labels, 0)
     return labels, nuclei
-
-
-def _check_labels(labels: LabelImage, shape: tuple[int, ...]) -> None:
-    """Raise unless labels are of an image of this shape."""
-    if labels.shape != shape:
-        raise InputError(f"the labels' shape is {labels.shape}, the image's {shape}; expected the same")
-    if labels.dtype.kind not in "iub":
-        raise InputError(f"labels are {labels.dtype}; expected whole numbers, 0 for background")
 
 
 def _in_range(labels: NDArray[np.integer]) -> NDArray[np.int32]:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from skimage.filters import threshold_otsu
 
-from napari_all_detect.segmentation.depth import depth_within, fill_holes
+from napari_all_detect.segmentation.depth import fill_holes
 from napari_all_detect.segmentation.grid import as_ratio, reduced, shrink
 from napari_all_detect.segmentation.instances import enlarge, expected_share, keep_only
 from napari_all_detect.segmentation.light import CHROMATIN, least_chromatin, mean_stain, percentile
-from napari_all_detect.segmentation.necks import cut_at_necks
+from napari_all_detect.segmentation.necks import cut_at_waists
 from napari_all_detect.segmentation.nuclei import find_dark_nuclei
 from napari_all_detect.segmentation.scale import estimate_diameter, seed_level, typical_diameter, wide_regions
 from napari_all_detect.segmentation.view import Found, Survey, View
@@ -31,9 +31,6 @@ REACH = 0.5
 
 ABOVE_RED_CELLS = 0.07
 """Chromatin is by so much darker than red cells: darker spots are where they lie on each other."""
-
-NECK = 0.8
-"""Pieces of a clump are one cell where the neck between them is at least this share of the smaller one's width."""
 
 SMOOTHED_PX = 8
 """More than smoothing and resampling reach."""
@@ -163,7 +160,6 @@ def _level(white: Floats, near: Mask, far: Mask) -> float:
 
 def _part(cells: Mask, seeds: Mask, diameter: float) -> Labels:
     """Cut clumps at their waists, and drop what has too little nucleus."""
-    depth = ndi.gaussian_filter(depth_within(cells), 0.05 * diameter)
-    pieces = cut_at_necks(cells, depth, min_distance=0.3 * diameter, neck_share=NECK)
+    pieces = cut_at_waists(cells, diameter)
     chromatin_px = np.bincount(pieces[seeds], minlength=pieces.max() + 1)
     return keep_only(pieces, chromatin_px >= LEAST_AREA * np.pi / 4 * diameter**2 * expected_share(pieces))

@@ -6,9 +6,32 @@ from scipy import ndimage as ndi
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
-__all__ = ["cut_at_necks", "join_broad_necks", "join_lobes"]
+from napari_all_detect.segmentation.depth import depth_within
+
+__all__ = ["cut_at_necks", "cut_at_waists", "join_broad_necks", "join_lobes"]
+
+WAIST = 0.8
+"""Pieces of a clump are one cell where the neck between them is at least this share of the smaller one's width."""
 
 Labels = NDArray[np.int32]
+
+
+def cut_at_waists(mask: NDArray[np.bool_], diameter: float) -> Labels:
+    """Cut clumps by their outline alone.
+
+    Parameters
+    ----------
+    mask : (H, W) bool
+    diameter : float
+        Of a typical cell, in pixels.
+
+    Returns
+    -------
+    pieces : (H, W) int32
+        Numbers from 1 on, not all of them in use.
+    """
+    depth = ndi.gaussian_filter(depth_within(mask), 0.05 * diameter)
+    return cut_at_necks(mask, depth, min_distance=0.3 * diameter, neck_share=WAIST)
 
 
 def cut_at_necks(

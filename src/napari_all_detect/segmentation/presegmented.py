@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_all_detect.segmentation.depth import depth_within, fill_holes
+from napari_all_detect.segmentation.depth import fill_holes
 from napari_all_detect.segmentation.instances import in_one_piece
 from napari_all_detect.segmentation.light import BLACK
-from napari_all_detect.segmentation.necks import cut_at_necks
+from napari_all_detect.segmentation.necks import cut_at_waists
 from napari_all_detect.segmentation.scale import inscribed_radius
 from napari_all_detect.segmentation.view import Found, View
 
@@ -16,8 +16,8 @@ __all__ = ["cells_on_black", "is_on_black", "on_white"]
 LEAST_BLACK = 0.25
 """Share of an image from which black is taken for a background that somebody else put there."""
 
-LOBE_NECK = 0.8
 LEAST_AREA = 0.2
+"""Smaller than this share of a typical cell is no white cell."""
 
 Labels = NDArray[np.int32]
 
@@ -56,7 +56,6 @@ def _brightest(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _parted(mask: NDArray[np.bool_], diameter: float) -> Labels:
     """Cut clumps at their waists; drop pieces too small for a white cell."""
-    depth = ndi.gaussian_filter(depth_within(mask), 0.05 * diameter)
-    pieces = cut_at_necks(mask, depth, min_distance=0.3 * diameter, neck_share=LOBE_NECK)
+    pieces = cut_at_waists(mask, diameter)
     large = np.bincount(pieces.ravel()) >= LEAST_AREA * np.pi / 4 * diameter**2
     return in_one_piece(np.where(large[pieces], pieces, 0))

@@ -4,17 +4,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_all_detect.labelled import Pixels, Window
 from napari_all_detect.segmentation.light import BLACK, empty_field
 
-__all__ = ["Found", "Mapped", "Pixels", "Survey", "Unsettled", "View", "Window", "sample"]
-
-Window = tuple[slice, slice]
-"""Rows and columns, from start to stop."""
+__all__ = ["Found", "Mapped", "Survey", "Unsettled", "View", "sample"]
 
 SAMPLE_EDGE_PX, SAMPLES = 512, 6
 """A plane of more pixels than 6 x 6 such squares is surveyed on so many of them, spread evenly."""
@@ -29,17 +27,6 @@ KEPT_BYTES = 2**28
 """Of maps for parts that overlap: three rows of tiles of a plane 100,000 pixels wide."""
 
 T = TypeVar("T")
-
-
-class Pixels(Protocol):
-    """A plane, or what reads it: (H, W, 3) uint8 of which windows are taken."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Height and width, and perhaps more."""
-        ...
-
-    def __getitem__(self, window: Window) -> NDArray[np.uint8]: ...
 
 
 class Unsettled(Exception):  # noqa: N818 - nothing went wrong

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_all_detect.digest import file_digest
 from napari_all_detect.sources.places import is_remote
 from napari_all_detect.sources.rgb import RgbPlane
 from napari_all_detect.sources.tiled import TiledPlane
 
-__all__ = ["file_sha256", "identity", "stamp"]
+__all__ = ["identity", "stamp"]
 
 
 def stamp(path: Path) -> dict[str, int | str]:
@@ -42,7 +43,7 @@ def identity(path: Path, pixels: RgbPlane | TiledPlane) -> dict[str, int | str]:
     """
     if not is_remote(path) and path.is_file():
         facts = path.stat()
-        return {"bytes": facts.st_size, "sha256": file_sha256(path, facts.st_size, facts.st_mtime_ns)}
+        return {"bytes": facts.st_size, "sha256": _sha256(path, facts.st_size, facts.st_mtime_ns)}
     digest = hashlib.sha256()
     for part in [pixels.rgb] if isinstance(pixels, RgbPlane) else (pixels[tile] for tile in pixels.tiles):
         digest.update(np.ascontiguousarray(part).data)
@@ -50,10 +51,9 @@ def identity(path: Path, pixels: RgbPlane | TiledPlane) -> dict[str, int | str]:
 
 
 @lru_cache(maxsize=64)
-def file_sha256(path: Path, n_bytes: int, modified_ns: int) -> str:
+def _sha256(path: Path, n_bytes: int, modified_ns: int) -> str:
     """Return a file's digest; size and time only say which content is meant, as a stack's file is asked about often."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(path)
 
 
 def _listing(store: Path) -> str:

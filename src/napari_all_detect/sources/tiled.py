@@ -1,6 +1,6 @@
 """A plane too large to be read at once: its shape, and any part of it when that is needed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, reduce
 
@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError, StoreError
+from napari_all_detect.labelled import Window, tiles
 from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb, extremes, overall
 
-__all__ = ["TiledPlane", "Window", "of_plane", "open_tiled", "tiles"]
-
-Window = tuple[slice, slice]
-"""Rows and columns; both have a start and a stop within the plane."""
+__all__ = ["TiledPlane", "of_plane", "open_tiled"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +60,6 @@ class TiledPlane:
     def tiles(self) -> list[Window]:
         """The windows into which it is divided, row by row."""
         return list(tiles(self.shape, self.tile_px))
-
-
-def tiles(shape: tuple[int, int], tile_px: int) -> Iterator[Window]:
-    """Divide a plane into squares, row by row; those at its right and lower border may be narrower."""
-    for y in range(0, shape[0], tile_px):
-        for x in range(0, shape[1], tile_px):
-            yield slice(y, min(y + tile_px, shape[0])), slice(x, min(x + tile_px, shape[1]))
 
 
 def open_tiled(

@@ -44,8 +44,8 @@ from napari_all_detect._napari.shared_process import borrow, give_back
 from napari_all_detect._napari.task import Task
 from napari_all_detect._napari.viewers import unwrapped
 from napari_all_detect.errors import AllDetectError
-from napari_all_detect.export.report import RESEARCH_USE
 from napari_all_detect.params import ScoreParams, SegmentationParams
+from napari_all_detect.research_use import RESEARCH_USE
 
 __all__ = ["ScoreCells"]
 
