@@ -211,6 +211,8 @@ def test_scores_of_another_image_get_a_layer_of_their_own(viewer, controller, do
     controller.score(Task(first, labels, TWO_BY_TWO))
     done()
     assert viewer.layers[-1] is added
+    # What lies on the image that was scored last is hidden.
+    assert [layer.visible for layer in (first, second, labels, added)] == [True, False, True, False]
 
 
 def test_scores_and_verdicts_that_a_cancelled_run_did_not_come_to_stay(viewer, controller, done, drawn):

@@ -240,7 +240,7 @@ def test_a_pyramid_of_labels_is_saved_and_a_store_is_not_written_over(results, l
     ):
         with pytest.raises(OutputError, match=r"a\.zarr is there already; choose another name"):
             write(tmp_path / "a.zarr")
-    with pytest.raises(InputError, match=r"shape \(2, 2, 40, 16\); expected one plane or one stack of planes"):
+    with pytest.raises(InputError, match=r"shape \(2, 2, 40, 16\), with planes not called t0_z0; expected"):
         saved_as_store(results(VOTES), np.zeros((2, 2, 40, 16), int), tmp_path / "b.zarr")
 
 

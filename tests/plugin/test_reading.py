@@ -73,6 +73,7 @@ def test_a_stack_in_time_and_depth_keeps_its_axes(tmp_path, drawn):
     ((levels, options, _),) = read(tmp_path / "stack.zarr")
     np.testing.assert_array_equal(levels[0].compute(), stack)
     assert options["units"] == ("pixel", "pixel", "micrometer", "micrometer")
+    assert options["axis_labels"] == ("t", "z", "y", "x")
     image = Image(levels, **options)
     names = [plane.plane for plane in layer_planes(image)]
     assert names == ["t0_z0", "t0_z1", "t1_z0", "t1_z1"]

@@ -99,6 +99,13 @@ def test_a_changed_value_tells_and_an_equal_one_does_not(results):
     assert told == ["changed", "colours", "selection", "verdicts"]
 
 
+def test_cells_of_several_planes_are_told_apart_by_their_names(results):
+    found = results(VOTES, plane=["t0", "t0", "t1"], label=[1, 2, 1])
+    assert found.name_of(2) == "1"
+    found.rows = replace(found.rows, summary=pd.concat([found.rows.summary] * 2))
+    assert [found.name_of(row) for row in range(3)] == ["1 of t0", "2 of t0", "1 of t1"]
+
+
 def test_features_stand_at_their_labels_and_agree_with_the_table(results):
     found = results(VOTES, numbers=np.array([2, 3, 7]))
     features = found.features()
@@ -106,6 +113,23 @@ def test_features_stand_at_their_labels_and_agree_with_the_table(results):
     assert features["p_all"][[2, 3, 7]].tolist() == pytest.approx(found.table["p_all"].tolist())
     assert features["call"][[2, 3, 7]].tolist() == found.table["call"].tolist()
     assert features.loc[[0, 1, 4, 5, 6]].drop(columns="verdict").isna().all(axis=None)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_other_colours_of_small_numbers_find_no_outlines_anew(results, dtype):
+    labels = np.zeros((30, 12), dtype)
+    labels[0:4, 5:9] = 1
+    layer, sliced = Labels(labels), []
+    layer.contour = 2
+    attach(layer, found := results(VOTES[:1]))
+    layer.events.set_data.connect(lambda _: sliced.append(layer.colormap))
+    before, thumbnail = layer.colormap.map(1), layer.thumbnail.copy()
+    found.select([0])
+    assert not np.allclose(layer.colormap.map(1), before)
+    assert not np.array_equal(layer.thumbnail, thumbnail)
+    assert len(sliced) == (dtype is np.int32)
+    found.threshold = 0.3  # of which P(ALL) knows nothing
+    assert len(sliced) == (dtype is np.int32)
 
 
 def test_the_layer_follows(scored):

@@ -8,7 +8,7 @@ import pytest
 from napari.layers import Image, Labels
 
 from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
-from napari_all_detect._napari.layer_link import results_of
+from napari_all_detect._napari.layer_link import attach, results_of
 from napari_all_detect._napari.origins import is_anothers
 from napari_all_detect._napari.reading import get_reader
 from napari_all_detect._napari.task import Task
@@ -50,6 +50,7 @@ def test_an_ome_zarr_opens_with_scores_colours_verdicts_and_crops(scored, tmp_pa
     opened = Labels(labels, **options)
     again = results_of(opened)
     assert kind == "labels"
+    assert labels.dtype == layer.data.dtype == np.uint16
     np.testing.assert_array_equal(labels, layer.data)
     assert csv_text(again.table) == csv_text(results.table)
     pd.testing.assert_frame_equal(again.table.astype(results.table.dtypes), results.table)
@@ -79,6 +80,58 @@ def test_a_stack_is_one_ome_zarr_with_its_planes(viewer, controller, loop, drawn
     np.testing.assert_array_equal(again.rows.index, results.rows.index)
     np.testing.assert_array_equal(again.rows.numbers, results.rows.numbers)
     np.testing.assert_array_equal(again.rows.crops[:], results.rows.crops)
+
+
+@pytest.mark.parametrize(
+    ("axes", "sides", "names"),
+    [
+        (["t"], [2], ["t0", "t1"]),
+        (["z"], [2], ["z0", "z1"]),
+        (None, [2], ["p0", "p1"]),
+        (["t", "z"], [2, 1], ["t0", "t1"]),
+        (["t", "z"], [2, 2], ["t0_z0", "t0_z1", "t1_z0", "t1_z1"]),
+    ],
+)
+def test_a_stack_is_saved_along_the_axes_that_it_has(viewer, controller, loop, drawn, tmp_path, axes, sides, names):
+    smears = [drawn.rgb, np.full_like(drawn.rgb, 245), drawn.rgb[::-1], drawn.rgb[:, ::-1]]
+    pixels = np.stack(smears[: len(names)]).reshape(*sides, *drawn.rgb.shape)
+    image = viewer.add_image(pixels, axis_labels=axes and (*axes, "y", "x"))
+    controller.score(Task(image, None, ScoreParams(batch_size=2, segmentation=SegmentationParams(method="classical"))))
+    loop.run_until(lambda: not controller.state.busy)
+    layer = viewer.layers[-1]
+    assert results_of(layer).rows.summary["plane"].tolist() == names
+    assert layer.axis_labels == (*(axes or ["p"]), "y", "x")
+    assert viewer.dims.axis_labels == layer.axis_labels
+    path = str(tmp_path / "stack.zarr")
+    write_smear(path, [image.as_layer_data_tuple(), layer.as_layer_data_tuple()])
+    (levels, placed, _), (labels, options, _) = read(path)
+    long = [axis for axis, n in zip(axes or ["z"], sides, strict=True) if n > 1]
+    assert placed["axis_labels"] == options["axis_labels"] == (*long, "y", "x")
+    np.testing.assert_array_equal(np.asarray(levels[0]).reshape(pixels.shape), pixels)
+    np.testing.assert_array_equal(np.asarray(labels).reshape(layer.data.shape), layer.data)
+    again, results = results_of(Labels(labels, **options)), results_of(layer)
+    assert csv_text(again.table) == csv_text(results.table)
+    np.testing.assert_array_equal(again.rows.index, results.rows.index[:, [n > 1 for n in sides]])
+
+
+@pytest.mark.parametrize(("scale", "units"), [(0.25, "um"), (1.0, "pixel")])
+def test_a_smear_is_saved_where_it_lies(viewer, results, notices, tmp_path, scale, units):
+    place = {"scale": (scale,) * 2, "units": (units,) * 2}
+    image = viewer.add_image(np.full((30, 12, 3), 200, np.uint8), rgb=True, translate=(100.0, -40.0), **place)
+    labels = np.zeros((30, 12), int)
+    labels[0:4, 5:9] = 1
+    layer = viewer.add_labels(labels)
+    found = results(np.full((1, 3), 0.9))
+    found.rows.summary["pixel_size_um"] = scale if units == "um" else np.nan
+    attach(layer, found)
+    write_smear(str(tmp_path / "moved.zarr"), [image.as_layer_data_tuple(), layer.as_layer_data_tuple()])
+    for _, options, _ in read(tmp_path / "moved.zarr"):
+        np.testing.assert_allclose(options["translate"], (100.0, -40.0))
+        np.testing.assert_allclose(options["scale"], (scale, scale))
+    assert notices == []
+    image.rotate = 30
+    write_smear(str(tmp_path / "turned.zarr"), [image.as_layer_data_tuple(), layer.as_layer_data_tuple()])
+    assert notices == ["OME-Zarr can't say that 'Image' is rotated, sheared or mirrored; it is saved upright"]
 
 
 def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reuse_engines):

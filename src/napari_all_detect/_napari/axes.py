@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_all_detect._napari.axis_names import axis_labels, axis_names, default_labels
 from napari_all_detect._napari.pyramid import CHANNELS_KEY
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
@@ -124,8 +125,16 @@ def cells_shape(image: Any, layout: Layout) -> tuple[int, ...]:
     return tuple(shape[1:] if layout.channel_axis == 0 else shape)
 
 
-def placed_like(image: Any, layout: Layout) -> dict[str, Any]:
-    """Return where a labels layer lies so that it covers an image."""
+def placed_like(image: Any, layout: Layout, plane: str = "") -> dict[str, Any]:
+    """Return where a labels layer lies so that it covers an image, and what its axes are called.
+
+    Parameters
+    ----------
+    image : napari.layers.Image
+    layout : Layout
+    plane : str
+        The name of one of its planes, `t0_z3`, which names axes that have no names in napari.
+    """
     scale, units, first = np.array(image.scale, float), list(image.units), np.zeros(image.ndim)
     if image.multiscale:
         factor = np.array(image.downsample_factors[layout.level][: image.ndim], float)
@@ -139,10 +148,14 @@ def placed_like(image: Any, layout: Layout) -> dict[str, Any]:
     kept = slice(1 if axis == 0 else 0, None)
     # Shear is the upper triangle row by row: the first axis has as many values as there are others.
     sheared = image.shear[image.ndim - 1 :] if axis == 0 else image.shear
+    labels = None
+    if image.axis_labels == default_labels(image.ndim):
+        labels = axis_labels(axis_names(plane), cells_shape(image, layout))
     return {
         "scale": scale[kept],
         "translate": translate[kept],
         "units": units[kept],
+        "axis_labels": labels or image.axis_labels[kept],
         "rotate": image.rotate[kept, kept],
         "shear": sheared,
         "affine": image.affine.set_slice(range(image.ndim)[kept]),

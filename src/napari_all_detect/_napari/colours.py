@@ -14,6 +14,7 @@ from napari_all_detect.export.colours import CALL_COLOURS, probability_colours
 
 __all__ = [
     "COLOURINGS",
+    "DRAWN_BYTES",
     "ScoreColormap",
     "Tick",
     "colour_levels",
@@ -25,6 +26,8 @@ __all__ = [
 ]
 
 COLOURINGS = ("P(ALL)", "P(Hem)", "call", "spread")
+DRAWN_BYTES = 2
+"""Size of numbers that napari draws as they are; larger ones become rows of the palette first."""
 N_LEVELS = 250
 """With those of labels without a value, background and selected ones fewer than 256: they fit a byte on the GPU."""
 UNSCORED_LEVEL, BACKGROUND_LEVEL, SELECTED_LEVEL, FIRST_LEVEL = range(4)
@@ -68,6 +71,14 @@ class ScoreColormap(DirectLabelColormap):
             colours[np.asarray(values) != self.selection] = 0
         return colours
 
+    def looks_like(self, other: object) -> bool:
+        """Return whether another colormap has the same colours for the same labels."""
+        return (
+            isinstance(other, ScoreColormap)
+            and np.array_equal(self._levels, other._levels)
+            and np.array_equal(self._palette, other._palette)
+        )
+
     def _map_without_cache(self, values: NDArray[np.integer]) -> NDArray[np.float32]:
         return self._palette[self._looked_up(values)]
 
@@ -75,7 +86,7 @@ class ScoreColormap(DirectLabelColormap):
         return np.take(self._levels, values, mode="clip")
 
     def _data_to_texture(self, values: Any) -> Any:
-        if values.dtype.itemsize <= 2:
+        if values.dtype.itemsize <= DRAWN_BYTES:
             return values.view(f"u{values.dtype.itemsize}")
         if self.use_selection:
             return (values == self.selection).astype(np.uint8)

@@ -12,6 +12,7 @@ from napari.utils.notifications import show_error
 from psygnal import Signal
 
 from napari_all_detect._napari.axes import placed_like
+from napari_all_detect._napari.compact import compact
 from napari_all_detect._napari.counted import n_cells
 from napari_all_detect._napari.keeping import Kept
 from napari_all_detect._napari.layer_link import LAYOUT_KEY, attach, outline_px, results_of
@@ -23,6 +24,7 @@ from napari_all_detect._napari.progress import IDLE, CellCount, RunState
 from napari_all_detect._napari.results import CellResults, joined
 from napari_all_detect._napari.same_cells import keep_verdicts
 from napari_all_detect._napari.task import Job, Outcome, Task, tell_no_cell, warn_of_others
+from napari_all_detect._napari.uncovering import uncover
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.pipeline import PlaneInput
 
@@ -239,7 +241,9 @@ class Controller:
         if n == 0:
             return tell_no_cell(job.task)
         looked_for = all(found.nuclei is not None for _, found in outcome.parts)
-        self.segmented.emit(self._add_labels(job, labels, nuclei if looked_for else None))
+        layer = self._add_labels(job, labels, nuclei if looked_for else None)
+        uncover(self.viewer, layer)
+        self.segmented.emit(layer)
         return f"{n_cells(n)} found"
 
     def _add_scores(self, job: Job, outcome: Outcome) -> str:
@@ -269,6 +273,7 @@ class Controller:
             _attach(layer, job, results)
         else:
             layer = self._add_labels(job, labels, rows.nuclei, results)
+        uncover(self.viewer, layer)
         self.scored.emit(layer)
         calls = rows.table["call"].value_counts()
         text = "".join(f"{': ' if k == 0 else ', '}{n} {call}" for k, (call, n) in enumerate(calls.items()))
@@ -277,8 +282,8 @@ class Controller:
 
     def _add_labels(self, job: Job, labels: Any, nuclei: Any | None, results: CellResults | None = None) -> Labels:
         # Hidden until it is complete: napari draws all outlines anew with each thing that is set.
-        name, place = f"{job.task.image.name} cells", placed_like(job.task.image, job.layout)
-        layer = Labels(labels, name=name, visible=False, **place)
+        name, place = f"{job.task.image.name} cells", placed_like(job.task.image, job.layout, job.planes[0].plane)
+        layer = Labels(compact(labels), name=name, visible=False, **place)
         layer.metadata = {FOUND_IN_KEY: Origin.of(job.task.image)}
         if nuclei is not None:
             layer.metadata[NUCLEI_KEY] = nuclei

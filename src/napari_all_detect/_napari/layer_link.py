@@ -9,7 +9,7 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_all_detect._napari.colours import ScoreColormap, colour_levels, palette, shares
+from napari_all_detect._napari.colours import DRAWN_BYTES, ScoreColormap, colour_levels, palette, shares
 from napari_all_detect._napari.results import CellResults
 
 __all__ = [
@@ -113,6 +113,7 @@ class _Link:
     def __init__(self, layer: Any, results: CellResults) -> None:
         self._layer: ReferenceType[Any] = ref(layer)
         self.results = results
+        self._colormap: ScoreColormap | None = None  # its own: layers that napari duplicates share one
         if not layer.contour and OUTLINE_KEY in layer.metadata:  # napari draws all outlines anew
             layer.contour = layer.metadata[OUTLINE_KEY]
         # psygnal holds bound methods weakly: the link goes when its layer does.
@@ -141,12 +142,19 @@ class _Link:
             layer.features = self.results.features()
 
     def _show_colours(self) -> None:
-        layer, results = self._layer(), self.results
-        if layer is not None:
-            colormap = _colormap(results)
-            # Or napari's *show selected* would end with the colours before.
-            colormap.use_selection, colormap.selection = layer.show_selected_label, layer.selected_label
+        layer, colormap = self._layer(), _colormap(self.results)
+        if layer is None or (layer.colormap is self._colormap and colormap.looks_like(layer.colormap)):
+            return
+        self._colormap = colormap
+        # Or napari's *show selected* would end with the colours before.
+        colormap.use_selection, colormap.selection = layer.show_selected_label, layer.selected_label
+        if layer.dtype.itemsize > DRAWN_BYTES or not isinstance(layer.colormap, ScoreColormap):
             layer.colormap = colormap
+            return
+        # What is drawn are the numbers, and they stay: napari, unless it is held back, would find all outlines anew.
+        with layer._block_refresh():
+            layer.colormap = colormap
+        layer._update_thumbnail()
 
     def _keep_colours(self, event: object = None) -> None:
         """Take the colours back that napari's *Shuffle colors* replaced: the colour bar would lie."""

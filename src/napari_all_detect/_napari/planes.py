@@ -1,5 +1,6 @@
 """napari's layers -> the planes that `score_plane` takes, with their names, labels and pixel size."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -9,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from napari_all_detect._napari.axes import Layout, cells_shape, layout_of, pixel_size_um
+from napari_all_detect._napari.axis_names import plane_names
 from napari_all_detect._napari.pyramid import FILE_KEY
 from napari_all_detect.errors import AllDetectError, InputError
 from napari_all_detect.params import ReadParams
@@ -101,7 +103,7 @@ def layer_planes(
     if nuclei is not None and nuclei.shape != shape:  # the labels were cut or joined since
         nuclei = None
     indices = list(np.ndindex(*shape[:-2]))
-    named = dict(zip(indices, _named(image, layout, len(indices)), strict=True))
+    named = dict(zip(indices, _named(image, layout, shape), strict=True))
     return [
         LayerPlane(
             index=index,
@@ -147,15 +149,16 @@ def _cut(pixels: Any, layout: Layout, index: tuple[int, ...]) -> Any:
     return pixels[(*index[:axis], slice(None), *index[axis + 1 :])]
 
 
-def _named(image: Any, layout: Layout, n: int) -> list[Plane]:
-    """Return planes with the names that the command line gives them, if the layer's file is known; else of our own.
+def _named(image: Any, layout: Layout, shape: tuple[int, ...]) -> list[Plane]:
+    """Return planes with the names that the command line gives them, if the layer's file is known; else by its axes.
 
     Their pixel size is that of the level that is read; what the layer's scale says counts more than its file.
     """
     finest = _planes_of_file(image, ReadParams(channels=layout.channels))
     planes = finest if layout.level == 0 else _planes_of_file(image, ReadParams(layout.level, layout.channels))
+    n = math.prod(shape[:-2])
     if len(planes) != n:
-        names = ["0"] if n == 1 else [f"p{i}" for i in range(n)]
+        names = plane_names(image.axis_labels[-len(shape) :], shape)
         # Pixels come from the layer.
         planes = [Plane(image.name, name, Path(), None, _unread) for name in names]
     size = pixel_size_um(image)

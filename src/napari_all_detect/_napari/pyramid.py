@@ -1,12 +1,14 @@
 """Image stores -> arrays for napari's layers that are read piece by piece, when they are looked at. No Qt."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
 
+from napari_all_detect._napari.axis_names import PLANE_AXES, axis_labels, axis_names
 from napari_all_detect._napari.origins import IDENTITY_KEY, Origin
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
@@ -25,7 +27,6 @@ FILE_KEY = "all_detect_file"
 """In an image layer's metadata: the file that it was read from, where the layer's source is a folder of many."""
 CHANNELS_KEY = "all_detect_channels"
 """In it too: which of the file's channels are the layer's red, green and blue, if they were chosen among others."""
-PLANE_AXES = ("c", "y", "x")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,10 @@ class OpenedSmear:
         Of the finest.
     channels : tuple of int or None
         Which of the file's channels these are; None if they were not chosen.
+    axes : tuple of str
+        Names of the axes before the plane that are longer than 1, if they are known.
+    first_px : tuple of float
+        Where the centre of the finest first pixel lies along y and x, in such pixels.
     identity : UUID
         By which the labels that are read with it know it.
     """
@@ -49,6 +54,8 @@ class OpenedSmear:
     arrays: tuple[Any, ...]
     pixel_size_um: float | None
     channels: tuple[int, ...] | None = None
+    axes: tuple[str, ...] = ()
+    first_px: tuple[float, float] = (0.0, 0.0)
     identity: UUID = field(default_factory=uuid4)
 
     def origin(self, name: str) -> Origin:
@@ -69,13 +76,22 @@ class OpenedSmear:
         return next((k for k, array in enumerate(self.arrays) if array.shape[:-1] == tuple(shape)), None)
 
     def placed(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """Return where a layer of this shape lies so that it covers the image."""
+        """Return where a layer of this shape lies so that it covers the image, and what its axes are called."""
         leading, size = len(shape) - 2, self.pixel_size_um or 1.0
         factor = np.array(self.arrays[0].shape[-3:-1]) / shape[-2:]
-        placed = {"scale": (1.0,) * leading + tuple(size * factor)}
-        if (factor != 1).any():  # the first pixel's centre is not that of the finest level's
-            placed["translate"] = (0.0,) * leading + tuple(size * (factor - 1) / 2)
+        placed: dict[str, Any] = {"scale": (1.0,) * leading + tuple(size * factor)}
+        first = size * (self.first_px + (factor - 1) / 2)  # a coarse pixel's centre is that of all that it covers
+        if first.any():
+            placed["translate"] = (0.0,) * leading + tuple(first)
+        if (labels := axis_labels(self.axes, shape)) is not None:
+            placed["axis_labels"] = labels
         return placed | ({} if self.pixel_size_um is None else {"units": ("pixel",) * leading + ("micrometer",) * 2})
+
+    def of_one_stack(self) -> "OpenedSmear":
+        """Return the image with all its planes along one axis."""
+        if self.arrays[0].ndim <= 4:
+            return self
+        return replace(self, arrays=tuple(one.reshape((-1, *one.shape[-3:])) for one in self.arrays), axes=())
 
 
 def open_smear(file: ImageFile, planes: list[str] | None = None, reading: ReadParams | None = None) -> OpenedSmear:
@@ -95,18 +111,17 @@ def open_smear(file: ImageFile, planes: list[str] | None = None, reading: ReadPa
         If the image can't be read, or has no such planes.
     """
     reading = reading or ReadParams()
-    arrays, size, channels = _pyramid(file, reading.channels)
-    if planes is not None:
-        arrays = tuple(array.reshape((-1, *array.shape[-3:])) if array.ndim > 4 else array for array in arrays)
-    if arrays and (planes is None or len(planes) == int(np.prod(arrays[0].shape[:-3]))):
-        return OpenedSmear(file.path, arrays, size, channels)
+    smear = _pyramid(file, reading.channels)
+    if smear is not None and (planes is None or len(planes) == math.prod(smear.arrays[0].shape[:-3])):
+        return smear if planes is None else smear.of_one_stack()
     found = {plane.plane: plane for plane in open_planes(file, reading)}
     if planes is not None and not found.keys() >= set(planes):
         raise InputError(f"{file.path}: another image by now; score it again")
     chosen = list(found.values()) if planes is None else [found[name] for name in planes]
     pixels = [plane.read().rgb for plane in chosen]
     array = pixels[0] if len(pixels) == 1 else np.stack(pixels)
-    return OpenedSmear(file.path, (array,), chosen[0].pixel_size_um, reading.channels)
+    axes = tuple(axis_names(chosen[0].plane))
+    return OpenedSmear(file.path, (array,), chosen[0].pixel_size_um, reading.channels, axes)
 
 
 def is_coloured_image(file: ImageFile) -> bool:
@@ -116,40 +131,58 @@ def is_coloured_image(file: ImageFile) -> bool:
     node: Any = zarr.open(zarr_place(file.path), mode="r")
     if isinstance(node, zarr.Array):
         return node.ndim > 2 and (node.shape[-1] in (3, 4) or node.shape[-3] == 3)
-    return bool(_pyramid(file, None)[0])
+    return _pyramid(file, None) is not None
 
 
-def _pyramid(
-    file: ImageFile, channels: tuple[int, ...] | None
-) -> tuple[tuple[Any, ...], float | None, tuple[int, ...] | None]:
-    """Return the levels of an OME-Zarr image, its pixel size and which channels were chosen; none of what is grey."""
+def _pyramid(file: ImageFile, channels: tuple[int, ...] | None) -> OpenedSmear | None:
+    """Return an OME-Zarr image in colour with its levels; None of what is grey, or no such image."""
     if not is_zarr_node(file.path):
-        return (), None, None
+        return None
     import zarr
 
     node = zarr.open(zarr_place(file.path), mode="r")
     if isinstance(node, zarr.Array):
-        return (), None, None
+        return None
     attributes, version = ome_attributes(node, file.path)
     if "multiscales" not in attributes:
-        return (), None, None
+        return None
     found = levels(attributes, version, file.path)
     arrays = []
     for number, level in enumerate(found):
         array: Any = node[level.path]
+        sizes = dict(zip(level.axes, array.shape, strict=True))
         if "c" not in level.axes:
-            return (), None, None
-        count = array.shape[level.axes.index("c")]
+            return None
+        count = sizes["c"]
         told = channels or rgb_channels(attributes, count)
         chosen = choose_channels(level.axes, array.shape, [1, 3], told, str(file.path))
         if len(chosen or range(count)) != 3:
-            return (), None, None
+            return None
         if array.dtype == np.uint8:
             arrays.append(_pieces(array, level.axes, chosen))
         else:
             planes = open_planes(file, ReadParams(number, channels))
             arrays.append(_whole_planes(planes, array.shape, level.axes))
-    return tuple(arrays), found[0].pixel_size_um, None if chosen is None else tuple(chosen)
+    return OpenedSmear(
+        path=file.path,
+        arrays=tuple(arrays),
+        pixel_size_um=found[0].pixel_size_um,
+        channels=None if chosen is None else tuple(chosen),
+        axes=tuple(axis for axis in found[0].axes if axis not in PLANE_AXES and sizes[axis] > 1),
+        first_px=_first_px(attributes),
+    )
+
+
+def _first_px(attributes: Any) -> tuple[float, float]:
+    """Return where the centre of the finest level's first pixel lies, in its pixels, by OME-Zarr metadata."""
+    image = attributes["multiscales"][0]
+    scale, first = np.ones(2), np.zeros(2)
+    for transform in (*image["datasets"][0]["coordinateTransformations"], *image.get("coordinateTransformations", ())):
+        # What is kept in an array of its own isn't read.
+        by = np.asarray(transform.get("scale", (1.0, 1.0))[-2:], float)
+        scale, first = scale * by, first * by + transform.get("translation", (0.0, 0.0))[-2:]
+    y, x = np.divide(first, scale, out=np.zeros(2), where=scale > 0)
+    return float(y), float(x)
 
 
 def _pieces(array: Any, axes: tuple[str, ...], chosen: list[int] | None) -> Any:

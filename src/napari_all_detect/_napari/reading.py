@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_all_detect._napari.axes import Layout
+from napari_all_detect._napari.compact import compact
 from napari_all_detect._napari.layer_link import LAYOUT_KEY, layer_looks
 from napari_all_detect._napari.messages import Opened
 from napari_all_detect._napari.notified import notified
@@ -120,7 +121,9 @@ def read_zarr(path: Path) -> list[LayerData]:
         title = f"{path.stem} {name}"
         if saved is None:
             metadata = {FOUND_IN_KEY: smear.origin(path.stem)}
-            layers.append((labels, {"name": title, **smear.placed(labels.shape), "metadata": metadata}, "labels"))
+            layers.append(
+                (compact(labels), {"name": title, **smear.placed(labels.shape), "metadata": metadata}, "labels")
+            )
         else:
             layers.append(_cells(path.stem, smear, labels, *saved, title))
     return layers
@@ -154,7 +157,7 @@ def _stacked(
 def _cells(
     image: str,
     smear: OpenedSmear | None,
-    labels: NDArray[np.int32],
+    labels: NDArray[np.integer],
     cells: pd.DataFrame,
     run: Opened,
     numbers: NDArray[np.integer],
@@ -163,7 +166,7 @@ def _cells(
     title: str,
 ) -> LayerData:
     """Return the layer of an image's scored cells; without a smear they know no more of it than its name."""
-    planes = {}
+    labels, planes = compact(labels), {}
     level = None if smear is None else smear.level_of(labels.shape)
     if smear is not None and level is not None:
         with_cells = set(map(tuple, index.tolist()))

@@ -182,6 +182,16 @@ class CellResults:
         (found,) = np.nonzero(self.rows.numbers == number)
         return int(found[0]) if len(found) else None
 
+    def name_of(self, row: int) -> str:
+        """Return what tells a cell from the others: its label, and its plane where there are several."""
+        cell = self.rows.table.iloc[row]
+        return f"{cell['label']} of {cell['plane']}" if self.is_stack else str(cell["label"])
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether several planes were scored, whose labels may repeat."""
+        return len(self.rows.summary) > 1
+
     def position(self, row: int) -> tuple[float, ...]:
         """Return a cell's centre in the layer's data coordinates."""
         cell = self.rows.table.iloc[row]

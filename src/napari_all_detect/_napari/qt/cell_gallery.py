@@ -149,7 +149,7 @@ class CellGallery(Docked):
         self.viewer.add_layer(
             Image(
                 heat.reshape(*[1] * (layer.ndim - 2), *heat.shape),
-                name=f"Grad-CAM {self.member.currentText()}, cell {results.rows.numbers[chosen]}",
+                name=f"Grad-CAM {self.member.currentText()}, cell {results.name_of(chosen)}",
                 colormap=Colormap(HEAT_COLOURS, name="heat"),
                 blending="translucent",
                 opacity=STRENGTH,
@@ -224,7 +224,7 @@ class CellGallery(Docked):
             icon.addPixmap(picture, QIcon.Mode.Selected)  # or Qt would tint it
             item = QListWidgetItem(icon, f"{cell.p_all:.2f}{' ⚑' if cell.flags else ''}")
             item.setData(ROW, k)
-            item.setToolTip(f"cell {cell.label}: {cell.call}, spread {_digits(cell.spread)} {cell.flags}")
+            item.setToolTip(f"cell {results.name_of(k)}: {cell.call}, spread {_digits(cell.spread)} {cell.flags}")
             self.pictures.addItem(item)
 
     def _select(self) -> None:
@@ -286,7 +286,8 @@ def _facts(results: Any, k: int) -> str:
     )
     flags = f"<br>⚑ {cell['flags'].replace(';', ', ')}" if cell["flags"] else ""
     return (
-        f"<b>Cell {cell['label']}: {cell['call']}</b><br>P(ALL) {cell['p_all']:.2f}, spread {_digits(cell['spread'])}"
+        f"<b>Cell {results.name_of(k)}: {cell['call']}</b><br>"
+        f"P(ALL) {cell['p_all']:.2f}, spread {_digits(cell['spread'])}"
         f"<table>{members}</table>{flags}"
     )
 

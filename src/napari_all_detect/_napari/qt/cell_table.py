@@ -178,7 +178,7 @@ class CellTable(QWidget):
         columns = list(table.columns) if self.all_columns.isChecked() else [n for n in FEW_COLUMNS if n in table]
         if results is not None and not results.verdicts.any():
             columns.remove("verdict")
-        if results is not None and len(results.rows.summary) > 1 and "plane" not in columns:
+        if results is not None and results.is_stack and "plane" not in columns:
             columns.insert(0, "plane")
         before, self._showing = self.model.columns, True
         self.model.show_table(table, columns)

@@ -171,7 +171,7 @@ class ReviewCells(Docked):
         cell, crops, verdict = results.table.iloc[current], results.rows.crops, results.verdicts[current]
         self.picture.show_crop(None if crops is None else crops[current])
         said = f": {cell['call']}, P(ALL) {cell['p_all']:.2f}" if self.show_call.isChecked() else ""
-        self.call.setText(f"Cell {cell['label']}{said}{f', judged {verdict}' if verdict else ''}")
+        self.call.setText(f"Cell {results.name_of(current)}{said}{f', judged {verdict}' if verdict else ''}")
 
 
 def _agreement_text(found: Agreement) -> str:

@@ -1,0 +1,47 @@
+"""What covers an image whose cells are shown. No Qt."""
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Labels
+
+from napari_all_detect._napari.axes import is_smear
+from napari_all_detect._napari.origins import Origin, origin_of
+
+__all__ = ["uncover"]
+
+
+def uncover(viewer: Any, labels: Any) -> None:
+    """Show the image that cells are of, and hide what lies on it: other smears, and their cells.
+
+    Outlines on another image would be taken for its own. In napari's grid, where images lie side by side, all stay.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    labels : napari.layers.Labels
+    """
+    origin, layers = origin_of(labels), list(viewer.layers)
+    own = [
+        k for k, layer in enumerate(layers) if isinstance(layer, Image) and origin is not None and origin.is_of(layer)
+    ]
+    if origin is None or not own or viewer.canvas.grid.enabled:
+        return
+    covering = [one for one in layers[own[-1] + 1 :] if _is_of_another(one, origin) and _overlap(one, labels)]
+    seen = {layers[own[-1]]: True, labels: True} | dict.fromkeys(covering, False)
+    for layer, visible in seen.items():
+        if layer.visible != visible:  # napari draws anew what is set to what it is
+            layer.visible = visible
+
+
+def _is_of_another(layer: Any, origin: Origin) -> bool:
+    if isinstance(layer, Image):
+        return is_smear(layer) and not origin.is_of(layer)
+    other = origin_of(layer) if isinstance(layer, Labels) else None
+    return other is not None and other.identity != origin.identity
+
+
+def _overlap(one: Any, other: Any) -> bool:
+    """Return whether two layers overlap along y and x."""
+    (first, last), (other_first, other_last) = (layer.extent.world[:, -2:] for layer in (one, other))
+    return bool(np.all(first < other_last) and np.all(other_first < last))
