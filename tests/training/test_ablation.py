@@ -3,6 +3,7 @@ import json
 import re
 import shutil
 import tracemalloc
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html import escape
@@ -33,7 +34,7 @@ from all_detect_training.report import write_report
 from all_detect_training.report_page import chosen_cells, report_page
 from all_detect_training.reporting import Findings
 from all_detect_training.resampling import resamples, weighted_auc
-from all_detect_training.runs import load_run
+from all_detect_training.runs import Run, load_run
 from napari_all_detect.bundle.manifest import Validation
 from napari_all_detect.explain import GradCam
 from napari_all_detect.networks import ARCHITECTURES
@@ -352,6 +353,28 @@ def test_two_runs_of_one_input_size_are_refused(run: Path, tmp_path: Path, capsy
     assert main(["ablation", str(run), str(other), "--out", str(tmp_path / "out")]) == 1
     assert f"{run} and {other} have the same input size, 48 px; a report holds one run" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_crops_of_one_run_at_a_time_are_in_memory(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    record = json.loads((run / "run.json").read_text())
+    record["params"]["crop_size"] = 40
+    (other / "run.json").write_text(json.dumps(record))
+    held: list[weakref.ref[NDArray[np.uint8]]] = []
+
+    def loaded(folder: Path, **options: Any) -> Run:
+        assert not any(crops() is not None for crops in held)
+        found = load_run(folder, **options)
+        if found.cells.crops.nbytes:
+            held.append(weakref.ref(found.cells.crops))
+        return found
+
+    monkeypatch.setattr(ablating, "load_run", loaded)
+    monkeypatch.setattr(ablating, "_panels", lambda *_: [])
+    ablating.write_ablation([run, other], tmp_path / "out")
+    assert len(held) == 2
 
 
 @pytest.mark.parametrize("digest", ["0" * 64, "1" * 64], ids=["same", "other"])

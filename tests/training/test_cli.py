@@ -164,6 +164,18 @@ def test_an_interrupted_fit_goes_on_with_the_member_that_is_missing(
     np.testing.assert_allclose(np.load(run / "mobilenet.npy"), np.load(fitted.run / "mobilenet.npy"), atol=1e-3)
 
 
+def test_ctrl_c_is_one_line_that_says_how_to_go_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("all_detect_training.run_cells.read_cells", interrupted)
+    assert cli.main(arguments(data, tmp_path / "run")) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "all-detect-train: interrupted; the same command goes on from what is saved"
+
+
 def test_cells_lost_before_they_were_cached_are_read_again(
     fitted: Fitted, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,18 @@ def test_check_names_what_is_missing_damaged_and_not_whole(tmp_path: Path) -> No
     assert check.counts["fold_0", "ALL"] == 1
 
 
+def test_many_faults_of_one_kind_hide_no_others(tmp_path: Path) -> None:
+    root = small(tmp_path / "C-NMC_Leukemia")
+    with (root / LABELS).open("a", newline="") as file:
+        csv.writer(file).writerows((f"UID_{k}_1_1_all.bmp", f"{k}.bmp", 1) for k in range(100, 700))
+    for path in root.glob("training_data/fold_0/*/*.bmp"):
+        path.write_bytes(b"BM")
+    faults = check_cnmc(tmp_path).faults
+    assert len([fault for fault in faults if fault.startswith("missing: ")]) == 50
+    assert "and 550 more like these" in faults
+    assert len([fault for fault in faults if fault.startswith("damaged: ")]) == 4
+
+
 def test_check_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small(tmp_path)
     assert main(["check", str(tmp_path)]) == 1
@@ -237,7 +249,8 @@ def test_check_covers_the_final_set_whose_labels_nobody_has(tmp_path: Path, caps
     assert check.final == 1
     faults = "\n".join(check.faults)
     assert f"damaged: {final / '2.bmp'}" in faults
-    assert f"missing: {final / '2586.bmp'}" in faults
+    assert f"missing: {final / '3.bmp'}" in faults
+    assert f"{final / '52.bmp'}\nand 2534 more like these\n" in faults
     assert "final: 1 images; 2586 were published" in faults
     assert main(["check", str(tmp_path)]) == 1
     assert "final                    1       2586  unlabelled" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
+from all_detect_training import telling
 from all_detect_training.cli import main
 from all_detect_training.commands import measuring
 from all_detect_training.dataset import read_cells
@@ -65,6 +66,16 @@ def test_a_bundle_is_measured_as_it_scores(
     assert f"AUC           {figures['figures']['auc']['value']:.3f}" in printed.out
     assert main(words) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+def test_scoring_tells_how_far_it_has_come(
+    folder: Path, duo_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "FIRST_S", 0)
+    assert main(["evaluate", str(duo_bundle), "--cells", str(folder), "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().err
+    assert "measuring the cells of images: 1 of 8, about " in told
+    assert "scoring images: 1 of 8, about " in told
 
 
 def test_images_of_one_cell_are_cut_as_in_training(duo_bundle: Path, tmp_path: Path) -> None:

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from all_detect_training import checkpoint as checkpoint_module
-from all_detect_training import fit
+from all_detect_training import fit, telling
 from all_detect_training.dataset import Cells
 from all_detect_training.fit import fit_ensemble, fit_member
+from all_detect_training.predicting import predict_p_all
 from all_detect_training.presets import PRESETS, FitParams, MemberSpec
 from all_detect_training.starting import compiled_network
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.networks import preprocess
+from napari_all_detect.stain import normalise_stain
 
 SPEC = MemberSpec("mobilenet", 32, "conv_pw_2_relu")
 PARAMS = FitParams(members=(SPEC,), crop_size=32, epochs=4, step_epochs=2.0, batch_size=8, dropout=0.3)
@@ -193,6 +195,23 @@ def test_the_papers_values(preset: str, size: int) -> None:
     assert {(m.input_size, m.cut, m.stretch) for m in params.members} == {(size, None, 1.0)}
     assert (params.crop_size, params.lowest_rate, params.highest_rate, params.step_epochs) == (size, 1e-7, 2e-3, 6)
     assert (params.label_smoothing, params.dropout, params.cells_per_epoch) == (0, 0, None)
+
+
+def test_stain_is_normalised_where_the_crops_are() -> None:
+    """A second copy of them may not fit into memory."""
+    crops = coloured()[0].crops
+    expected = normalise_stain(crops, "reinhard")
+    fit._normalise(crops, "reinhard")
+    np.testing.assert_array_equal(crops, expected)
+
+
+def test_an_epoch_tells_how_far_it_has_come(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "FIRST_S", 0)
+    with caplog.at_level(logging.INFO, "all_detect_training"):
+        network, _ = fit_member(*coloured(), SPEC, replace(PARAMS, epochs=1), None)
+        predict_p_all(network, coloured()[0].crops, SPEC, batch_size=20)
+    assert "mobilenet: cells of this epoch: 8 of 50, about " in caplog.text
+    assert "mobilenet: predicting cells: 20 of 80, about " in caplog.text
 
 
 def test_stain_options_reach_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,7 @@ def write_ablation(folders: Sequence[Path], out: Path) -> str:
     OutputError
         If the folder can't be written.
     """
-    runs = [load_run(folder) for folder in folders]
+    runs = [load_run(folder, crops=False) for folder in folders]
     _refuse_same_size(runs)
     doubt = OTHER_IMAGES if len({run.record["data"].get("images_sha256") for run in runs}) > 1 else ""
     if doubt:
@@ -61,8 +62,7 @@ def write_ablation(folders: Sequence[Path], out: Path) -> str:
     by_run = [classifiers(run) for run in runs]
     learned = [(run, found) for run, found in zip(runs, by_run, strict=True) if _best(found).is_defined]
     with _scratch(out) as scratch:
-        bundles = [_bundle(run, scratch / str(k)) for k, (run, _) in enumerate(learned)]
-        panels = _panels(*learned[0], bundles[0]) if learned else []
+        shown = [_shown(run, found, scratch / str(k), drawn=k == 0) for k, (run, found) in enumerate(learned)]
     of = [one for found in by_run for one in found]
     found = Findings(
         table=table_4(of),
@@ -73,11 +73,10 @@ def write_ablation(folders: Sequence[Path], out: Path) -> str:
         },
         on_preliminary_px={run.params.crop_size for run in runs if run.record["data"].get("split") in ON_PRELIMINARY},
         calibration={
-            f"{run.params.crop_size} px": bundle.manifest.metrics["trust"]["calibration"]
-            for (run, _), bundle in zip(learned, bundles, strict=True)
+            f"{run.params.crop_size} px": calibration for (run, _), (calibration, _) in zip(learned, shown, strict=True)
         },
         subjects={run.params.crop_size: _subjects(run, found) for run, found in learned if run.subject is not None},
-        panels=panels,
+        panels=[panel for _, panels in shown for panel in panels],
         doubt=doubt,
     )
     write_report(out, found)
@@ -105,6 +104,13 @@ def _scratch(out: Path) -> Iterator[Path]:
             yield scratch
     except OSError as error:
         raise OutputError(f"{out}: can't be written ({error.strerror or error}); name another folder") from error
+
+
+def _shown(run: Run, of: Sequence[Classifier], folder: Path, *, drawn: bool) -> tuple[dict[str, Any], list[Panel]]:
+    """Return a run's calibration and, if asked, its panels; of all runs, only its crops are in memory meanwhile."""
+    whole = load_run(run.folder)
+    bundle = _bundle(whole, folder)
+    return bundle.manifest.metrics["trust"]["calibration"], _panels(whole, of, bundle) if drawn else []
 
 
 def _bundle(run: Run, folder: Path) -> Bundle:

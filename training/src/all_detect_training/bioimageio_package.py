@@ -30,6 +30,7 @@ from napari_all_detect.errors import BundleError, MissingDependencyError, Output
 from napari_all_detect.networks import preprocess
 from napari_all_detect.params import ScoreParams
 from napari_all_detect.pipeline import Scorer
+from napari_all_detect.research_use import RESEARCH_USE
 from napari_all_detect.samples import draw_smear
 from napari_all_detect.trust import calibrate
 from napari_all_detect.trust.calls import LEAST_PROBABILITY
@@ -45,7 +46,7 @@ SCOPE = """\
 
 {description}
 
-**For research only. Not for diagnosis or any other clinical use.**
+**{use}**
 
 Input: white cells of a stained smear, one at a time, centred on black, {size} x {size} px, red, green and blue from 0
 to 255; the median training cell measures {diameter:g} px. Output: the calibrated probabilities of Hem and ALL by the
@@ -164,6 +165,7 @@ def _write_parts(bundle: Bundle, folder: Path) -> None:
     np.save(folder / "cells.npy", case.crops.astype(np.float32))
     np.save(folder / "probabilities.npy", case.probabilities)
     scope = SCOPE.format(
+        use=RESEARCH_USE,
         label=bundle.label,
         description=manifest.description,
         size=manifest.crop.size,

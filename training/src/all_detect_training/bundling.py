@@ -25,7 +25,8 @@ from all_detect_training.runs import Run, load_run
 from all_detect_training.training_set import CONTIGUOUS, GIVEN
 from all_detect_training.trusting import TrustTargets, fit_trust, member_temperatures, trust_figures
 from napari_all_detect.bundle.manifest import Manifest, Validation, validated
-from napari_all_detect.bundle.verified import MANIFEST, MODEL_CARD, file_digest
+from napari_all_detect.bundle.verified import MANIFEST, MODEL_CARD
+from napari_all_detect.digest import file_digest
 from napari_all_detect.errors import OutputError
 from napari_all_detect.networks import ARCHITECTURES
 from napari_all_detect.trust import calibrate

@@ -12,8 +12,9 @@ from all_detect_training.commands.fit import add_fit, add_preset
 from all_detect_training.commands.measuring import add_ablation, add_check, add_evaluate
 from all_detect_training.commands.publishing import add_bioimageio, add_card
 from all_detect_training.segmenter.cli import add_measure, add_segmenter
+from napari_all_detect.cli import INTERRUPTED
 from napari_all_detect.errors import AllDetectError
-from napari_all_detect.export.report import RESEARCH_USE
+from napari_all_detect.research_use import RESEARCH_USE
 from napari_all_detect.streams import BROKEN_PIPE, flushed, one_line, prepare_streams
 
 __all__ = ["main", "run"]
@@ -22,7 +23,7 @@ log = logging.getLogger("all_detect_training")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, or 1 after an error of the input."""
+    """Run the command line; return 0, 1 after an error of the input, or 130 where it was interrupted."""
     args = _parser().parse_args(argv)
     with _log_to_stderr():
         try:
@@ -32,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         except BrokenPipeError:
             return BROKEN_PIPE
+        except KeyboardInterrupt:
+            sys.stderr.write(f"all-detect-train: interrupted{getattr(args, 'interrupted', '')}\n")
+            return INTERRUPTED
     return 0
 
 

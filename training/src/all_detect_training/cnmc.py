@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from all_detect_training.listing import LabelledImage
+from all_detect_training.telling import Telling
 from napari_all_detect.errors import InputError
 
 __all__ = [
@@ -48,6 +49,9 @@ FINAL = "testing_data/C-NMC_test_final_phase_data"
 PUBLISHED_FINAL = 2586
 """Images of the final test set, named 1.bmp to 2586.bmp, whose labels were never published."""
 
+NAMED = 50
+"""Faults of one kind that are named."""
+
 NAME = re.compile(r"UID_([A-Za-z0-9]+)_(\d+)_(\d+)_(all|hem)\.(?i:bmp)")
 LABEL = re.compile(r"([01])(\.0*)?")
 """A table that was saved again by other software has 1.0 for 1."""
@@ -70,8 +74,8 @@ class CnmcCheck:
         Images of the final test set that are there and can be read. Nobody outside has their labels: no training or
         testing needs them.
     faults : list of str
-        A line for each file that is damaged or strangely named, or that a table names and that is missing, and each
-        part that is not whole.
+        A line for each of the first files that are damaged or strangely named, or that a table names and that are
+        missing, and for each part that is not whole.
     """
 
     images: list[LabelledImage]
@@ -157,25 +161,21 @@ def check_cnmc(folder: Path) -> CnmcCheck:
     InputError
         If the folder is not laid out as published.
     """
-    faults: list[str] = []
-    found = _all_named(folder, faults)
-    faults += [f"missing: {image.path}" for image in found if not image.path.is_file()]
-    whole = []
-    for image in found:
-        if image.path.is_file():
-            fault = _fault_of(image.path)
-            if fault:
-                faults.append(fault)
-            else:
-                whole.append(image)
-    there = _counts(whole)
-    faults += [
-        f"{part}, {name}: {there[part, name]} images; {n} were published"
+    strange: list[str] = []
+    found = _all_named(folder, strange)
+    there = [image for image in found if image.path.is_file()]
+    missing = [f"missing: {image.path}" for image in found if not image.path.is_file()]
+    fault_of = _faults_of([image.path for image in there], "checking labelled images")
+    whole = [image for image in there if image.path not in fault_of]
+    counts = _counts(whole)
+    fewer = [
+        f"{part}, {name}: {counts[part, name]} images; {n} were published"
         for (part, name), n in PUBLISHED.items()
-        if there[part, name] != n
+        if counts[part, name] != n
     ]
     final, faults_of_final = _check_final(_root(folder) / FINAL)
-    return CnmcCheck(whole, there, [*faults, *faults_of_final], final)
+    faults = [*_first(strange), *_first(missing), *_first(list(fault_of.values())), *fewer, *faults_of_final]
+    return CnmcCheck(whole, counts, faults, final)
 
 
 def _counts(images: Sequence[LabelledImage]) -> dict[tuple[str, str], int]:
@@ -188,11 +188,28 @@ def _check_final(folder: Path) -> tuple[int, list[str]]:
     """Count the sound images of the final test set, and name the others; of a set that is not there at all one line."""
     paths = [folder / f"{number}.bmp" for number in range(1, PUBLISHED_FINAL + 1)]
     there = [path for path in paths if path.is_file()]
-    faults = [f"missing: {path}" for path in paths if there and not path.is_file()]
-    damaged = [fault for fault in map(_fault_of, there) if fault]
+    missing = [f"missing: {path}" for path in paths if there and not path.is_file()]
+    damaged = list(_faults_of(there, "checking final images").values())
     sound = len(there) - len(damaged)
     counted = [] if sound == PUBLISHED_FINAL else [f"final: {sound} images; {PUBLISHED_FINAL} were published"]
-    return sound, [*faults, *damaged, *counted]
+    return sound, [*_first(missing), *_first(damaged), *counted]
+
+
+def _first(faults: Sequence[str]) -> list[str]:
+    """Return the first of faults of one kind, and how many more there are, so that all kinds are seen."""
+    more = [f"and {len(faults) - NAMED} more like these"] if len(faults) > NAMED else []
+    return [*faults[:NAMED], *more]
+
+
+def _faults_of(paths: Sequence[Path], what: str) -> dict[Path, str]:
+    """Open images, and return what is wrong with those with which something is."""
+    telling, faults = Telling(log, what, len(paths)), {}
+    for done, path in enumerate(paths, 1):
+        fault = _fault_of(path)
+        if fault:
+            faults[path] = fault
+        telling.reach(done)
+    return faults
 
 
 def _all_named(folder: Path, faults: list[str] | None = None) -> list[LabelledImage]:

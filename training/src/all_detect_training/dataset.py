@@ -6,8 +6,9 @@ label, for a smear of leukemia holds normal cells too.
 
 import logging
 import os
+import signal
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from all_detect_training.single_cells import (
     read_on_black,
     warn_not_on_black,
 )
+from all_detect_training.telling import Telling
 from napari_all_detect.atomic import written_atomically
 from napari_all_detect.batch.cutting import ENVIRONMENT
 from napari_all_detect.crops import center_crop, crop_scale
@@ -46,6 +48,9 @@ log = logging.getLogger(__name__)
 
 MOST_PROCESSES = 61
 """That Windows can wait for at once."""
+
+BLOCK_BYTES = 2**26
+"""Of crops side by side: so large a piece of memory goes back to the system when it is freed, single crops do not."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +86,11 @@ class Cells:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> "Cells":
-        """Read what `save` wrote; InputError if the file is damaged."""
+    def load(cls, path: Path, *, crops: bool = True) -> "Cells":
+        """Read what `save` wrote, or all but its crops, whose sides are then 0; InputError if the file is damaged."""
         with opened_npz(path, "remove it, and the same `all-detect-train fit` reads the images again") as arrays:
-            return cls(**{name: arrays[name] for name in ("crops", "is_all", "image", "diameter_px")})
+            own = {name: arrays[name] for name in ("is_all", "image", "diameter_px")}
+            return cls(arrays["crops"] if crops else np.zeros((len(own["image"]), 0, 0, 3), np.uint8), **own)
 
 
 class Found(NamedTuple):
@@ -206,8 +212,8 @@ def _found(paths: Sequence[Path], task: Callable[[Path], Found], workers: int) -
     """Read images in processes."""
     workers = min(workers, MOST_PROCESSES) if os.name == "nt" else workers
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_take_one_core) as pool:
-            return list(pool.map(task, paths, chunksize=16))
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_reader) as pool:
+            return list(_in_blocks(_told(pool.map(task, paths, chunksize=16), len(paths))))
     except BrokenProcessPool as error:
         raise InputError(
             "a process that read images was ended by the operating system, most likely for want of memory; give it "
@@ -215,8 +221,33 @@ def _found(paths: Sequence[Path], task: Callable[[Path], Found], workers: int) -
         ) from error
 
 
-def _take_one_core() -> None:
-    """Keep a process that reads, one of many, to one core, unless the user's environment says otherwise."""
+def _told(found: Iterable[Found], n_images: int) -> Iterator[Found]:
+    """Pass on what was found, and log how many images are read."""
+    telling = Telling(log, "reading images", n_images)
+    for done, one in enumerate(found, 1):
+        yield one
+        telling.reach(done)
+
+
+def _in_blocks(found: Iterable[Found]) -> Iterator[Found]:
+    """Put the crops side by side into large blocks, whose memory is free for others once all in them are moved on."""
+    block = np.zeros((0, 0, 0, 3), np.uint8)
+    for one in found:
+        n = len(one.crops)
+        if n > len(block):
+            block = np.empty((max(n, BLOCK_BYTES // one.crops[0].nbytes), *one.crops.shape[1:]), np.uint8)
+        if n:
+            block[:n] = one.crops
+            one, block = one._replace(crops=block[:n]), block[n:]
+        yield one
+
+
+def _prepare_reader() -> None:
+    """Keep a process that reads, one of many, to one core, unless the user's environment says otherwise.
+
+    Ctrl-C, which all of them hear, is left to the process that they read for.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 

@@ -36,6 +36,7 @@ from all_detect_training.single_cells import (
     read_on_black,
     warn_not_on_black,
 )
+from all_detect_training.telling import Telling
 from napari_all_detect.crops import crop_scale
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.export.csv import write_csv
@@ -80,7 +81,10 @@ def evaluate(images: Sequence[LabelledImage], kind: Kind, params: ScoreParams, m
     """
     scorer = open_scorer(params)
     cut = partial(_cut_smear, scorer) if kind == "smears" else partial(_cut_cell, scorer, _diameters(images))
-    tables = [_scored(scorer, image, cut, mask_corner_px) for image in images]
+    tables, telling = [], Telling(log, "scoring images", len(images))
+    for image in images:
+        tables.append(_scored(scorer, image, cut, mask_corner_px))
+        telling.reach(len(tables))
     filled = [table for table in tables if table is not None and len(table)]
     if not filled:
         raise InputError(f"no cell found in {len(images)} images; check that they are smears, or cells on black")
@@ -166,7 +170,9 @@ def write_evaluation(out: Path, table: pd.DataFrame, figures: Mapping[str, Any])
 def _diameters(images: Sequence[LabelledImage]) -> NDArray[np.float64]:
     """Return the diameters of images of one cell, without those that can't be read; log which are not on black."""
     diameters, not_on_black = [], []
-    for image in images:
+    telling = Telling(log, "measuring the cells of images", len(images))
+    for done, image in enumerate(images):
+        telling.reach(done)
         # What can't be read is logged when it is to be scored.
         with suppress(InputError):
             rgb = read_on_black(first_plane(image.path, tell=False))

@@ -21,6 +21,7 @@ from all_detect_training.predicting import no_memory_for_one, predict_p_all
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.sampling import oversample
 from all_detect_training.starting import Trunks, compiled_network, trunk_weights
+from all_detect_training.telling import Telling
 from all_detect_training.weights import round_to_half, save_half_precision
 from napari_all_detect.atomic import written_atomically
 from napari_all_detect.engines.keras_program import computing_in, ran_out_of_memory
@@ -32,6 +33,9 @@ __all__ = ["fit_ensemble", "fit_member"]
 
 log = logging.getLogger(__name__)
 
+AT_ONCE = 100
+"""Crops whose stain is normalised together."""
+
 
 @computing_in("fp32")  # but for members in mixed precision
 def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: Path, trunks: Trunks = None) -> None:
@@ -40,7 +44,8 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
     Parameters
     ----------
     cells : Cells
-        All cells, of training, validation and test.
+        All cells, of training, validation and test. Where the stain is to be normalised, their crops change in place:
+        memory may not hold all twice.
     split : (N,) str
         The side of each cell.
     params : FitParams
@@ -58,7 +63,7 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
     OutputError
         If the disk is full or can't be written; the same call goes on from there.
     """
-    cells = replace(cells, crops=normalise_stain(cells.crops, params.stain_normalisation))
+    _normalise(cells.crops, params.stain_normalisation)
     with _writable(run):
         (run / "members").mkdir(parents=True, exist_ok=True)
     for k, spec in enumerate(params.members, 1):
@@ -78,6 +83,17 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
             with written_atomically(predictions) as file:
                 np.save(file, p_all)
             checkpoint.unlink(missing_ok=True)
+
+
+def _normalise(crops: NDArray[np.uint8], method: str | None) -> None:
+    """Normalise the stain of crops in place."""
+    if method is None:
+        return
+    telling = Telling(log, "normalising the stain of cells", len(crops))
+    for start in range(0, len(crops), AT_ONCE):
+        few = crops[start : start + AT_ONCE]
+        few[:] = normalise_stain(few, method)
+        telling.reach(start + len(few))
 
 
 @contextmanager
@@ -241,6 +257,7 @@ def _train_epoch(
     mode = ARCHITECTURES[spec.architecture].preprocessing
     classes = np.eye(2, dtype=np.float32)[cells.is_all.astype(int)]
     losses = []
+    telling = Telling(log, f"{spec.architecture}: cells of this epoch", len(order))
     for start in range(0, len(order), params.batch_size):
         batch = order[start : start + params.batch_size]
         moves = random_transforms(
@@ -255,4 +272,5 @@ def _train_epoch(
         pixels = preprocess(augment(crops, moves), spec.input_size, mode)
         losses.append(network.train_on_batch(pixels, classes[batch]))
         network.reset_metrics()
+        telling.reach(start + len(batch))
     return float(np.mean(losses))

@@ -187,6 +187,6 @@ def _plainest(subject: str) -> str:
     return re.sub(r"(?<!\d)0+(?=\d)", "", apart) or subject
 
 
-def some(names: Sequence[str], n: int = 5) -> str:
-    """Join the first names, and say how many more there are."""
-    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
+def some(names: Sequence[str]) -> str:
+    """Join the first five names, and say how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -24,7 +24,7 @@ from all_detect_training.presets import FitParams
 from all_detect_training.splits import SPLITS
 from all_detect_training.starting import Trunks, trunk_weights
 from all_detect_training.training_set import TrainingSet
-from napari_all_detect.bundle.verified import file_digest
+from napari_all_detect.digest import file_digest
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.params import SegmentationParams
 from napari_all_detect.segmentation import describe_method

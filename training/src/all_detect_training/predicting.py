@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from all_detect_training.presets import MemberSpec
+from all_detect_training.telling import Telling
 from napari_all_detect.engines.keras_program import ran_out_of_memory
 from napari_all_detect.errors import InputError
 from napari_all_detect.networks import ARCHITECTURES, preprocess
@@ -35,6 +36,7 @@ def predict_p_all(
     mode = ARCHITECTURES[spec.architecture].preprocessing
     p_all = [np.zeros(0, np.float32)]
     done = 0
+    telling = Telling(log, f"{spec.architecture}: predicting cells", len(crops))
     while done < len(crops):
         try:
             logits = network.predict_on_batch(preprocess(crops[done : done + batch_size], spec.input_size, mode))
@@ -48,6 +50,7 @@ def predict_p_all(
             continue
         p_all.append(keras.ops.convert_to_numpy(keras.ops.softmax(logits))[:, 1])
         done += batch_size
+        telling.reach(done)
     return np.concatenate(p_all).astype(np.float32)
 
 

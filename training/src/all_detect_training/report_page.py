@@ -14,6 +14,7 @@ from all_detect_training.plots import comparison_plot, reliability_plot, roc_plo
 from all_detect_training.published import METHODS, PublishedMethod
 from all_detect_training.reporting import Findings, Panel
 from all_detect_training.resampling import NO_INTERVAL
+from napari_all_detect.research_use import RESEARCH_USE
 
 __all__ = ["chosen_cells", "report_page"]
 
@@ -37,7 +38,7 @@ def report_page(found: Findings) -> str:
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>Ablation</title>"
         f"<style>{STYLE}</style></head><body>\n<h1>Members and ensembles, side by side</h1>\n"
-        "<p><b>For research only. Not for diagnosis or any other clinical use.</b></p>\n"
+        f"<p><b>{RESEARCH_USE}</b></p>\n"
         f"<ul>{lines}</ul>\n{doubts}<h2>Figures on the test cells</h2>\n{_html_table(found.table)}\n"
         f"<p><small>In brackets: 95% percentile bootstrap intervals; what is drawn is said above. {NO_INTERVAL} "
         "<span class='paper'>Brown</span>: in the preprint of Mondal et al. (2021, arXiv:2105.03995, Table 4), on "
@@ -181,11 +182,11 @@ def _panels(panels: Sequence[Panel]) -> str:
     return "".join(parts)
 
 
-def chosen_cells(one: Classifier, n: int = 2) -> list[int]:
-    """Return indices of test cells to look at: the surest right and the surest wrong calls of both classes."""
+def chosen_cells(one: Classifier) -> list[int]:
+    """Return indices of test cells to look at: the two surest right and wrong calls of each class."""
     chosen: list[int] = []
     for is_all, called_all in ((True, True), (False, False), (True, False), (False, True)):
         there = np.flatnonzero((one.is_all == is_all) & ((one.p_all >= 0.5) == called_all))
         order = np.argsort(-one.p_all[there] if called_all else one.p_all[there], kind="stable")
-        chosen += there[order[:n]].tolist()
+        chosen += there[order[:2]].tolist()
     return chosen

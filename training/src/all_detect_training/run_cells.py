@@ -72,6 +72,7 @@ def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: 
     if begun:
         refuse_other(run, plan)
         if (run / "cells.npz").exists():
+            log.info("%s: reading the crops of its cells", run)
             return Cells.load(run / "cells.npz")
     elif run.exists() and not _can_begin_in(run):
         raise OutputError(f"{run} holds something, but no run.json of an earlier fit; name a new or an empty folder")
@@ -86,6 +87,7 @@ def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: 
         training_px=lambda cells: training_diameter_px(cells, _split(given, plan, cells)),
     )
     split = _split(given, plan, cells)
+    log.info("%s: comparing and saving %d cells", run, len(cells))
     refuse_shared_cells(split, cells.image, cells.crops, cells.is_all)
     table = _images_table(given)
     try:

@@ -1,5 +1,6 @@
 """A finished run: its cells, and what its members say of them."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from all_detect_training.run_cells import split_of
 from napari_all_detect.errors import InputError
 
 __all__ = ["Run", "load_run"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,14 @@ class Run:
         return self.cells.image if self.subject is None else self.subject
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: Path, *, crops: bool = True) -> Run:
     """Read a run folder.
+
+    Parameters
+    ----------
+    folder : Path
+    crops : bool
+        Read the cells' crops, too, which takes long and most of the memory.
 
     Raises
     ------
@@ -71,7 +80,9 @@ def load_run(folder: Path) -> Run:
     missing = [name for name in ("cells.npz", *names, *weights) if not (folder / name).is_file()]
     if missing:
         raise InputError(f"{folder}: no {', '.join(missing)}; go on with the same `all-detect-train fit`")
-    cells = Cells.load(folder / "cells.npz")
+    if crops:
+        log.info("%s: reading the crops of its cells", folder)
+    cells = Cells.load(folder / "cells.npz", crops=crops)
     columns = [_predictions(folder / name) for name in names]
     lengths = {len(column) for column in columns}
     if lengths != {len(cells)}:

@@ -18,7 +18,7 @@ from all_detect_training.calibration import (
     log_loss,
     reliability,
 )
-from all_detect_training.domain import fit_domain
+from all_detect_training.domain import fit_domain, looked_at
 from all_detect_training.resampling import DIGITS, resamples, with_interval
 from all_detect_training.runs import Run
 from all_detect_training.voting import ensemble_p_all
@@ -139,8 +139,7 @@ def fit_trust(run: Run, validation: Sequence[Validation], targets: TrustTargets)
         bounds={w: _class_bounds(is_all, p, group, targets.confidence) for w, p in p_all.items()},
     )
     ensemble = Ensemble(weighting=WEIGHTING, threshold=threshold, temperatures=temperatures, conformal=conformal)
-    crops = run.cells.crops
-    return Trusted(ensemble, fit_domain(crops[run.split == "train"], crops[side], targets.false_alarm_rate))
+    return Trusted(ensemble, fit_domain(run.cells.crops, run.split, targets.false_alarm_rate))
 
 
 def _error_rate_all(targets: TrustTargets) -> float:
@@ -227,7 +226,7 @@ def trust_figures(raw: Run, run: Run, validation: Sequence[Validation], trusted:
         },
         "validation": {"drawn": run.drawn, **_n_groups(run.cells.is_all[side], run.group[side])},
         "calls": _call_counts(is_all, after["ensemble"], run.group[test], ensemble),
-        "domain": None if trusted.domain is None else _domain_figures(run.cells.crops[test], trusted.domain),
+        "domain": None if trusted.domain is None else _domain_figures(run.cells.crops, test, trusted.domain),
     }
 
 
@@ -271,10 +270,11 @@ def _share(there: NDArray[np.bool_], group: NDArray[np.str_]) -> dict[str, float
     return with_interval((times @ np.bincount(index, weights=there)) / (times @ np.bincount(index)))
 
 
-def _domain_figures(crops: NDArray[np.uint8], domain: Domain) -> dict[str, Any]:
-    distance = domain_distance(colour_features(crops), domain.mean, domain.covariance, domain.threshold)
+def _domain_figures(crops: NDArray[np.uint8], test: NDArray[np.bool_], domain: Domain) -> dict[str, Any]:
+    features = looked_at(colour_features, crops, test)
+    distance = domain_distance(features, domain.mean, domain.covariance, domain.threshold)
     return {
-        "cells": len(crops),
+        "cells": len(distance),
         "in_domain": int((distance <= 1).sum()),
-        "blurred": int((sharpness(crops) < domain.least_sharpness).sum()),
+        "blurred": int((looked_at(sharpness, crops, test) < domain.least_sharpness).sum()),
     }

@@ -6,6 +6,7 @@ from all_detect_training.card.reproducing import reproduce_section
 from all_detect_training.card.tables import table
 from all_detect_training.resampling import NO_INTERVAL
 from napari_all_detect.bundle.manifest import Manifest
+from napari_all_detect.research_use import RESEARCH_USE
 
 __all__ = ["model_card"]
 
@@ -75,7 +76,7 @@ def model_card(manifest: Manifest, data_notes: str = "") -> str:
 def _title(manifest: Manifest) -> str:
     return (
         f"# Model card: {manifest.name} {manifest.version}\n\n{manifest.description}\n\n"
-        f"**For research only. Not for diagnosis or any other clinical use.** Trained {manifest.created}.\n"
+        f"**{RESEARCH_USE}** Trained {manifest.created}.\n"
     )
 
 

@@ -9,10 +9,10 @@ from markdown_it import MarkdownIt
 from all_detect_training.plots import comparison_plot, reliability_plot
 from napari_all_detect.bundle import AnyBundle
 from napari_all_detect.bundle.manifest import Manifest
+from napari_all_detect.export.report import POLICY
 
 __all__ = ["card_page"]
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
 body { font: 16px/1.55 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
   overflow-wrap: anywhere }

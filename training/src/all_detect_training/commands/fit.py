@@ -27,7 +27,8 @@ __all__ = ["add_fit", "add_preset"]
 
 def add_fit(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `fit`."""
-    parser.set_defaults(command=_fit, refuse=parser.error)
+    interrupted = "; the same command goes on from what is saved"
+    parser.set_defaults(command=_fit, refuse=parser.error, interrupted=interrupted)
     parser.add_argument(
         "--preset",
         required=True,

@@ -14,8 +14,9 @@ from all_detect_training.segmenter.fit import SegmenterParams
 from all_detect_training.weights import save_half_precision
 from napari_all_detect.bundle import SegmenterManifest
 from napari_all_detect.bundle.manifest import validated
-from napari_all_detect.bundle.verified import file_digest
+from napari_all_detect.digest import file_digest
 from napari_all_detect.errors import OutputError
+from napari_all_detect.research_use import RESEARCH_USE
 
 __all__ = ["check_out", "pack_segmenter"]
 
@@ -110,7 +111,7 @@ def _card(manifest: SegmenterManifest) -> str:
     lines = [
         f"# {manifest.name} {manifest.version}",
         "",
-        "**For research use only. Not for diagnosis or any clinical decision.**",
+        f"**{RESEARCH_USE}**",
         "",
         "A U-Net that sees a smear's light relative to its empty field, at a scale where white cells are about "
         f"{manifest.network.cell_diameter_px:g} px wide, and gives for each pixel whether it is part of a white cell, "
