@@ -121,16 +121,14 @@ def _bundle(run: Run, folder: Path) -> Bundle:
 
 def _facts(run: Run) -> str:
     test = run.split == "test"
-    drawn = "images" if run.subject is None else "subjects"
-    group = run.cells.image if run.subject is None else run.subject
     data, preset = run.record["data"], run.record["preset"]
     other = departures(preset, run.params)
     but = f" (but for {', '.join(other)})" if other else ""
     trained = trained_facts(run.folder, run.params.members)
     return (
         f"preset {preset}{but}, trained {run.record['created']} on {(run.split == 'train').sum()} cells; "
-        f"{test.sum()} test cells of {len(np.unique(group[test]))} {drawn}, which are drawn for the intervals; split: "
-        f"{data.get('split', 'contiguous blocks of images')}; seed {run.params.seed}; "
+        f"{test.sum()} test cells of {len(np.unique(run.group[test]))} {run.drawn}, which are drawn for the intervals; "
+        f"split: {data.get('split', 'contiguous blocks of images')}; seed {run.params.seed}; "
         + training_in_words(run.params, run.record["trunks"], trained)
     )
 

@@ -82,8 +82,8 @@ def classifiers(run: Run) -> list[Classifier]:
     p_all = run.p_all[test]
     named = {spec.architecture: p_all[:, k] for k, spec in enumerate(run.params.members)}
     named |= {name: _combined(p_all, weights, weighting) for weighting, name in ENSEMBLES.items()}
-    group = run.cells.image if run.subject is None else run.subject
-    return [Classifier(name, run.params.crop_size, is_all[test], p, group[test]) for name, p in named.items()]
+    group = run.group[test]
+    return [Classifier(name, run.params.crop_size, is_all[test], p, group) for name, p in named.items()]
 
 
 def _combined(p_all: Floats, validation: Sequence[Validation], weighting: str) -> Floats:

@@ -322,7 +322,7 @@ def _fault_of(path: Path) -> str:
 
 
 def describe(check: CnmcCheck) -> Sequence[str]:
-    """Return the lines that `--check` prints."""
+    """Return the lines that `all-detect-train check` prints."""
     lines = [f"{'part':<12} {'class':<6} {'there':>6} {'published':>10}  subjects"]
     for (part, name), n in PUBLISHED.items():
         own = {i.subject for i in check.images if i.group == part and i.is_all == (name == "ALL")}

@@ -12,7 +12,7 @@ from typing import Any
 
 from all_detect_training.commands.arguments import at_least, seed
 from all_detect_training.naming import check_name
-from all_detect_training.out_folder import SCRATCH, move_bundle
+from all_detect_training.out_folder import move_bundle, scratch_in
 from all_detect_training.segmenter.fit import SegmenterParams, fit_segmenter
 from all_detect_training.segmenter.masks import DrawnImage, hold_out, read_boxed, read_masked
 from all_detect_training.segmenter.measure import box_figures, mask_figures
@@ -128,8 +128,8 @@ def _write(out: Path, pack: Callable[..., Any], measure: Callable[[SegmentationP
     """Write the bundle, whole or not at all, with its figures: measured as it will run, from a bundle."""
     check_out(out)
     try:
-        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=out) as folder:
-            draft, whole = Path(folder) / "draft", Path(folder) / "whole"
+        with scratch_in(out) as folder:
+            draft, whole = folder / "draft", folder / "whole"
             pack(draft, metrics={})
             metrics = measure(SegmentationParams(method=str(draft)))
             pack(whole, metrics=metrics)

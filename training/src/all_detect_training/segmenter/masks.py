@@ -203,10 +203,10 @@ def _check_parts(folder: Path, drawn: Sequence[DrawnImage]) -> None:
 
 
 def _masked(name: str, rgb: NDArray[np.uint8], mask: NDArray[np.uint8]) -> DrawnImage:
-    parts, n = ndi.label(mask > CELL)
-    area = np.bincount(parts.ravel(), minlength=2)[1:]
+    parts, _ = ndi.label(mask > CELL)
+    area = np.bincount(parts.ravel())[1:]
     large = np.concatenate([[False], area > LEAST_PART * area.max()])
-    cells = ndi.label(large[parts])[0].astype(np.int32) if n else parts.astype(np.int32)
+    cells = ndi.label(large[parts])[0].astype(np.int32)
     diameter = 2 * float(np.sqrt(area.max() / np.pi))
     known = ~_undrawn(rgb, cells > 0, diameter)
     return DrawnImage(name, rgb, cells, (mask > NUCLEUS) & (cells > 0), known, diameter)
