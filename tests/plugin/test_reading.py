@@ -66,6 +66,16 @@ def test_a_pyramid_is_opened_without_its_values(tmp_path, drawn):
         levels[1].compute()
 
 
+def test_null_stands_for_no_transformations(tmp_path, drawn):
+    path = tmp_path / "smear.zarr"
+    write_image(path, np.moveaxis(drawn.rgb, -1, 0)[None, :, None])
+    facts = json.loads((path / "zarr.json").read_text())
+    facts["attributes"]["ome"]["multiscales"][0]["coordinateTransformations"] = None
+    (path / "zarr.json").write_text(json.dumps(facts))
+    ((_, options, _),) = read(path)
+    assert options["scale"] == pytest.approx((0.25, 0.25))
+
+
 def test_a_stack_in_time_and_depth_keeps_its_axes(tmp_path, drawn):
     small = drawn.rgb[:64, :64]
     stack = np.stack([np.stack([small, small // 2]), np.stack([255 - small, small // 3])])

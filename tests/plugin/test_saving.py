@@ -90,6 +90,7 @@ def test_a_stack_is_one_ome_zarr_with_its_planes(viewer, controller, loop, drawn
         (None, [2], ["p0", "p1"]),
         (["t", "z"], [2, 1], ["t0", "t1"]),
         (["t", "z"], [2, 2], ["t0_z0", "t0_z1", "t1_z0", "t1_z1"]),
+        (["T", "Z"], [2, 2], ["T0_Z0", "T0_Z1", "T1_Z0", "T1_Z1"]),
     ],
 )
 def test_a_stack_is_saved_along_the_axes_that_it_has(viewer, controller, loop, drawn, tmp_path, axes, sides, names):
@@ -105,7 +106,7 @@ def test_a_stack_is_saved_along_the_axes_that_it_has(viewer, controller, loop, d
     path = str(tmp_path / "stack.zarr")
     write_smear(path, [image.as_layer_data_tuple(), layer.as_layer_data_tuple()])
     (levels, placed, _), (labels, options, _) = read(path)
-    long = [axis for axis, n in zip(axes or ["z"], sides, strict=True) if n > 1]
+    long = [axis.lower() for axis, n in zip(axes or ["z"], sides, strict=True) if n > 1]
     assert placed["axis_labels"] == options["axis_labels"] == (*long, "y", "x")
     np.testing.assert_array_equal(np.asarray(levels[0]).reshape(pixels.shape), pixels)
     np.testing.assert_array_equal(np.asarray(labels).reshape(layer.data.shape), layer.data)
@@ -132,6 +133,14 @@ def test_a_smear_is_saved_where_it_lies(viewer, results, notices, tmp_path, scal
     image.rotate = 30
     write_smear(str(tmp_path / "turned.zarr"), [image.as_layer_data_tuple(), layer.as_layer_data_tuple()])
     assert notices == ["OME-Zarr can't say that 'Image' is rotated, sheared or mirrored; it is saved upright"]
+
+
+def test_a_scale_that_is_not_saved_is_told(viewer, results, notices, tmp_path):
+    image = viewer.add_image(np.full((30, 12, 3), 200, np.uint8), rgb=True, scale=(0.25, 0.5), units=("um", "um"))
+    layer = viewer.add_labels(np.pad(np.ones((4, 4), int), ((0, 26), (5, 3))))
+    attach(layer, results(np.full((1, 3), 0.9)))
+    write_smear(str(tmp_path / "oblong.zarr"), [image.as_layer_data_tuple(), layer.as_layer_data_tuple()])
+    assert notices == ["the scale of 'Image' is no pixel size in micrometers; it is saved with pixels of 1"]
 
 
 def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reuse_engines):

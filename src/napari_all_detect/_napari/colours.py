@@ -92,8 +92,10 @@ class ScoreColormap(DirectLabelColormap):
             return (values == self.selection).astype(np.uint8)
         return self._looked_up(values)
 
-    def _selection_as_minimum_dtype(self, dtype: np.dtype[Any]) -> int:
-        return int(self._data_to_texture(dtype.type(self.selection)))
+    def _selection_as_minimum_dtype(self, dtype: np.dtype[Any]) -> int | str:
+        row = int(self._data_to_texture(dtype.type(self.selection)))
+        # napari's shader compares this with int(t), which cuts off where it should round: 260 would be 259.
+        return f"{row} + int(t) - int(t + 0.5)" if dtype.itemsize == DRAWN_BYTES else row
 
     def _values_mapping_to_minimum_values_set(
         self, apply_selection: bool = True

@@ -15,4 +15,5 @@ def compact(labels: NDArray[np.integer]) -> NDArray[np.integer]:
     napari draws the small ones as they are: in other colours they need no new outlines, which take half a second at
     17 megapixels.
     """
-    return labels.astype(np.uint16 if labels.max(initial=0) <= LARGEST else np.int32)
+    fit = labels.min(initial=0) >= 0 and labels.max(initial=0) <= LARGEST
+    return labels.astype(np.uint16 if fit else np.int32)

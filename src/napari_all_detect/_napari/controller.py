@@ -242,7 +242,7 @@ class Controller:
             return tell_no_cell(job.task)
         looked_for = all(found.nuclei is not None for _, found in outcome.parts)
         layer = self._add_labels(job, labels, nuclei if looked_for else None)
-        uncover(self.viewer, layer)
+        uncover(self.viewer, job.task.image, layer)
         self.segmented.emit(layer)
         return f"{n_cells(n)} found"
 
@@ -273,7 +273,7 @@ class Controller:
             _attach(layer, job, results)
         else:
             layer = self._add_labels(job, labels, rows.nuclei, results)
-        uncover(self.viewer, layer)
+        uncover(self.viewer, job.task.image, layer)
         self.scored.emit(layer)
         calls = rows.table["call"].value_counts()
         text = "".join(f"{': ' if k == 0 else ', '}{n} {call}" for k, (call, n) in enumerate(calls.items()))

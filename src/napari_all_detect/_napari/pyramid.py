@@ -177,7 +177,10 @@ def _first_px(attributes: Any) -> tuple[float, float]:
     """Return where the centre of the finest level's first pixel lies, in its pixels, by OME-Zarr metadata."""
     image = attributes["multiscales"][0]
     scale, first = np.ones(2), np.zeros(2)
-    for transform in (*image["datasets"][0]["coordinateTransformations"], *image.get("coordinateTransformations", ())):
+    for transform in (
+        *image["datasets"][0]["coordinateTransformations"],
+        *(image.get("coordinateTransformations") or ()),
+    ):
         # What is kept in an array of its own isn't read.
         by = np.asarray(transform.get("scale", (1.0, 1.0))[-2:], float)
         scale, first = scale * by, first * by + transform.get("translation", (0.0, 0.0))[-2:]

@@ -5,13 +5,12 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Labels
 
-from napari_all_detect._napari.axes import is_smear
-from napari_all_detect._napari.origins import Origin, origin_of
+from napari_all_detect._napari.origins import IDENTITY_KEY, Origin, origin_of
 
 __all__ = ["uncover"]
 
 
-def uncover(viewer: Any, labels: Any) -> None:
+def uncover(viewer: Any, image: Any, labels: Any) -> None:
     """Show the image that cells are of, and hide what lies on it: other smears, and their cells.
 
     Outlines on another image would be taken for its own. In napari's grid, where images lie side by side, all stay.
@@ -19,16 +18,17 @@ def uncover(viewer: Any, labels: Any) -> None:
     Parameters
     ----------
     viewer : ViewerModel
+    image : napari.layers.Image
+        It may be closed by now.
     labels : napari.layers.Labels
+        Its cells.
     """
-    origin, layers = origin_of(labels), list(viewer.layers)
-    own = [
-        k for k, layer in enumerate(layers) if isinstance(layer, Image) and origin is not None and origin.is_of(layer)
-    ]
-    if origin is None or not own or viewer.canvas.grid.enabled:
+    layers = list(viewer.layers)
+    if image not in layers or viewer.canvas.grid.enabled:
         return
-    covering = [one for one in layers[own[-1] + 1 :] if _is_of_another(one, origin) and _overlap(one, labels)]
-    seen = {layers[own[-1]]: True, labels: True} | dict.fromkeys(covering, False)
+    above, origin = layers[layers.index(image) + 1 :], Origin.of(image)
+    covering = [one for one in above if one is not labels and _is_of_another(one, origin) and _overlap(one, labels)]
+    seen = {image: True, labels: True} | dict.fromkeys(covering, False)
     for layer, visible in seen.items():
         if layer.visible != visible:  # napari draws anew what is set to what it is
             layer.visible = visible
@@ -36,7 +36,8 @@ def uncover(viewer: Any, labels: Any) -> None:
 
 def _is_of_another(layer: Any, origin: Origin) -> bool:
     if isinstance(layer, Image):
-        return is_smear(layer) and not origin.is_of(layer)
+        # A grey stack of three planes may be anything, unless cells were found in it.
+        return bool(layer.rgb or IDENTITY_KEY in layer.metadata) and not origin.is_of(layer)
     other = origin_of(layer) if isinstance(layer, Labels) else None
     return other is not None and other.identity != origin.identity
 

@@ -72,7 +72,7 @@ def write_smear(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> lis
     rgb = [plane.read().pixels.rgb for plane in layer_planes(image, layout)]
     size = results.rows.summary["pixel_size_um"].iloc[0] if len(results.rows.summary) else np.nan
     size = None if np.isnan(size) else float(size)
-    first = tuple((size or 1.0) * px for px in _first_px(image, layout))
+    first = tuple((size or 1.0) * px for px in _first_px(image, layout, size))
     with made_atomically(Path(path)) as part:  # half a store would open as a whole one
         if len(rgb) == 1:
             write_ome_zarr(rgb[0], labels.reshape(shape[-2:]), results.export_table(), part, size, first)
@@ -105,7 +105,7 @@ def _smear(
     return image, layout
 
 
-def _first_px(image: Image, layout: Layout) -> tuple[float, float]:
+def _first_px(image: Image, layout: Layout, size: float | None) -> tuple[float, float]:
     """Return where the centre of the first pixel lies along y and x, in pixels; warn of what OME-Zarr can't say."""
     place = placed_like(image, layout)
     n = len(place["scale"])
@@ -115,6 +115,8 @@ def _first_px(image: Image, layout: Layout) -> tuple[float, float]:
     edges = np.linalg.norm(steps, axis=1)
     if not np.allclose(steps / edges[:, None], np.eye(n)):
         show_warning(f"OME-Zarr can't say that {image.name!r} is rotated, sheared or mirrored; it is saved upright")
+    elif size is None and not np.allclose(edges[-2:], 1):
+        show_warning(f"the scale of {image.name!r} is no pixel size in micrometers; it is saved with pixels of 1")
     y, x = first[-2:] / edges[-2:]
     return float(y), float(x)
 
@@ -125,7 +127,7 @@ def _axes(results: CellResults, shape: tuple[int, ...]) -> tuple[str, ...]:
     A stack along one other axis is saved along z, as OME-Zarr has no more names.
     """
     n_axes = sum(n > 1 for n in shape[:-2])
-    named = {tuple(axis_names(str(plane))) for plane in results.rows.summary["plane"]}
+    named = {tuple(axis_names(str(plane).lower())) for plane in results.rows.summary["plane"]}
     for axes in (("t",), ("t", "z")):
         if named == {axes} and len(axes) == n_axes:
             return axes

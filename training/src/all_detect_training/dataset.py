@@ -213,7 +213,8 @@ def _found(paths: Sequence[Path], task: Callable[[Path], Found], workers: int) -
     workers = min(workers, MOST_PROCESSES) if os.name == "nt" else workers
     try:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_reader) as pool:
-            return list(_in_blocks(_told(pool.map(task, paths, chunksize=16), len(paths))))
+            # One by one: after Ctrl-C what has been handed out is still read.
+            return list(_in_blocks(_told(pool.map(task, paths), len(paths))))
     except BrokenProcessPool as error:
         raise InputError(
             "a process that read images was ended by the operating system, most likely for want of memory; give it "
