@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TextIO
 
 import pandas as pd
 
@@ -69,8 +69,7 @@ def read_sample_sheet(path: Path) -> pd.DataFrame:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            delimiter = max(",;\t", key=file.readline().count)  # as tables write them: some, by the country, semicolons
-            file.seek(0)
+            delimiter = _delimiter(file)
             reader = csv.DictReader(file, restval="", delimiter=delimiter)
             rows, columns = [(reader.line_num, row) for row in reader], list(reader.fieldnames or ())
     except UnicodeDecodeError as error:
@@ -93,6 +92,19 @@ def read_sample_sheet(path: Path) -> pd.DataFrame:
         )
     sheet = pd.DataFrame(_checked(path, rows), columns=columns)
     return sheet if "subject" in sheet else sheet.assign(subject="")
+
+
+def _delimiter(file: TextIO) -> str:
+    """Return what parts the columns, by the names it makes of them: tables write, by the country, semicolons."""
+
+    def known(delimiter: str) -> int:
+        file.seek(0)
+        names = next(csv.reader(file, delimiter=delimiter), [])
+        return len({"image", "sample"} & {name.strip() for name in names})
+
+    delimiter = max(",;\t", key=known)
+    file.seek(0)
+    return delimiter
 
 
 def place_name(name: str) -> str:

@@ -189,6 +189,7 @@ def test_auto_takes_on_a_gpu_what_was_tuned_there(duo: Bundle, monkeypatch: pyte
     by_keras = ScoreParams(engine="keras")
     assert choose(duo, by_keras).precision == "fp32"
     assert "bundles tune` on a GPU" in choose(duo, by_keras).why
+    assert choose(duo, replace(by_keras, device="cpu")).why.startswith("Keras computes in fp32 on a processor unless")
     tuned = replace(TUNED, processor="a GPU", measured=(TUNED.measured[0], measured("fp32,bf16", 4.0, 1.0)))
     write_tuning(duo, tuned, "gpu")
     assert read_tuning(duo) is None
@@ -348,7 +349,7 @@ def test_a_gpu_is_tuned_without_int8(duo: Bundle, crops: Crops, monkeypatch: pyt
         assert tuned_for == "gpu"
         return KerasEngine(bundle, "cpu", precision=precision)
 
-    with pytest.raises(MissingDependencyError, match="nothing to tune"):
+    with pytest.raises(MissingDependencyError, match="nothing to tune; leave --engine out"):
         tune_bundle(str(duo.folder), [], engine="keras", device="cpu")
     monkeypatch.setattr(batch_tuning, "choose_device", lambda device: "gpu")
     monkeypatch.setattr(batch_tuning, "gpu_name", lambda: "a GPU")

@@ -79,3 +79,11 @@ def test_names_stay_and_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.M
 def test_what_keeps_a_run_from_going_on(part: str, was: Any, is_: Any, said: str) -> None:
     assert differences({part: was, "images": []}, {part: is_, "images": []}) == [said]
     assert differences({part: was, "images": []}, {part: was, "images": []}) == []
+
+
+def test_records_of_earlier_versions_tell_a_folder_that_was_not_opened_by_its_name_alone() -> None:
+    row = {"image": "a.png", "path": "/data/day1/a.png", "planes": 1}
+    before, now = {"images": []}, {"images": [row], "unopened": []}
+    assert differences(before, now, {"day1"}) == []
+    assert differences(before, now, {"day"}) == ["a.png was no input"]
+    assert differences(before | {"unopened": []}, now, {"day1"}) == ["a.png was no input"]

@@ -21,6 +21,7 @@ from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import ImageFile, Plane, as_inputs, as_rgb, find_images, open_planes
 from napari_all_detect.sources import plane as plane_module
 from napari_all_detect.sources.identity import stamp
+from napari_all_detect.sources.places import without_secrets
 from napari_all_detect.sources.plane import readable
 
 GREY = "grey image repeated to three channels: it carries no stain colour"
@@ -1375,3 +1376,17 @@ def test_import_loads_no_image_library():
     code = "import sys, napari_all_detect.sources; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert not {"PIL", "tifffile", "zarr", "imagecodecs", "ome_zarr_models", "pydantic"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://h/a.png?sig=a'SECRET: no such file", "http://h/a.png?...: no such file"),
+        ("'HTTPS://joe@h/a.png?sig=SECRET' is gone", "'HTTPS://h/a.png?...' is gone"),
+        ("http://h/a.png#token=SECRET, and more", "http://h/a.png#..., and more"),
+        ("['http://h/a?x', 'http://h/b?x']", "['http://h/a?...', 'http://h/b?...']"),
+        ("day#1/a?.png: no such file", "day#1/a?.png: no such file"),
+    ],
+)
+def test_keys_in_addresses_are_not_shown(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown

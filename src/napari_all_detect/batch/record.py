@@ -130,9 +130,14 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], mended: Colle
     """
     found, names = changed_settings(before, now), frozenset(mended)
     places = frozenset(_slashed(place) for place in before.get("unopened", ()))
+    # Earlier versions wrote no such places: a folder's name among those mended is all that is known of it.
+    folders = frozenset[str]() if "unopened" in before else names
+
+    def is_left_out(row: Mapping[str, Any]) -> bool:
+        return _is_of(row, names, places) or any(f"/{name}/" in _slashed(row.get("path", "")) for name in folders)
+
     was_images, now_images = (
-        {row["image"]: row["planes"] for row in record["images"] if not _is_of(row, names, places)}
-        for record in (before, now)
+        {row["image"]: row["planes"] for row in record["images"] if not is_left_out(row)} for record in (before, now)
     )
     found += [f"{image} is no input now" for image in was_images.keys() - now_images.keys()]
     found += [f"{image} was no input" for image in now_images.keys() - was_images.keys()]

@@ -16,7 +16,7 @@ from napari_all_detect.engines.choice import takes_openvino
 from napari_all_detect.engines.keras import KerasEngine, choose_device, gpu_name
 from napari_all_detect.engines.openvino import OpenVinoEngine
 from napari_all_detect.engines.openvino_int8 import quantise
-from napari_all_detect.engines.openvino_runtime import computes_in_bf16, processor
+from napari_all_detect.engines.openvino_runtime import computes_in_bf16, has_openvino, processor
 from napari_all_detect.engines.precision import (
     CELLS,
     Device,
@@ -80,9 +80,10 @@ def tune_bundle(
     loaded = load_bundle(bundle)
     tuned_for: Device = "cpu" if takes_openvino(engine, device) else "gpu"
     if tuned_for == "gpu" and choose_device(device) != "gpu":
+        install = "" if has_openvino() else "pip install 'napari-all-detect[openvino]' and "
         raise MissingDependencyError(
-            "Keras on a processor computes in fp32, there is nothing to tune; pip install "
-            "'napari-all-detect[openvino]' and leave --engine out, or tune where Keras sees a GPU"
+            f"Keras on a processor computes in fp32, there is nothing to tune; {install}leave --engine out, or tune "
+            "where Keras sees a GPU"
         )
     engine = "openvino" if tuned_for == "cpu" else "keras"
     params = ScoreParams(bundle=bundle, engine=engine, precision="fp32", device=tuned_for)

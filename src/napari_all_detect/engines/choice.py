@@ -122,6 +122,8 @@ def _enough(bundle: Bundle, params: ScoreParams, engine: str) -> tuple[str, str]
         why = f"{why}; {unread}" if unread else why
     elif tuning is not None:
         return "fp32", f"tuned on another {'processor' if by_openvino else 'device'}: {tuning.processor}"
+    elif not by_openvino and params.device == "cpu":
+        return "fp32", unread or "Keras computes in fp32 on a processor unless bf16 is asked for"
     else:
         where = "" if by_openvino else " on a GPU"
         return "fp32", unread or f"not tuned; `all-detect bundles tune`{where} finds out whether less is enough"

@@ -33,8 +33,9 @@ CONNECT_S, READ_S = 15.0, 60.0
 """How long a web server may take to accept a connection, and to send the next piece of an answer."""
 
 # A user alone is left out of a web address only: what Azure has there, `abfs://container@account`, is no login.
-_LOGIN = re.compile(r"(https?://|://(?=[^/\s@]*:))[^/\s]*@")
-_QUERY = re.compile(r"(https?://[^\s?'\"<>]*\?)[^\s'\"<>]*(?<![:;,.)])")
+_LOGIN = re.compile(r"(https?://|://(?=[^/\s@]*:))[^/\s]*@", re.IGNORECASE)
+# A quote may be part of an address; at its end it belongs, as other marks do, to the sentence around it.
+_QUERY = re.compile(r"""(https?://[^\s?#"<>]*[?#])[^\s"<>]*(?<![:;,.)\]'])""", re.IGNORECASE)
 
 
 def as_place(given: str | Path) -> Path:
@@ -112,7 +113,7 @@ def without_login(address: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text that may be shown to anybody: its URLs lose users, passwords and queries, which may hold a key.
+    """Return a text that may be shown to anybody: its URLs lose users, passwords, queries and fragments.
 
     >>> without_secrets("http://joe:secret@host/a.png?sig=secret: can't be read")
     "http://host/a.png?...: can't be read"
