@@ -49,7 +49,7 @@ def images() -> pd.DataFrame:
         "image,sample,subject\na.png,s1,P1\n,,\nb.png,01,\n , \n,,,,\n",
         "\ufeffimage;sample;subject\r\na.png;s1;P1\r\nb.png;01;\r\n",
         "image\tsample\tsubject\na.png\ts1\tP1\nb.png\t01\t\n",
-        'image,sample,subject,"age; sex; site; note"\na.png,s1,P1,x\nb.png,01,,\n',
+        'image,sample,subject,"age; sex; site; nose; note"\na.png,s1,P1,x\nb.png,01,,\n',
         "image,sample,subject,a;b;c;d;e\na.png,s1,P1,x\nb.png,01,,\n",
         '"a note,\non lines";image;sample;subject\n;a.png;s1;P1\n;b.png;01;\n',
         "image,sample,subject\n./a.png,s1,P1\nb.png/,01,\n",

@@ -18,7 +18,7 @@ from PIL import Image
 
 from napari_all_detect.errors import InputError, ParameterError, StoreError
 from napari_all_detect.params import ReadParams
-from napari_all_detect.sources import ImageFile, Plane, as_inputs, as_rgb, find_images, open_planes
+from napari_all_detect.sources import ImageFile, Plane, as_inputs, as_rgb, find_images, folders, open_planes
 from napari_all_detect.sources import plane as plane_module
 from napari_all_detect.sources.identity import stamp
 from napari_all_detect.sources.places import without_secrets
@@ -1376,6 +1376,21 @@ def test_import_loads_no_image_library():
     code = "import sys, napari_all_detect.sources; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert not {"PIL", "tifffile", "zarr", "imagecodecs", "ome_zarr_models", "pydantic"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("path", "image"),
+    [("set/plate.zarr/0", "plate.zarr/0"), ("a.zarr/b.zarr/0", "a.zarr/b.zarr/0"), ("b/a.png", "a.png")],
+)
+def test_what_a_server_in_trouble_cannot_tell_is_named_after_its_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, image: str
+) -> None:
+    def fails(_: Path) -> bool:
+        raise StoreError("503")
+
+    monkeypatch.setattr(folders, "_is_zarr", fails)
+    (found,) = find_images([tmp_path / path])
+    assert found.image == image
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def _expand(given: Path) -> Iterator[tuple[Path, int]]:
     try:
         is_image = (_is_zarr(given) and not _is_row(given)) or not _is_folder(given)
     except StoreError:  # open_planes meets the same error and can tell the user
-        yield given, 1
+        yield given, _parts_from_suffix(given)
         return
     if is_image:
         # Each question costs a server's answer, and an image file lies in no store.
@@ -160,6 +160,12 @@ def _parts_from_store(path: Path) -> int:
     except InputError:
         return len(name_parts(absolute(path)))
     return max(within, default=1)
+
+
+def _parts_from_suffix(path: Path) -> int:
+    """Count them by names alone."""
+    above = enumerate(absolute(path).parents, start=2)
+    return max((count for count, place in above if place.suffix.lower() == ".zarr"), default=1)
 
 
 def _is_node(path: Path) -> bool:
