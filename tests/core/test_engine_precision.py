@@ -200,7 +200,9 @@ def test_auto_takes_on_a_gpu_what_was_tuned_there(duo: Bundle, monkeypatch: pyte
     chosen = choose(duo, by_keras)
     assert (chosen.engine, chosen.precision, chosen.calibration) == ("keras", "fp32,bf16", "")
     assert "100.00% of 1200" in chosen.why
-    assert choose(duo, replace(by_keras, device="cpu")).precision == "fp32"
+    on_processor = choose(duo, replace(by_keras, device="cpu"))
+    assert on_processor.precision == "fp32"
+    assert on_processor.why.startswith("Keras computes in fp32 on a processor")
     assert choose(duo, replace(by_keras, weighting="equal")).precision == "fp32"
 
 

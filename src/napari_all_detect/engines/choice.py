@@ -120,10 +120,10 @@ def _enough(bundle: Bundle, params: ScoreParams, engine: str) -> tuple[str, str]
         precision = rounded.precision
         why = f"the bundle's own: {rounded.same_calls:.2%} of {rounded.n} cells called as in fp32"
         why = f"{why}; {unread}" if unread else why
+    elif not by_openvino and params.device == "cpu":
+        return "fp32", "Keras computes in fp32 on a processor unless bf16 is asked for"
     elif tuning is not None:
         return "fp32", f"tuned on another {'processor' if by_openvino else 'device'}: {tuning.processor}"
-    elif not by_openvino and params.device == "cpu":
-        return "fp32", unread or "Keras computes in fp32 on a processor unless bf16 is asked for"
     else:
         where = "" if by_openvino else " on a GPU"
         return "fp32", unread or f"not tuned; `all-detect bundles tune`{where} finds out whether less is enough"
