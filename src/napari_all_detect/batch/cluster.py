@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -103,7 +104,7 @@ def _shielded(start: Callable[[], Any]) -> Any:
     """
 
     def shielded() -> Any:
-        if hasattr(signal, "pthread_sigmask"):
+        if sys.platform != "win32":  # which knows no masks
             resource_tracker.ensure_running()  # its start lifts the block
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         return start()
