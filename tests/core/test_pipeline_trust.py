@@ -58,7 +58,7 @@ def trusting(duo_bundle: Path, rgb: Pixels, tmp_path_factory: pytest.TempPathFac
     }
     facts["domain"] = {
         "mean": colours.mean(axis=0).tolist(),
-        "covariance": (np.eye(6) * 400.0).tolist(),
+        "covariance": np.diag([400.0] * 6 + [4.0] * 3).tolist(),
         "threshold": 1.0,
         "false_alarm_rate": 0.02,
         "least_sharpness": 0.9 * float(sharpness(scored.crops).min()),

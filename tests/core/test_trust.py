@@ -117,21 +117,43 @@ def test_colours_are_those_of_the_cell_alone() -> None:
     crops = np.zeros((2, 40, 40, 3), np.uint8)
     crops[0].reshape(-1, 3)[rng.permutation(1600)[:300]] = pixels
     features = colour_features(crops)
-    assert_allclose(features[0], np.concatenate([pixels.mean(axis=0), pixels.std(axis=0)]))
+    covariance = np.cov(pixels.T, bias=True)
+    variance = np.diag(covariance) + 1
+    r = [covariance[i, j] / np.sqrt(variance[i] * variance[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert_allclose(features[0], [*pixels.mean(axis=0), *pixels.std(axis=0), *np.arctanh(r)])
     assert_array_equal(features[1], 0)
+
+
+@pytest.mark.parametrize("brighter", [1.0, 0.5])
+def test_correlations_say_how_colours_go_together_however_bright(brighter: float) -> None:
+    rng = np.random.default_rng(3)
+    violet = rng.integers(60, 200, (2, SIDE, SIDE, 1)) * [[[[1.0, 0.8, 0.9]]], [[[1.0, -0.8, 0.9]]]] * [1, 1, 1]
+    crops = (brighter * np.where(violet < 0, 220 + violet, violet)).astype(np.uint8)
+    together = colour_features(crops)[:, 6:]
+    assert (np.abs(together) > 2).all()
+    assert_array_equal(np.sign(together), [[1, 1, 1], [-1, 1, -1]])
+    assert_array_equal(colour_features(crops[:1])[0], colour_features(crops)[0])  # the same bits, whatever lies beside
 
 
 def test_the_distance_is_mahalanobis_per_feature_over_the_threshold() -> None:
     rng = np.random.default_rng(1)
-    features, mean, root = rng.normal(0, 30, (7, 6)), rng.normal(0, 30, 6), rng.normal(0, 5, (6, 6))
-    covariance = root @ root.T + np.eye(6)
+    features, mean, root = rng.normal(0, 30, (7, 9)), rng.normal(0, 30, 9), rng.normal(0, 5, (9, 9))
+    covariance = root @ root.T + np.eye(9)
     distance = domain_distance(features, mean, covariance, 2.5)
     inverse = np.linalg.inv(covariance)
-    expected = [mahalanobis(x, mean, inverse) / np.sqrt(6) / 2.5 for x in features]
+    expected = [mahalanobis(x, mean, inverse) / np.sqrt(9) / 2.5 for x in features]
     assert distance.dtype == np.float32
     assert_allclose(distance, expected, rtol=1e-5)
     for i in range(7):  # the same bits, whatever else is measured beside
         assert domain_distance(features[i : i + 1], mean, covariance, 2.5)[0] == distance[i]
+
+
+def test_a_bundle_that_knows_no_correlations_is_asked_for_none() -> None:
+    features = np.random.default_rng(4).normal(0, 30, (5, 9))
+    assert_array_equal(
+        domain_distance(features, np.zeros(6), np.eye(6), 2.0),
+        domain_distance(features[:, :6], np.zeros(6), np.eye(6), 2.0),
+    )
 
 
 def test_blurring_lowers_sharpness_and_contrast_does_not_raise_it() -> None:
@@ -248,7 +270,7 @@ def test_no_cells() -> None:
     assert spread(np.zeros((0, 5, 2))).shape == (0,)
     assert votes_all(np.zeros((0, 5, 2)), 0.5).shape == (0,)
     assert sharpness(nothing).shape == (0,)
-    assert domain_distance(colour_features(nothing), np.zeros(6), np.eye(6), 1.0).shape == (0,)
+    assert domain_distance(colour_features(nothing), np.zeros(9), np.eye(9), 1.0).shape == (0,)
     empty = flag_cells(
         np.zeros((0, 4), int), np.zeros(0), np.zeros(0), nothing, (9, 9), scale=1.0, bundle_diameter_px=5.0
     )

@@ -35,7 +35,6 @@ __all__ = [
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
-Six = Annotated[tuple[float, ...], Field(min_length=6, max_length=6)]
 WeightingKey = Annotated[str, Field(pattern=f"^({'|'.join(WEIGHTINGS)})$")]
 Temperature = Annotated[float, Field(ge=0.01, le=100)]
 """Training fits 0.1 to 10. Far beyond, all probabilities are 0.5 or no numbers at all."""
@@ -164,11 +163,15 @@ class Ensemble(Model):
     conformal: Conformal | None = None
 
 
+COLOUR_FEATURES = (6, 9)
+"""Means and standard deviations of red, green and blue; with their correlations in bundles made since."""
+
+
 class Domain(Model):
     """What the training cells look like: their colours (`napari_all_detect.trust.domain`) and their sharpness."""
 
-    mean: Six
-    covariance: Annotated[tuple[Six, ...], Field(min_length=6, max_length=6)]
+    mean: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]
     threshold: Annotated[float, Field(gt=0)]
     false_alarm_rate: Rate
     least_sharpness: Annotated[float, Field(ge=0)]
@@ -176,6 +179,9 @@ class Domain(Model):
 
     @model_validator(mode="after")
     def _positive_definite(self) -> "Domain":
+        n = len(self.mean)
+        if n not in COLOUR_FEATURES or [len(row) for row in self.covariance] != [n] * n:
+            raise ValueError("mean and covariance are not those of 9 colour features, or of 6 as in earlier bundles")
         covariance = np.array(self.covariance)
         if not np.array_equal(covariance, covariance.T) or np.linalg.eigvalsh(covariance).min() <= 0:
             raise ValueError("covariance is not symmetric with positive eigenvalues")

@@ -15,15 +15,11 @@ __all__ = ["fit_domain", "looked_at"]
 
 log = logging.getLogger(__name__)
 
-TRIMMED_SHARE = 0.25
-"""Of the training cells, the strangest: pieces, dirt and cells at the border, which would widen the domain."""
-
-TRIMMING_ROUNDS = 3
 SHRINKAGE = 0.05
 """Weight of the variances alone in the covariance, so that it can be inverted whatever the cells."""
 
-LEAST_VARIANCE = 0.25
-"""Square grey levels: what rounding to whole grey levels leaves, about."""
+LEAST_VARIANCE = np.array([0.25] * 6 + [0.001] * 3)
+"""Of each feature, in square grey levels: what rounding to whole grey levels leaves, about; of correlations, less."""
 
 BLURRED_SHARE = 0.05
 """Of the training cells, those less sharp than the bundle's limit."""
@@ -51,9 +47,7 @@ def looked_at(
 def fit_domain(crops: NDArray[np.uint8], split: NDArray[np.str_], false_alarm_rate: float) -> Domain | None:
     """Measure the colours of training cells, and set the border so that few validation cells lie beyond it.
 
-    Mean and covariance are those of the three quarters of the training cells that are nearest to them, found by
-    repetition (concentration steps as in Rousseeuw's minimum covariance determinant), the covariance shrunk towards
-    its diagonal.
+    Mean and covariance are those of all training cells, the covariance shrunk towards its diagonal.
 
     Parameters
     ----------
@@ -76,13 +70,7 @@ def fit_domain(crops: NDArray[np.uint8], split: NDArray[np.str_], false_alarm_ra
             *(n_training, n_validation, LEAST_CELLS),
         )
         return None
-    features = looked_at(colour_features, crops, training)
-    kept = np.ones(len(features), bool)
-    for _ in range(TRIMMING_ROUNDS):
-        mean, covariance = _moments(features[kept])
-        distance = domain_distance(features, mean, covariance, 1.0)
-        kept = distance <= np.quantile(distance, 1 - TRIMMED_SHARE)
-    mean, covariance = (np.round(values, DIGITS) for values in _moments(features[kept]))
+    mean, covariance = (np.round(values, DIGITS) for values in _moments(looked_at(colour_features, crops, training)))
     distance = np.sort(domain_distance(looked_at(colour_features, crops, validation), mean, covariance, 1.0))
     within = min(int(np.ceil((1 - false_alarm_rate) * (len(distance) + 1))), len(distance))
     sharp = looked_at(sharpness, crops, training)
@@ -102,5 +90,5 @@ def _moments(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArr
     """Return the mean and the shrunk covariance."""
     covariance = np.cov(features.T)
     diagonal = np.diag(np.diag(covariance))
-    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * diagonal + LEAST_VARIANCE * np.eye(len(covariance))
+    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * diagonal + np.diag(LEAST_VARIANCE)
     return features.mean(axis=0), shrunk
