@@ -21,6 +21,8 @@ __all__ = [
     "FORMATS",
     "LARGEST_LABEL",
     "PRECISIONS",
+    "TILED_FROM_PX",
+    "TILE_PX",
     "WEIGHTINGS",
     "ClusterParams",
     "ExplainParams",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, InstanceOf, ValidationError
 
 from napari_all_detect import table
 from napari_all_detect.atomic import write_atomically
@@ -206,34 +207,57 @@ def read_run(path: Path) -> dict[str, Any]:
     Raises
     ------
     OutputError
-        If it can't be read, or is no record of a run: parts are missing, or are of another type than it has.
+        If it can't be read, or is no record of a run: parts are missing, or of another type.
     """
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
+        run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise OutputError(f"{path} can't be read as the record of a run ({error}); expected a run.json") from error
-    if not isinstance(run, dict) or not {"inputs", "parameters", "status"} <= run.keys():
-        raise OutputError(f"{path} is no record of a run: inputs, parameters or status are missing")
-    for name, expected, fits in _parts_of(run):
-        if not fits:
-            raise OutputError(
-                f"{path} is no record of a run: {name} should be {expected}; name a run.json as it was written"
-            )
+    try:
+        _Run.model_validate(run)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place, why = ".".join(str(step) for step in first["loc"]), first["msg"].partition(" or instance of ")[0]
+        raise OutputError(
+            f"{path} is no record of a run: {place or 'all of it'} is not valid ({why}); name a run.json as it was "
+            "written"
+        ) from error
     return run
 
 
-def _parts_of(run: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
-    """Yield the name of each part of a record that is relied on, what it should be, and whether it is that."""
-    parameters, images = run["parameters"], run.get("images")
-    for name in ("inputs", "unopened"):
-        listed = run.get(name, [])
-        yield name, "a list of texts", isinstance(listed, list) and all(isinstance(one, str) for one in listed)
-    yield "parameters", "an object", isinstance(parameters, dict)
-    for name in ("bundle", "segmentation"):
-        yield name, "an object", isinstance(run.get(name) or {}, dict)
-    for name in ("segmentation", "reading"):
-        yield f"parameters.{name}", "an object", isinstance(parameters.get(name, {}), dict)
-    yield "images", "a list of objects", isinstance(images, list) and all(isinstance(one, dict) for one in images)
+Text = InstanceOf[str]
+"""Names of files may hold what is no Unicode, which pydantic's own texts may not."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Parameters(_Part):
+    segmentation: dict[str, Any] = {}
+    reading: dict[str, Any] = {}
+
+
+class _Bundle(_Part):
+    digest: str
+
+
+class _Image(_Part):
+    image: Text
+    path: Text = ""
+    planes: int
+
+
+class _Run(_Part):
+    """What of a `run.json` is relied on; there is more in it, and earlier versions wrote less."""
+
+    inputs: list[Text]
+    parameters: _Parameters
+    status: str
+    bundle: _Bundle
+    segmentation: dict[str, Any] | None = None
+    images: list[_Image]
+    unopened: list[Text] = []
 
 
 class ResultTables:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -34,6 +35,7 @@ from napari_all_detect.params import (
     SegmentationParams,
 )
 from napari_all_detect.segmentation import segment_cells
+from napari_all_detect.tiling import TiledCells, find_tiled
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
@@ -660,6 +662,35 @@ def test_what_is_noted_on_images_is_told(run: Run, image: Path, out: Path, duo_b
     for note, n in notes.items():
         assert f'<td class="">{note}</td><td class="n">{n}</td>' in page
     assert told in run("score", *inputs, "--resume").out
+
+
+def test_what_is_noted_on_images_whose_cells_are_found_is_told(
+    run: Run, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["--out", tmp_path / "labels", "--segmentation", "classical"]
+    assert not any(line.startswith("noted on") for line in run("segment", image, *given).out)
+    with Image.open(image) as drawn:
+        rgb = np.asarray(drawn)
+    lost = zarr.create_array(tmp_path / "lost.zarr", shape=(144, 176, 3), chunks=(72, 176, 3), dtype=np.uint8)
+    lost[:72] = rgb[:72, :176]
+    tifffile.imwrite(tmp_path / "deep.tif", rgb.astype(np.uint16) * 16, photometric="rgb")
+    for name, values in (("a.png", rgb[..., 0]), ("b.png", rgb[..., 1]), ("c.png", np.dstack([rgb, rgb[..., :1]]))):
+        Image.fromarray(values).save(tmp_path / name)
+    for more in ([], ["--tile-size", 256]):
+        names = ["a.png", "b.png", "c.png", "deep.tif", "lost.zarr"]
+        ran = run("segment", *(tmp_path / name for name in names), *given, "--overwrite", *more)
+        (told,) = (line for line in ran.out if line.startswith("noted on images: "))
+        assert told.startswith("noted on images: grey image repeated to three channels: it carries no stain colour (2)")
+        assert "; 1 of 2 chunks missing in the store: black there (1)" in told
+        assert told.endswith("; 1 more")
+
+    def cut_clumps(*given: Any) -> TiledCells:
+        return replace(find_tiled(*given), notes=("clumps were cut",))
+
+    monkeypatch.setattr("napari_all_detect.batch.segmenting.find_tiled", cut_clumps)
+    ran = run("segment", tmp_path / "lost.zarr", *given, "--overwrite", "--tile-size", 256)
+    (told,) = (line for line in ran.out if line.startswith("noted on images: "))
+    assert told.endswith("1 of 2 chunks missing in the store: black there (1); clumps were cut (1)")
 
 
 def test_explaining_what_is_not_there(run: Run, image: Path, out: Path, duo_bundle: Path, tmp_path: Path) -> None:

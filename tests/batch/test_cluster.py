@@ -26,7 +26,7 @@ from PIL import Image
 from napari_all_detect import __version__
 from napari_all_detect.batch import BatchProgress, cluster, delegating, score_batch
 from napari_all_detect.batch.record import scored_by
-from napari_all_detect.batch.unit import score_unit
+from napari_all_detect.batch.steps import score_unit
 from napari_all_detect.cli import main
 from napari_all_detect.errors import MissingDependencyError, OutputError, ParameterError
 from napari_all_detect.params import ClusterParams, OutputParams, ScoreParams, SegmentationParams

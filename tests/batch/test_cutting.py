@@ -19,9 +19,10 @@ from PIL import Image
 from napari_all_detect import piped
 from napari_all_detect.batch import BatchProgress, cutting, score_batch
 from napari_all_detect.batch.cutting import CuttingProcess, n_processes
-from napari_all_detect.batch.planning import Unit, plan_units
+from napari_all_detect.batch.planning import plan_units
 from napari_all_detect.batch.running import Stopped
-from napari_all_detect.batch.unit import CutUnit, Job, cut_unit
+from napari_all_detect.batch.steps import cut_unit
+from napari_all_detect.batch.units import CutUnit, Job, Unit
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.params import ClusterParams, OutputParams, ScoreParams, SegmentationParams
 from napari_all_detect.results import Failure

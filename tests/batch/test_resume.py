@@ -24,7 +24,7 @@ from PIL import Image
 
 from napari_all_detect import retrying, sources
 from napari_all_detect.atomic import write_atomically
-from napari_all_detect.batch import BatchProgress, resuming, score_batch, segment_batch, segmenting, store, unit
+from napari_all_detect.batch import BatchProgress, resuming, score_batch, segment_batch, segmenting, steps, store
 from napari_all_detect.cli import main
 from napari_all_detect.errors import InputError, OutputError, ParameterError, StoreError
 from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
@@ -74,13 +74,13 @@ def whole(images: Path, tmp_path: Path, params: ScoreParams, content: Content) -
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect which planes are scored."""
     names: list[str] = []
-    cut_cells = unit.cut_cells
+    cut_cells = steps.cut_cells
 
     def noted(given: Any, params: Any, crop: Any) -> Any:
         names.append(f"{given.image} {given.plane}")
         return cut_cells(given, params, crop)
 
-    monkeypatch.setattr(unit, "cut_cells", noted)
+    monkeypatch.setattr(steps, "cut_cells", noted)
     return names
 
 
@@ -599,7 +599,7 @@ def test_labels_are_asked_for_again_as_images_are(
 ) -> None:
     segment_batch([images / "0.png"], tmp_path / "labels", params.segmentation)
     name = {"read": "read_labels", "labels": "_sha256"}[stage]
-    asked, read = list[Path](), getattr(unit, name)
+    asked, read = list[Path](), getattr(steps, name)
 
     def fails_once(path: Path) -> Any:
         asked.append(path)
@@ -607,7 +607,7 @@ def test_labels_are_asked_for_again_as_images_are(
             raise StoreError("the server failed")
         return read(path)
 
-    monkeypatch.setattr(unit, name, fails_once)
+    monkeypatch.setattr(steps, name, fails_once)
     output = OutputParams(labels=str(tmp_path / "labels"))
     assert score_batch([images / "0.png"], tmp_path / "out", params, output).exit_status == 0
     assert (len(asked), at_once) == (2, [DELAYS_S[0]])
@@ -731,14 +731,14 @@ def test_what_goes_wrong_in_one_plane_costs_that_plane(
     error: Exception,
     said: str,
 ) -> None:
-    cut_cells = unit.cut_cells
+    cut_cells = steps.cut_cells
 
     def faulty(given: Any, params: Any, crop: Any) -> Any:
         if given.image == "2.png":
             raise error
         return cut_cells(given, params, crop)
 
-    monkeypatch.setattr(unit, "cut_cells", faulty)
+    monkeypatch.setattr(steps, "cut_cells", faulty)
     summary = score_batch([images], tmp_path / "out", params)
     assert (summary.planes, summary.exit_status) == (N - 1, 3)
     ((name, stage, reason),) = failures(tmp_path / "out")
@@ -757,9 +757,9 @@ def test_a_disk_that_fails_while_a_file_is_identified(
     content: Content,
     failures: Failures,
 ) -> None:
-    flaky = Flaky(unit.identity, times, OSError(errno.EIO, os.strerror(errno.EIO)))
+    flaky = Flaky(steps.identity, times, OSError(errno.EIO, os.strerror(errno.EIO)))
     monkeypatch.setattr(
-        unit, "identity", lambda path, pixels: (flaky if path.name == "2.png" else flaky.work)(path, pixels)
+        steps, "identity", lambda path, pixels: (flaky if path.name == "2.png" else flaky.work)(path, pixels)
     )
     score_batch([images], tmp_path / "out", params)
     if times == 1:
@@ -1040,16 +1040,21 @@ class TestFromRun:
         array[:] = rgb
         tifffile.imwrite(labels, segment_cells(rgb, SegmentationParams(method="classical")))
         first, second = tmp_path / "first", tmp_path / "second"
+        shutil.copy(labels, tmp_path / "other.tif")
         options = ["--labels", str(labels), "--bundle", str(duo_bundle)]
         assert main(["score", str(store_), "--out", str(first), *options]) == 0
         if part == "pixels":
             array[0, 0] = 7
         else:
             tifffile.imwrite(labels, np.zeros(rgb.shape[:2], np.uint8))
-        assert main(["score", "--from-run", str(first / "run.json"), "--out", str(second)]) == 1
-        ((_, stage, reason),) = failures(second)
-        assert stage == "read"
-        assert f"not the {part} that the repeated run scored" in reason
+        # Nor does what is replaced beside it hide a change of the rest.
+        beside = {"pixels": ["--labels", str(tmp_path / "other.tif")], "labels": ["--channels", "2,1,0"]}[part]
+        for more in ([], beside):
+            again = ["score", "--from-run", str(first / "run.json"), "--out", str(second), "--overwrite"]
+            assert main([*again, *more]) == 1
+            ((_, stage, reason),) = failures(second)
+            assert stage == "read"
+            assert f"not the {part} that the repeated run scored" in reason
 
     def test_other_images_may_be_scored_with_its_settings(
         self, command: Callable[..., int], images: Path, tmp_path: Path, smear: Callable[..., Pixels]

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_all_detect.batch import BatchSummary, score_batch
-from napari_all_detect.batch.planning import Unit, listed_images, plan_units
+from napari_all_detect.batch.planning import listed_images, plan_units
+from napari_all_detect.batch.units import Unit
 from napari_all_detect.cli.program import main
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams

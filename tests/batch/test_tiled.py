@@ -1,5 +1,6 @@
 """The command line on planes in tiles: every file says what it says of whole planes."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from napari_all_detect.batch import BatchProgress, score_batch
 from napari_all_detect.cli import main
 from napari_all_detect.params import OutputParams, ReadParams, ScoreParams, SegmentationParams
 from napari_all_detect.samples import draw_smear
-from napari_all_detect.sources import RgbPlane
+from napari_all_detect.sources import RgbPlane, identity
 from napari_all_detect.sources.labels import TiffLabels
 from napari_all_detect.sources.tiled import of_plane
 from napari_all_detect.tiling import given_tiled
@@ -57,6 +58,43 @@ def run(inputs: Path, out: Path, bundle: Path, *more: str) -> Path:
     command = ["score", str(inputs), "--out", str(out), "--bundle", str(bundle), "--segmentation", "classical"]
     assert main([*command, *more]) == 0
     return out
+
+
+def test_what_is_replaced_beside_a_run_that_is_repeated_is_no_change(
+    inputs: Path, duo_bundle: Path, tmp_path: Path
+) -> None:
+    """The same pixels in tiles, others as asked for, other labels."""
+
+    def again(of: Path, *more: str) -> Path:
+        out = tmp_path / more[0]
+        assert main(["score", "--from-run", str(of / "run.json"), "--out", str(out), *more]) == 0
+        return out
+
+    first = run(inputs / "slide.zarr", tmp_path / "first", duo_bundle)
+    (whole,), (tiled,) = (
+        json.loads((out / "run.json").read_text())["images"] for out in (first, again(first, "--tile-size", "256"))
+    )
+    assert tiled["pixels_sha256"] == whole["pixels_sha256"]
+    assert tiled["pixels_sha256"]["0"] == hashlib.sha256(RGB.tobytes()).hexdigest()
+    again(first, "--level", "1")
+    again(first, "--channels", "2,1,0")
+    labelled = again(first, "--labels", str(first / "labels"))
+    (path,) = (first / "labels").iterdir()
+    tifffile.imwrite(tmp_path / "other.tif", tifffile.imread(path) % 7)
+    again(labelled, "--labels", str(tmp_path / "other.tif"), "--overwrite")
+
+
+@pytest.mark.parametrize("shape", [(300, 700), (700, 300)])
+def test_a_plane_is_known_by_its_rows_however_many_are_read_at_once(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rgb = np.random.default_rng(3).integers(0, 256, (*shape, 3), np.uint8)
+    expected = {"pixels_sha256": hashlib.sha256(rgb.tobytes()).hexdigest()}
+    for held_px, part_px in ((2**26, 2048), (2**26, 256), (20_000, 256), (100, 64)):
+        monkeypatch.setattr(identity, "TILED_FROM_PX", held_px)
+        monkeypatch.setattr(identity, "TILE_PX", part_px)
+        for pixels in (RgbPlane(rgb), of_plane(RgbPlane(rgb), TILE_PX)):
+            assert identity.identity(Path("nowhere"), pixels) == expected
 
 
 def test_files_of_tiles_and_of_the_whole(inputs: Path, duo_bundle: Path, tmp_path: Path) -> None:

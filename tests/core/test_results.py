@@ -187,7 +187,7 @@ def test_a_file_is_never_written_through_a_link(tmp_path: Path) -> None:
 
 def test_run_json_is_replaced_as_a_whole(tmp_path: Path) -> None:
     for status in ("running", "complete"):
-        run = {"status": status, "inputs": ["ä.png"], "parameters": {}, "images": []}
+        run = {"status": status, "inputs": ["ä.png"], "parameters": {}, "bundle": {"digest": "12ab"}, "images": []}
         write_run(tmp_path, run)
         assert read_run(tmp_path / "run.json") == run
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
@@ -198,9 +198,9 @@ def test_run_json_is_replaced_as_a_whole(tmp_path: Path) -> None:
     [
         (None, "can't be read"),
         ("{", "can't be read"),
-        ("[]", "no record of a run"),
-        ('{"status": "x"}', "no record"),
-        ('{"status": "x", "inputs": [], "parameters": {}}', "images should be a list of objects"),
+        ("[]", r"no record of a run: all of it is not valid \(Input should be a valid dictionary\)"),
+        ('{"status": "x"}', r"no record of a run: inputs is not valid \(Field required\)"),
+        ('{"status": "x", "inputs": [], "parameters": {}}', r"no record of a run: bundle is not valid \(Field"),
     ],
 )
 def test_what_is_no_record_of_a_run(text: str | None, said: str, tmp_path: Path) -> None:

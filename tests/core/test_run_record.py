@@ -1,6 +1,7 @@
 """A `run.json` that somebody edited is refused in one line."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,33 @@ from napari_all_detect.errors import OutputError
 from napari_all_detect.params import OutputParams, ScoreParams, SegmentationParams
 from napari_all_detect.results import read_run
 
-RUN: dict[str, Any] = {"inputs": ["a.png"], "parameters": {}, "status": "complete"}
+RUN: dict[str, Any] = {
+    "inputs": ["a.png"],
+    "parameters": {},
+    "status": "complete",
+    "bundle": {"digest": "12ab"},
+    "images": [{"image": "a.png", "planes": 1}],
+}
 
 
 @pytest.mark.parametrize(
     ("edited", "said"),
     [
-        ({"parameters": []}, "parameters should be an object"),
-        ({"parameters": None}, "parameters should be an object"),
-        ({"parameters": {"segmentation": []}}, r"parameters\.segmentation should be an object"),
-        ({"parameters": {"reading": None}}, r"parameters\.reading should be an object"),
-        ({"inputs": "a.png"}, "inputs should be a list of texts"),
-        ({"inputs": [1]}, "inputs should be a list of texts"),
-        ({"unopened": [None]}, "unopened should be a list of texts"),
-        ({"images": {}}, "images should be a list of objects"),
-        ({"images": ["a.png"]}, "images should be a list of objects"),
-        ({"bundle": ["lite"]}, "bundle should be an object"),
-        ({"segmentation": "learned"}, "segmentation should be an object"),
+        ({"parameters": []}, "parameters is not valid (Input should be a valid dictionary)"),
+        ({"parameters": None}, "parameters is not valid (Input should be a valid dictionary)"),
+        ({"parameters": {"segmentation": []}}, "parameters.segmentation is not valid (Input should be a valid dict"),
+        ({"parameters": {"reading": None}}, "parameters.reading is not valid (Input should be a valid dictionary)"),
+        ({"inputs": "a.png"}, "inputs is not valid (Input should be a valid list)"),
+        ({"inputs": [1]}, "inputs.0 is not valid (Input should be an instance of str)"),
+        ({"unopened": [None]}, "unopened.0 is not valid (Input should be an instance of str)"),
+        ({"images": {}}, "images is not valid (Input should be a valid list)"),
+        ({"images": ["a.png"]}, "images.0 is not valid (Input should be a valid dictionary)"),
+        ({"images": [{}]}, "images.0.image is not valid (Field required)"),
+        ({"images": [{"image": "a.png"}]}, "images.0.planes is not valid (Field required)"),
+        ({"images": [{"image": "a.png", "planes": 1, "path": 2}]}, "images.0.path is not valid (Input should be an"),
+        ({"bundle": ["lite"]}, "bundle is not valid (Input should be a valid dictionary)"),
+        ({"bundle": {}}, "bundle.digest is not valid (Field required)"),
+        ({"segmentation": "learned"}, "segmentation is not valid (Input should be a valid dictionary)"),
     ],
 )
 def test_parts_of_another_type(
@@ -36,16 +47,17 @@ def test_parts_of_another_type(
 ) -> None:
     path = tmp_path / "run.json"
     path.write_text(json.dumps(RUN | edited))
-    with pytest.raises(OutputError, match=rf"run\.json is no record of a run: {said}; name a run\.json"):
+    with pytest.raises(OutputError, match=re.escape(f"run.json is no record of a run: {said}")) as raised:
         read_run(path)
+    assert str(raised.value).endswith("; name a run.json as it was written")
     assert main(["score", "--from-run", str(path), "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_parts_that_a_run_leaves_empty(tmp_path: Path) -> None:
-    run = RUN | {"bundle": {"name": "lite"}, "segmentation": None, "images": []}
-    (tmp_path / "run.json").write_text(json.dumps(run))
-    assert read_run(tmp_path / "run.json") == run
+def test_parts_that_a_run_leaves_empty_or_names_with_what_is_no_unicode(tmp_path: Path) -> None:
+    for run in (RUN | {"segmentation": None, "images": []}, RUN | {"inputs": ["\udcff"], "unopened": ["\udcff"]}):
+        (tmp_path / "run.json").write_text(json.dumps(run))
+        assert read_run(tmp_path / "run.json") == run
 
 
 def test_names_stay_and_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,16 @@
 
 import asyncio
 import logging
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import resource_tracker
 from typing import Any
 
 from napari_all_detect.cores import n_cores
 from napari_all_detect.errors import MissingDependencyError, OutputError
 from napari_all_detect.params import ClusterParams
+from napari_all_detect.shielding import shielded
 
 __all__ = ["PACKAGE", "connected"]
 
@@ -46,7 +43,7 @@ def connected(cluster: ClusterParams) -> Iterator[Any]:
 
     with ExitStack() as stack:
         if cluster.scheduler is None:
-            place, advice = _shielded(partial(_local, cluster.workers)), "try again, or without --workers"
+            place, advice = shielded(partial(_local, cluster.workers)), "try again, or without --workers"
             stack.callback(_close, place)
         else:
             place, advice = cluster.scheduler, "check the address"
@@ -95,22 +92,6 @@ def _close(local: Any) -> None:
 async def _end_workers(local: Any) -> None:
     """End worker processes whatever they are doing; closing the cluster would let them finish that first."""
     await asyncio.gather(*(nanny.close(timeout=END_S) for nanny in local.workers.values()))
-
-
-def _shielded(start: Callable[[], Any]) -> Any:
-    """Start processes that no Ctrl-C reaches, which a terminal sends to all: it is for the run, which ends them.
-
-    Processes and threads inherit which signals are blocked, so these are started in a thread that blocks it.
-    """
-
-    def shielded() -> Any:
-        if sys.platform != "win32":  # which knows no masks
-            resource_tracker.ensure_running()  # its start lifts the block
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        return start()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(shielded).result()
 
 
 def _local(workers: int) -> Any:

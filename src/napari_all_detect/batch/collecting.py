@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 
 from napari_all_detect.atomic import write_atomically
-from napari_all_detect.batch.containers import rest_goes_on, write_containers
-from napari_all_detect.batch.planning import Unit
+from napari_all_detect.batch.containers import write_containers
 from napari_all_detect.batch.progress import BatchProgress
 from napari_all_detect.batch.reporting import gather_report
 from napari_all_detect.batch.resuming import changed_part
-from napari_all_detect.batch.store import UnitResult, UnitStore
-from napari_all_detect.batch.writing import PlaneWriter
+from napari_all_detect.batch.store import UnitStore
+from napari_all_detect.batch.units import Unit, UnitResult
+from napari_all_detect.batch.writing import PlaneWriter, rest_goes_on
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.csv import write_csv
 from napari_all_detect.export.h5ad import write_h5ad
@@ -43,8 +43,8 @@ class Collector:
     done : collection of int
         Numbers of those that are in the store already.
     progress : BatchProgress
-    expected : mapping of str to mapping, optional
-        Rows of images in the record of a run that is repeated.
+    expected : mapping of str to mapping
+        For a run that is repeated, what `expected_images` says.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Collector:
         units: Sequence[Unit],
         done: Collection[int],
         progress: BatchProgress,
-        expected: Mapping[str, Mapping[str, Any]] | None = None,
+        expected: Mapping[str, Mapping[str, Any]],
     ) -> None:
         self.sources: dict[str, dict[str, Any]] = {}
         self._tables, self._store, self._units, self._progress = tables, store, units, progress
-        self._done, self._expected = set(done), expected or {}
+        self._done, self._expected = set(done), expected
         self._failed: dict[int, Failure] = {}
         self._writer = PlaneWriter()
         self._next = 0

@@ -1,6 +1,5 @@
 """Labels and tables into the OME-Zarr images that were scored, or into new ones beside the results."""
 
-import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -10,26 +9,22 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_all_detect.batch.planning import Unit
-from napari_all_detect.batch.store import UnitResult, UnitStore
-from napari_all_detect.batch.writing import PlaneWriter
+from napari_all_detect.batch.store import UnitStore
+from napari_all_detect.batch.units import Unit, UnitResult
+from napari_all_detect.batch.writing import Fail, PlaneWriter, rest_goes_on
 from napari_all_detect.errors import OutputError, StoreError
 from napari_all_detect.export.ome_zarr import NAME, LabelledPlane, add_labels, write_ome_zarr
 from napari_all_detect.labelled import LabelImage
-from napari_all_detect.results import Failure
 from napari_all_detect.retrying import with_retries
-from napari_all_detect.sources import RgbPlane
 from napari_all_detect.sources.labels import open_labels, read_labels
 from napari_all_detect.sources.places import is_remote
 
-__all__ = ["check_stores", "delete_container", "rest_goes_on", "write_containers"]
+__all__ = ["check_stores", "delete_container", "write_containers"]
 
 PART = ".part.zarr"
 """What a container is called, below `ome-zarr`, until it is whole; of the names that `--overwrite` clears away."""
 
-Fail = Callable[[Failure], object]
 Done = Sequence[tuple[Unit, UnitResult]]
-
 
 REFUSED = (PermissionError, FileExistsError, FileNotFoundError, NotADirectoryError)
 """By the image, not by its disk: some of ngio's own errors are of these kinds, too."""
@@ -84,27 +79,6 @@ def delete_container(folder: Path, stem: str) -> None:
     _room_for(_place_beside(folder, stem), folder)
 
 
-@contextlib.contextmanager
-def rest_goes_on(fail: Fail, name: str, path: Path) -> Iterator[None]:
-    """Make a failure of whatever keeps something from being written.
-
-    Parameters
-    ----------
-    fail : callable
-        Takes the failure.
-    name : str
-        What the failure is of.
-    path : Path
-        What is written.
-    """
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - other packages' writers raise anything
-        why = "out of memory" if isinstance(error, MemoryError) else " ".join(str(error).split())[:500]
-        reason = f"{path} can't be written ({why or type(error).__name__}); mend that, then go on with --resume"
-        fail(Failure(name, "write", reason))
-
-
 def _takes_labels(unit: Unit) -> bool:
     path = unit.plane.path
     if unit.plane.ome is None or is_remote(path) or not os.access(path, os.W_OK):
@@ -151,8 +125,7 @@ def _write_beside(folder: Path, unit: Unit, result: UnitResult, place: Path) -> 
     """Write a container that is there whole or not at all."""
     size = result.summary["pixel_size_um"].iloc[0]
     pixel_size_um = None if np.isnan(size) else float(size)
-    opened = with_retries(unit.plane.open, StoreError)
-    pixels = opened.rgb if isinstance(opened, RgbPlane) else opened
+    pixels = with_retries(unit.plane.open, StoreError)
     part = _room_for(place, folder)
     try:
         write_ome_zarr(pixels, _labels(folder, unit), result.cells, part, pixel_size_um)

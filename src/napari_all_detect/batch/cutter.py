@@ -5,7 +5,7 @@ Planes come as pickles; it ends when its input does, and with it the run that as
 
 import pickle
 
-from napari_all_detect.batch.unit import cut_unit
+from napari_all_detect.batch.steps import cut_unit
 from napari_all_detect.piped import own_pipes, send
 
 __all__ = ["serve"]

@@ -7,9 +7,9 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Lock
 
-from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.running import Stopped
-from napari_all_detect.batch.unit import Begin, CutUnit, Job, cut_unit, failing_alone
+from napari_all_detect.batch.steps import Begin, cut_unit, failing_alone
+from napari_all_detect.batch.units import CutUnit, Job, Unit
 from napari_all_detect.cores import n_cores
 from napari_all_detect.piped import LostError, PipedProcess
 from napari_all_detect.results import Failure

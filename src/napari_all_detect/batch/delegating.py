@@ -14,10 +14,9 @@ from typing import Any
 from uuid import uuid4
 
 from napari_all_detect.batch.cluster import PACKAGE
-from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.record import changed_settings, scored_by
-from napari_all_detect.batch.store import UnitResult
-from napari_all_detect.batch.unit import Begin, Job, failing_alone, score_unit
+from napari_all_detect.batch.steps import Begin, failing_alone, score_unit
+from napari_all_detect.batch.units import Job, Unit, UnitResult
 from napari_all_detect.errors import BundleError, OutputError
 from napari_all_detect.params import ScoreParams
 from napari_all_detect.pipeline import Scorer, kept_scorer

@@ -8,10 +8,9 @@ from threading import Event
 
 from napari_all_detect.batch.cutting import Cut, cutters
 from napari_all_detect.batch.gathering import GatheringEngine
-from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.running import Stopped, in_order, stoppable
-from napari_all_detect.batch.store import UnitResult
-from napari_all_detect.batch.unit import Job, cut_unit, score_cut
+from napari_all_detect.batch.steps import cut_unit, score_cut
+from napari_all_detect.batch.units import Job, Unit, UnitResult
 from napari_all_detect.engines import Progress
 from napari_all_detect.pipeline import Scorer
 from napari_all_detect.results import Failure
@@ -26,7 +25,7 @@ WAITING = 8
 
 
 def overlapped(
-    scorer: Scorer, job: Job, units: Sequence[Unit], progress: Progress, processes: int = 0
+    scorer: Scorer, job: Job, units: Sequence[Unit], progress: Progress, processes: int
 ) -> Generator[tuple[Unit, UnitResult | Failure], None, None]:
     """Score units here and yield the results in their order; closed early, it ends at once.
 

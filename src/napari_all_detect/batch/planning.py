@@ -3,10 +3,11 @@
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from napari_all_detect.batch.units import Unit
 from napari_all_detect.errors import InputError, StoreError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.results import Failure
@@ -16,37 +17,7 @@ from napari_all_detect.sources import ImageFile, Plane, find_images, open_planes
 from napari_all_detect.sources.labels import label_names
 from napari_all_detect.sources.places import absolute, as_place
 
-__all__ = ["Unit", "listed_images", "plan", "plan_units"]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A piece of work that is done as a whole or not at all: one plane.
-
-    Attributes
-    ----------
-    number : int
-        Its place among the inputs, from 0.
-    plane : Plane
-    stem : str
-        What its files are called, relative to their folder: `day1/smear_p3`. It leads to no place outside.
-    """
-
-    number: int
-    plane: Plane
-    stem: str
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return self.plane.image if self.plane.plane == "0" else f"{self.plane.image} [{self.plane.plane}]"
-
-
-def plan(
-    inputs: Sequence[str | Path], reading: ReadParams | None = None, wanted_um: float | None = None
-) -> tuple[list[Plane], list[Failure]]:
-    """List the planes of all inputs from their headers, and the inputs that can't be opened."""
-    return _planes(find_images(inputs), reading, wanted_um)
+__all__ = ["listed_images", "plan_units"]
 
 
 def _planes(
@@ -130,9 +101,10 @@ def _place_of(entry: str, folder: Path) -> Path:
 def plan_units(
     files: Iterable[ImageFile], reading: ReadParams | None = None, wanted_um: float | None = None
 ) -> tuple[list[Unit], list[Failure]]:
-    """Return the planes of all images, numbered and with names for their files; see `plan`.
+    """Return the planes of all images, numbered and with names for their files, and the images that can't be opened.
 
-    Images that can't be opened take part in the naming: they may be mended, and the others keep their names.
+    Only headers are read. Images that can't be opened take part in the naming: they may be mended, and the others keep
+    their names.
     """
     planes, failures = _planes(files, reading, wanted_um)
     stems = _stems(planes, [failure.input for failure in failures])

@@ -43,7 +43,7 @@ class BatchSummary:
     note : str
         What of the sample sheet and the images does not match; empty if all does, or there is no sheet.
     notes : mapping of str to int
-        On how many planes there is each of the notes in `images.csv`.
+        On how many planes there is each note, as in the column of `images.csv`.
     """
 
     folder: Path

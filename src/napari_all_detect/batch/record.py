@@ -1,6 +1,5 @@
 """`run.json`: all that is needed to know how the numbers came about, to get them again, and to go on."""
 
-import hashlib
 import os
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
@@ -8,10 +7,11 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
-from napari_all_detect.batch.planning import Unit
+from napari_all_detect.batch.units import Unit
 from napari_all_detect.bundle import absolute_place
+from napari_all_detect.digest import file_digest
 from napari_all_detect.engines import in_each
 from napari_all_detect.params import OutputParams, ScoreParams
 from napari_all_detect.pipeline import Scorer
@@ -39,7 +39,7 @@ def run_record(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": [str(name) for name in inputs],
         "parameters": asdict(scorer.params) | asdict(output),
-        "samples_sha256": hashlib.sha256(Path(output.samples).read_bytes()).hexdigest() if output.samples else None,
+        "samples_sha256": file_digest(Path(output.samples)) if output.samples else None,
         **scored_by(scorer, output.labels),
         "images": _images(units),
         "unopened": [str(path) for path in unopened],
@@ -94,7 +94,8 @@ def absolute_arguments(
     inputs: Sequence[str | Path], params: ScoreParams, output: OutputParams
 ) -> tuple[list[str], ScoreParams, OutputParams]:
     """Return a run's arguments with all paths absolute: for workers elsewhere, and for a run that repeats it there."""
-    output = replace(output, labels=_absolute(output.labels), samples=_absolute(output.samples))
+    labels, samples = (None if name is None else _absolute(name) for name in (output.labels, output.samples))
+    output = replace(output, labels=labels, samples=samples)
     method = params.segmentation.method
     if method not in method_names():
         params = replace(params, segmentation=replace(params.segmentation, method=absolute_place(method)))
@@ -102,12 +103,8 @@ def absolute_arguments(
     return [_absolute(str(name)) for name in inputs], params, output
 
 
-@overload
-def _absolute(name: str) -> str: ...
-@overload
-def _absolute(name: str | None) -> str | None: ...
-def _absolute(name: str | None) -> str | None:
-    return name if name is None or "://" in name else os.path.abspath(name)  # noqa: PTH100 - keeps links
+def _absolute(name: str) -> str:
+    return name if "://" in name else os.path.abspath(name)  # noqa: PTH100 - keeps links
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], mended: Collection[str] = frozenset()) -> list[str]:

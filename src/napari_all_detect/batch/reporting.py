@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from napari_all_detect.batch.planning import Unit
-from napari_all_detect.batch.store import UnitResult
+from napari_all_detect.batch.units import Unit, UnitResult
 from napari_all_detect.errors import InputError, StoreError
 from napari_all_detect.export.report import ROWS_SHOWN, CellPicture, Histogram, Plate, Report
+from napari_all_detect.labelled import Pixels
 from napari_all_detect.results import FAILURE_COLUMNS, Failure, ResultTables
 from napari_all_detect.retrying import with_retries
-from napari_all_detect.sources import RgbPlane, TiledPlane
 from napari_all_detect.sources.places import without_secrets
 from napari_all_detect.table import CALLS, typed
 from napari_all_detect.trust import Bounds, count_joined, domain_note
@@ -179,8 +178,7 @@ def _pictures(chosen: Iterable[Chosen], units: Sequence[Unit]) -> Pictures:
 def _cut(unit: Unit, cells: Mapping[int, dict[str, Any]]) -> Pictures:
     """Cut cells out of a plane; none if it can't be read any more."""
     try:
-        opened = with_retries(unit.plane.open, StoreError)
-        pixels = opened.rgb if isinstance(opened, RgbPlane) else opened
+        pixels = with_retries(unit.plane.open, StoreError)
         pictures = {label: _picture(pixels, said) for label, said in cells.items()}
     except InputError:
         return {}
@@ -196,7 +194,7 @@ def _gallery(chosen: Iterable[Chosen], pictures: Pictures) -> list[CellPicture]:
     return [pictures[-number, -label] for _, number, label, _ in chosen if (-number, -label) in pictures]
 
 
-def _picture(pixels: NDArray[np.uint8] | TiledPlane, said: Mapping[str, Any]) -> bytes:
+def _picture(pixels: Pixels, said: Mapping[str, Any]) -> bytes:
     """Return a square around a cell, half as large again, as JPEG; beyond the plane it is white."""
     from PIL import Image
 

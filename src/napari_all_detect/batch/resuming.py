@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.record import MADE_WITH, changed_settings, differences
+from napari_all_detect.batch.steps import labels_sha256
 from napari_all_detect.batch.store import UnitStore
-from napari_all_detect.batch.unit import labels_sha256
+from napari_all_detect.batch.units import Unit
 from napari_all_detect.errors import BundleError, InputError, OutputError, StoreError
 from napari_all_detect.export.csv import unquoted
 from napari_all_detect.results import Failure
@@ -19,10 +19,13 @@ from napari_all_detect.sources.identity import identity
 from napari_all_detect.sources.places import without_secrets
 from napari_all_detect.sources.plane import readable
 
-__all__ = ["changed_part", "check_repeated", "finished_units", "missing_images", "other_programs"]
+__all__ = ["changed_part", "check_repeated", "expected_images", "finished_units", "missing_images", "other_programs"]
 
 SHOWN = 3
 """Differences that an error names; of the others it gives the number."""
+
+GIVEN_BY = {"pixels_sha256": ("level", "channels"), "labels_sha256": ("labels",)}
+"""Options on which it depends what there is a digest of."""
 
 Result = TypeVar("Result")
 
@@ -33,7 +36,7 @@ def finished_units(
     now: Mapping[str, Any],
     units: Sequence[Unit],
     store: UnitStore,
-    unreached: Sequence[str] = (),
+    unreached: Sequence[str],
 ) -> frozenset[int]:
     """Return the numbers of the units that need not be scored again.
 
@@ -90,9 +93,10 @@ def check_repeated(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         # Another way of finding cells, or labels instead, was asked for.
         is_another = was.get("method") != is_.get("method")
         if not is_another and was.get("digest") != is_.get("digest"):
-            name = is_.get("name") or is_["bundle"]
+            name = is_.get("name") or is_.get("bundle") or is_.get("method")
             raise BundleError(
-                f"{name} has the digest {is_['digest']}, in the repeated run {was['digest']}; install the one of then"
+                f"{name} has the digest {is_.get('digest')}, in the repeated run {was.get('digest')}; install the one "
+                "of then"
             )
     same_sheet = before["parameters"].get("samples") == now["parameters"].get("samples")
     if same_sheet and before.get("samples_sha256") != now["samples_sha256"]:
@@ -120,13 +124,20 @@ def missing_images(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Fa
     return [Failure(row["image"], "open", reason) for row in before["images"] if row["image"] not in _names(now)]
 
 
+def expected_images(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the rows of a repeated run's images, by name, without digests of what other options ask for now."""
+    was, is_ = (record["parameters"] | record["parameters"].get("reading", {}) for record in (before, now))
+    replaced = {digest for digest, options in GIVEN_BY.items() if changed_settings(was, is_, options)}
+    return {row["image"]: {key: row[key] for key in row if key not in replaced} for row in before["images"]}
+
+
 def changed_part(before: Mapping[str, Any], plane: str, source: Mapping[str, Any]) -> str:
     """Return what of a plane's source is not what it was; empty if nothing is, as far as is known.
 
     Parameters
     ----------
     before : mapping
-        Its image's row in the record of the run that is repeated; empty if it has none.
+        Its image's row of `expected_images`; empty if it has none.
     plane : str
     source : mapping
         What it was scored from now.

@@ -16,13 +16,19 @@ from napari_all_detect.batch.containers import check_stores, delete_container
 from napari_all_detect.batch.cutting import n_processes
 from napari_all_detect.batch.delegating import on_cluster
 from napari_all_detect.batch.overlapping import overlapped
-from napari_all_detect.batch.planning import Unit, listed_images, plan_units
+from napari_all_detect.batch.planning import listed_images, plan_units
 from napari_all_detect.batch.progress import BatchProgress, BatchSummary
 from napari_all_detect.batch.record import absolute_arguments, run_record
-from napari_all_detect.batch.resuming import check_repeated, finished_units, missing_images, other_programs
+from napari_all_detect.batch.resuming import (
+    check_repeated,
+    expected_images,
+    finished_units,
+    missing_images,
+    other_programs,
+)
 from napari_all_detect.batch.running import interruptible
-from napari_all_detect.batch.store import UnitResult, UnitStore
-from napari_all_detect.batch.unit import Job
+from napari_all_detect.batch.store import UnitStore
+from napari_all_detect.batch.units import Job, Unit, UnitResult
 from napari_all_detect.errors import InputError, OutputError, ParameterError, StoreError
 from napari_all_detect.export.formats import check_formats
 from napari_all_detect.optional import require
@@ -143,7 +149,7 @@ class _Run:
     record : dict
         What `run.json` will say.
     expected : mapping of str to mapping
-        For a run that is repeated, each image's row in its record: digests that must be the same.
+        For a run that is repeated, what `expected_images` says: digests that must be the same.
     """
 
     store: UnitStore
@@ -195,7 +201,7 @@ def _begin(
             )
         return None
     write_run(folder, record | {"status": "running"})
-    return _Run(store, record, units, done, failures, _expected(repeated))
+    return _Run(store, record, units, done, failures, expected_images(repeated, record) if repeated else {})
 
 
 def _check_labels(labels: str | None, images: Collection[str]) -> None:
@@ -289,7 +295,3 @@ def _interrupted(folder: Path, output: OutputParams) -> dict[str, Any] | None:
     """Return the record of the run to go on with, if there is one and the user wants to."""
     path = folder / "run.json"
     return read_run(path) if output.resume and path.exists() else None
-
-
-def _expected(repeated: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
-    return {row["image"]: row for row in repeated["images"]} if repeated else {}

@@ -1,5 +1,6 @@
 """Label images for many planes, without scoring them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -7,10 +8,11 @@ from pathlib import Path
 from threading import Event
 
 from napari_all_detect.atomic import write_atomically
-from napari_all_detect.batch.planning import Unit, plan_units
+from napari_all_detect.batch.planning import plan_units
 from napari_all_detect.batch.progress import BatchProgress, BatchSummary
 from napari_all_detect.batch.running import in_order
-from napari_all_detect.batch.unit import Begin, failing_alone
+from napari_all_detect.batch.steps import Begin, failing_alone
+from napari_all_detect.batch.units import Unit
 from napari_all_detect.batch.writing import PlaneWriter
 from napari_all_detect.errors import OutputError, ParameterError, StoreError
 from napari_all_detect.export.labels import labels_tiff
@@ -76,7 +78,7 @@ def segment_batch(
     there = [name for kind in kinds for unit in units if (folder / (name := f"{unit.stem}_{kind}.tif")).exists()]
     if there and not overwrite:
         raise OutputError(f"{folder} holds {there[0]} already; name another folder or add --overwrite")
-    counts, writer = list[int](), PlaneWriter()
+    counts, notes, writer = list[int](), Counter[str](), PlaneWriter()
     with locked_folder(folder):
         progress.start(len(units))
         for failure in failures:
@@ -89,16 +91,18 @@ def segment_batch(
                 progress.failed(found)
             else:
                 counts.append(found.n_cells)
+                notes.update(found.notes)
                 progress.cells(found.n_cells)
             progress.plane()
-    return BatchSummary(folder, len(counts), sum(counts), 0, 0, 0, 0, tuple(failures))
+    return BatchSummary(folder, len(counts), sum(counts), 0, 0, 0, 0, tuple(failures), notes=notes)
 
 
 @dataclass(frozen=True)
 class _Segmented:
-    """What was found in a plane: how many cells, and the files that say where."""
+    """What was found in a plane: how many cells, what is to be said of it, and the files that say where."""
 
     n_cells: int
+    notes: tuple[str, ...]
     files: dict[str, bytes]
 
 
@@ -113,11 +117,14 @@ def _segment(params: SegmentationParams, kinds: Sequence[str], unit: Unit) -> _S
         if isinstance(pixels, TiledPlane):
             tiled = find_tiled(pixels, cell_finder(params, unit.plane.pixel_size_um, "auto", "auto"))
             found, n = {"labels": tiled.labels, "nuclei": tiled.nuclei}, len(tiled.numbers)
+            notes = *pixels.notes, *tiled.notes
         else:
             cells, nuclei = segment_cells(pixels.rgb, params, pixel_size_um=unit.plane.pixel_size_um, nuclei=True)
             found, n = {"labels": cells, "nuclei": nuclei}, int(cells.max(initial=0))
+            notes = pixels.notes
         wanted = {f"{unit.stem}_{kind}.tif": found[kind] for kind in kinds}
-        return _Segmented(n, {name: labels_tiff(image) for name, image in wanted.items() if image is not None})
+        files = {name: labels_tiff(image) for name, image in wanted.items() if image is not None}
+        return _Segmented(n, notes, files)
 
     return failing_alone(unit, segment)
 

@@ -3,8 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -12,29 +11,9 @@ import pandas as pd
 
 from napari_all_detect import table
 from napari_all_detect.atomic import write_atomically
-from napari_all_detect.batch.planning import Unit
+from napari_all_detect.batch.units import Unit, UnitResult
 
-__all__ = ["UnitResult", "UnitStore"]
-
-
-@dataclass(frozen=True, eq=False)
-class UnitResult:
-    """What scoring a unit gave.
-
-    Attributes
-    ----------
-    cells, summary : DataFrame
-        The unit's rows of `cells.csv` and `images.csv`.
-    source : mapping
-        What it was scored from, by `sources.identity`.
-    files : mapping of str to bytes
-        What else it leaves in the output folder, by path; not read back.
-    """
-
-    cells: pd.DataFrame
-    summary: pd.DataFrame
-    source: Mapping[str, Any]
-    files: Mapping[str, bytes] = field(default_factory=dict)
+__all__ = ["UnitStore"]
 
 
 class UnitStore:

@@ -1,14 +1,19 @@
 """Results onto the disk: what fails is tried again, and costs one plane."""
 
+import contextlib
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
-from napari_all_detect.batch.planning import Unit
+from napari_all_detect.batch.units import Unit
 from napari_all_detect.results import Failure
 from napari_all_detect.retrying import with_retries
 
-__all__ = ["PlaneWriter"]
+__all__ = ["Fail", "PlaneWriter", "rest_goes_on"]
+
+Fail = Callable[[Failure], object]
+"""Takes a failure."""
 
 Result = TypeVar("Result")
 
@@ -44,3 +49,24 @@ class PlaneWriter:
             raise
         self._full = False
         return result
+
+
+@contextlib.contextmanager
+def rest_goes_on(fail: Fail, name: str, path: Path) -> Iterator[None]:
+    """Make a failure of whatever keeps something from being written.
+
+    Parameters
+    ----------
+    fail : callable
+        Takes the failure.
+    name : str
+        What the failure is of.
+    path : Path
+        What is written.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - other packages' writers raise anything
+        why = "out of memory" if isinstance(error, MemoryError) else " ".join(str(error).split())[:500]
+        reason = f"{path} can't be written ({why or type(error).__name__}); mend that, then go on with --resume"
+        fail(Failure(name, "write", reason))

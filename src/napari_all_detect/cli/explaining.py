@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_all_detect.batch.planning import plan
+from napari_all_detect.batch.planning import plan_units
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.cli.options import params_of
 from napari_all_detect.errors import InputError, ParameterError, StoreError
 from napari_all_detect.params import ExplainParams, ReadParams, ScoreParams, SegmentationParams
 from napari_all_detect.research_use import RESEARCH_USE
 from napari_all_detect.retrying import with_retries
-from napari_all_detect.sources import Plane
+from napari_all_detect.sources import Plane, find_images
 
 __all__ = ["explain"]
 
@@ -66,9 +66,11 @@ def explain(arguments: argparse.Namespace) -> int:
 
 def _one_plane(image: str, name: str | None, params: ScoreParams) -> Plane:
     """Return the plane of that name, or the only one, of an image that is read as `score` reads it."""
-    planes, failures = plan([image], params.reading, load_bundle(params.bundle).manifest.crop.pixel_size_um)
+    wanted_um = load_bundle(params.bundle).manifest.crop.pixel_size_um
+    units, failures = plan_units(find_images([image]), params.reading, wanted_um)
     if failures:
         raise InputError(failures[0].reason)
+    planes = [unit.plane for unit in units]
     images = list(dict.fromkeys(plane.image for plane in planes))
     if len(images) != 1:
         raise ParameterError(f"{image}: {len(images)} images; expected one of them: {_shown(images)}")

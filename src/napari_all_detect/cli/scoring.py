@@ -78,20 +78,20 @@ def score(arguments: argparse.Namespace) -> int:
         f"{summary.called_all} ALL, {summary.called_hem} Hem{uncertain}"
     )
     note = domain_note(summary.out_of_domain, summary.cells)
-    for said in filter(None, (note, summary.note, _notes_in_words(summary.notes))):
+    for said in filter(None, (note, summary.note, _notes_in_words(summary.notes, " in images.csv"))):
         print(one_line(said))
     _print_end(summary)
     print(RESEARCH_USE)
     return summary.exit_status
 
 
-def _notes_in_words(notes: Mapping[str, int]) -> str:
-    """Say what is noted on most images."""
+def _notes_in_words(notes: Mapping[str, int], where: str = "") -> str:
+    """Say what is noted on most images, and where the rest is."""
     if not notes:
         return ""
     most = most_first(notes)
     shown = "; ".join(f"{note} ({n})" for note, n in most[:NOTES_SHOWN])
-    more = f"; {len(most) - NOTES_SHOWN} more in images.csv" if len(most) > NOTES_SHOWN else ""
+    more = f"; {len(most) - NOTES_SHOWN} more{where}" if len(most) > NOTES_SHOWN else ""
     return f"noted on images: {shown}{more}"
 
 
@@ -107,6 +107,8 @@ def segment(arguments: argparse.Namespace) -> int:
     finally:
         bar.close()
     print(f"{summary.cells} cells in {summary.planes} images")
+    if summary.notes:
+        print(one_line(_notes_in_words(summary.notes)))
     _print_end(summary)
     return summary.exit_status
 

@@ -2,15 +2,17 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_all_detect.digest import file_digest
+from napari_all_detect.labelled import Pixels
+from napari_all_detect.params import TILE_PX, TILED_FROM_PX
 from napari_all_detect.sources.places import is_remote
-from napari_all_detect.sources.rgb import RgbPlane
-from napari_all_detect.sources.tiled import TiledPlane
 
 __all__ = ["identity", "stamp"]
 
@@ -32,22 +34,39 @@ def stamp(path: Path) -> dict[str, int | str]:
         return {}
 
 
-def identity(path: Path, pixels: RgbPlane | TiledPlane) -> dict[str, int | str]:
+def identity(path: Path, pixels: Pixels) -> dict[str, int | str]:
     """Return what a plane was scored from: a file's size and SHA-256; of other sources that of the pixels.
 
     Parameters
     ----------
     path : Path
-    pixels : RgbPlane or TiledPlane
-        As read from there; the digest of one that is read by tiles is that of one tile after the other.
+    pixels : Pixels
+        As read from there: at once or by tiles, however wide, the digest is the same.
     """
     if not is_remote(path) and path.is_file():
         facts = path.stat()
         return {"bytes": facts.st_size, "sha256": _sha256(path, facts.st_size, facts.st_mtime_ns)}
     digest = hashlib.sha256()
-    for part in [pixels.rgb] if isinstance(pixels, RgbPlane) else (pixels[tile] for tile in pixels.tiles):
-        digest.update(np.ascontiguousarray(part).data)
+    for rows in _bands(pixels):
+        digest.update(rows.data)
     return {"pixels_sha256": digest.hexdigest()}
+
+
+def _bands(pixels: Pixels) -> Iterator[NDArray[np.uint8]]:
+    """Yield a plane's rows from top to bottom, no more at once than there are pixels in a plane that is read whole.
+
+    They are read by parts, since that takes more memory than the pixels do; and their number is a power of two, as the
+    edges of chunks are, so that few chunks are read more than once.
+    """
+    height, width = pixels.shape[:2]
+    n_rows = max(1, min(TILE_PX, 2 ** (TILED_FROM_PX // width).bit_length() // 2))
+    band = np.empty((min(n_rows, height), width, 3), np.uint8)
+    for top in range(0, height, n_rows):
+        rows = band[: height - top]
+        for left in range(0, width, TILE_PX):
+            columns = slice(left, min(left + TILE_PX, width))
+            rows[:, columns] = pixels[slice(top, top + len(rows)), columns]
+        yield rows
 
 
 @lru_cache(maxsize=64)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_all_detect.errors import InputError
+from napari_all_detect.labelled import Window
 
 __all__ = ["GREY_NOTE", "Extremes", "RgbPlane", "as_rgb", "extremes", "overall"]
 
@@ -40,6 +41,9 @@ class RgbPlane:
     def shape(self) -> tuple[int, int]:
         """Height and width."""
         return self.rgb.shape[0], self.rgb.shape[1]
+
+    def __getitem__(self, window: Window) -> NDArray[np.uint8]:
+        return self.rgb[window]
 
 
 def as_rgb(array: ArrayLike, name: str = "array", known: Extremes | None = None) -> RgbPlane:
@@ -94,7 +98,7 @@ def as_rgb(array: ArrayLike, name: str = "array", known: Extremes | None = None)
     return RgbPlane(np.ascontiguousarray(rgb), notes)
 
 
-def extremes(array: ArrayLike, name: str = "array") -> Extremes:
+def extremes(array: ArrayLike, name: str) -> Extremes:
     """Return the least and greatest values of an image that `as_rgb` takes; of 8-bit colours those that can be.
 
     Raises

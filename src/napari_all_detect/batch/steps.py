@@ -1,22 +1,18 @@
 """What is done for one unit, in whatever thread or process."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from napari_all_detect.batch.planning import Unit
 from napari_all_detect.batch.running import Stopped
-from napari_all_detect.batch.store import UnitResult
-from napari_all_detect.bundle import Crop
+from napari_all_detect.batch.units import CutUnit, Job, Unit, UnitResult
 from napari_all_detect.digest import file_digest
 from napari_all_detect.errors import AllDetectError, StoreError
 from napari_all_detect.export.geojson import geojson_text
 from napari_all_detect.export.labels import labels_tiff
 from napari_all_detect.labelled import LabelImage
-from napari_all_detect.params import OutputParams, ScoreParams
-from napari_all_detect.pipeline import CutCells, PlaneInput, Scorer, cut_cells, score_cells
+from napari_all_detect.pipeline import PlaneInput, Scorer, cut_cells, score_cells
 from napari_all_detect.results import Failure
 from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources import RgbPlane, TiledPlane
@@ -24,7 +20,7 @@ from napari_all_detect.sources.identity import identity
 from napari_all_detect.sources.labels import find_labels, open_labels, read_labels
 from napari_all_detect.sources.plane import readable
 
-__all__ = ["Begin", "CutUnit", "Job", "cut_unit", "failing_alone", "labels_sha256", "score_cut", "score_unit"]
+__all__ = ["Begin", "cut_unit", "failing_alone", "labels_sha256", "score_cut", "score_unit"]
 
 Result = TypeVar("Result")
 
@@ -32,41 +28,6 @@ Begin = Callable[[str], None]
 """Is told which stage of a unit begins."""
 
 OUT_OF_MEMORY = "out of memory; give it more, or score fewer planes at once"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a unit needs to know of the run; it can be pickled.
-
-    Attributes
-    ----------
-    params : ScoreParams
-    crop : Crop
-        How the bundle's cells are cut.
-    output : OutputParams
-    """
-
-    params: ScoreParams
-    crop: Crop
-    output: OutputParams
-
-
-@dataclass(frozen=True, eq=False)
-class CutUnit:
-    """A unit whose cells are found and cut out, but not scored.
-
-    Attributes
-    ----------
-    cut : CutCells
-    source : dict
-        What they were found in, by `sources.identity`.
-    files : dict of str to bytes
-        See `UnitResult`: what does not depend on the scores.
-    """
-
-    cut: CutCells
-    source: dict[str, Any]
-    files: dict[str, bytes]
 
 
 def failing_alone(unit: Unit, work: Callable[[Begin], Result]) -> Result | Failure:
