@@ -6,6 +6,7 @@ from math import prod
 from types import MappingProxyType
 from typing import Any
 
+from napari_all_detect.engines.keras_program import computing_in
 from napari_all_detect.networks import build_network
 
 __all__ = ["REFERENCE_PX", "count_gflop", "member_gflop"]
@@ -69,4 +70,5 @@ def _layer_flop(layer: Any) -> int:
 
 @cache
 def _counted(architecture: str, cut: str | None) -> float:
-    return count_gflop(build_network(architecture, REFERENCE_PX, cut))
+    with computing_in("fp32"):
+        return count_gflop(build_network(architecture, REFERENCE_PX, cut))

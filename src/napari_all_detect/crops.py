@@ -4,9 +4,7 @@ C-NMC 2019 shows each cell alone on black, and Mondal et al. (2021, section 2.2.
 interpolation. Cells of a smear are shown to the networks the same way.
 """
 
-from collections.abc import Sequence
-from fractions import Fraction
-from math import ceil, floor, inf
+from math import ceil, inf
 from numbers import Integral
 from typing import NamedTuple
 
@@ -79,19 +77,16 @@ def center_crop(
     boxes = [(i + 1, box) for i, box in enumerate(ndi.find_objects(labels)) if box is not None]
     crops = np.zeros((len(boxes), size, size, 3), np.uint8)
     for crop, (number, box) in zip(crops, boxes, strict=True):
-        if scale == 1.0:
-            window, place = _window([(s.start, s.stop) for s in box], size, labels.shape)
-            np.copyto(crop[place], rgb[window], where=(labels[window] == number)[..., None])
-        else:
-            (y0, x0), (height, width) = origin, plane_shape or labels.shape
-            rows, columns = (
-                _span(_shifted(part, start), size, n, scale)
-                for part, start, n in zip(box, origin, (height, width), strict=True)
-            )
-            if rows is not None and columns is not None:
-                cell = labels[np.ix_(rows.pixels - y0, columns.pixels - x0)] == number
-                seen = _shifted(rows.seen, -y0), _shifted(columns.seen, -x0)
-                _fill_resampled(crop, rgb[seen], cell, (rows, columns))
+        rows, columns = (
+            _span(_shifted(part, start), size, n, scale)
+            for part, start, n in zip(box, origin, plane_shape or labels.shape, strict=True)
+        )
+        if rows is not None and columns is not None:
+            (y0, x0) = origin
+            cell = labels[np.ix_(rows.pixels - y0, columns.pixels - x0)] == number
+            seen = rgb[_shifted(rows.seen, -y0), _shifted(columns.seen, -x0)]
+            colours = seen if scale == 1.0 else _resampled(seen, rows, columns)
+            np.copyto(crop[rows.place, columns.place], colours, where=cell[..., None])
     return crops
 
 
@@ -103,7 +98,7 @@ def _check(rgb: NDArray[np.uint8], labels: NDArray[np.integer | np.bool_], size:
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise InputError(f"the image is {rgb.dtype} of shape {rgb.shape}; expected uint8 of shape (H, W, 3)")
     check_labels(labels, rgb.shape[:2])
-    check_range(int(labels.min(initial=0)), int(labels.max(initial=0)))
+    check_range(labels)
     if not isinstance(size, Integral) or size < 1:
         raise InputError(f"size is {size!r}; expected a whole number of pixels from 1 on")
     if not 0 < scale < inf:
@@ -129,8 +124,8 @@ def resampling_px(scale: float) -> int:
 
 
 def _filter_px(scale: float) -> int:
-    """Return how far the filter reaches, and a pixel more."""
-    return ceil(max(1.0, 1 / scale)) + 1
+    """Return how far the filter reaches, and a pixel more; 0 at 1, where pixels are copied."""
+    return 0 if scale == 1.0 else ceil(max(1.0, 1 / scale)) + 1
 
 
 def crop_scale(
@@ -200,38 +195,22 @@ def _span(part: slice, size: int, length: int, scale: float) -> _Span | None:
     """Return how an axis of a cell is resampled, in a plane of some length; None if no pixel is left of it."""
     n = max(1, round(length * scale))
     first = first_pixel(part.start, part.stop, size, scale)
-    new = np.arange(max(first, 0), min(first + size, n))
-    old = (2 * new + 1) * length // (2 * n)  # in which its centre lies
-    of_cell = (part.start <= old) & (old < part.stop)
-    new, old = new[of_cell], old[of_cell]
-    if not len(new):
+    # Pixels whose centres lie in the cell: (2 i + 1) length >= 2 n start, and < 2 n stop.
+    start = max(first, 0, -(-2 * n * part.start // length) // 2)
+    stop = min(first + size, n, -(-2 * n * part.stop // length) // 2)
+    if start >= stop:
         return None
-    begin, end = Fraction(int(new[0]) * length, n), Fraction(int(new[-1] + 1) * length, n)
-    seen = slice(max(0, floor(begin) - _filter_px(scale)), min(length, ceil(end) + _filter_px(scale)))
-    ends = float(begin - seen.start), float(end - seen.start)
-    return _Span(old, seen, ends, slice(int(new[0]) - first, int(new[-1]) + 1 - first))
+    pixels = (2 * np.arange(start, stop) + 1) * length // (2 * n)
+    begin, end, margin = start * length, stop * length, _filter_px(scale)  # of the n-th parts of a pixel
+    seen = slice(max(0, begin // n - margin), min(length, -(-end // n) + margin))
+    ends = (begin - seen.start * n) / n, (end - seen.start * n) / n
+    return _Span(pixels, seen, ends, slice(start - first, stop - first))
 
 
-def _fill_resampled(
-    crop: NDArray[np.uint8], rgb: NDArray[np.uint8], cell: NDArray[np.bool_], spans: tuple[_Span, _Span]
-) -> None:
-    """Fill a crop with a cell, of whose plane only these pixels are resampled."""
-    rows, columns = spans
+def _resampled(rgb: NDArray[np.uint8], rows: _Span, columns: _Span) -> NDArray[np.uint8]:
+    """Resample what is seen of a plane to the pixels of a crop."""
     box = columns.ends[0], rows.ends[0], columns.ends[1], rows.ends[1]
     # Pillow's bilinear filter widens when it shrinks, so nothing aliases.
     image = Image.fromarray(np.ascontiguousarray(rgb))
     size = len(columns.pixels), len(rows.pixels)
-    crop[rows.place, columns.place][cell] = np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))[cell]
-
-
-def _window(
-    box: Sequence[tuple[int, int]], size: int, shape: Sequence[int]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return where the cell's part of the crop lies in the plane, and where in the crop."""
-    window, place = [], []
-    for (start, stop), length in zip(box, shape, strict=True):
-        first = first_pixel(start, stop, size)
-        inside = slice(max(first, 0, start), max(min(first + size, length, stop), 0))
-        window.append(inside)
-        place.append(slice(inside.start - first, inside.stop - first))
-    return tuple(window), tuple(place)
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))

@@ -224,8 +224,9 @@ def check_labels(labels: LabelImage, shape: tuple[int, ...]) -> None:
         raise InputError(f"labels are {labels.dtype}; expected whole numbers, 0 for background")
 
 
-def check_range(low: int, high: int) -> None:
-    """Raise InputError unless these can be the least and the largest number of a label image."""
+def check_range(labels: NDArray[np.integer | np.bool_]) -> None:
+    """Raise InputError unless the numbers of a label image are in the range that cells may have."""
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
     if low < 0 or high > LARGEST_LABEL:
         raise InputError(f"labels run from {low} to {high}; expected 0 to {LARGEST_LABEL}: number the cells from 1")
 
@@ -243,8 +244,7 @@ def boxes_of(labels: LabelImage, tiles: list[Window], widest: int) -> tuple[NDAr
         part = labels[window]
         if not part.any():
             continue
-        low, high = int(part.min()), int(part.max())
-        check_range(low, high)
+        check_range(part)
         values, inverse = np.unique(part, return_inverse=True)
         (y, x) = (side.start for side in window)
         there = ndi.find_objects(inverse.reshape(part.shape).astype(np.int32) + (values[0] != 0))

@@ -71,7 +71,8 @@ def read_sample_sheet(path: Path) -> pd.DataFrame:
         with path.open(encoding="utf-8-sig", newline="") as file:
             delimiter = _delimiter(file)
             reader = csv.DictReader(file, restval="", delimiter=delimiter)
-            rows, columns = [(reader.line_num, row) for row in reader], list(reader.fieldnames or ())
+            reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
+            rows = [(reader.line_num, row) for row in reader]
     except UnicodeDecodeError as error:
         raise _unreadable(path, "its letters are not coded as UTF-8: save it as 'CSV UTF-8'") from error
     except (OSError, csv.Error) as error:

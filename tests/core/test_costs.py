@@ -1,5 +1,8 @@
+from collections.abc import Callable
+
 import pytest
 
+from napari_all_detect import costs
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.costs import GFLOP, REFERENCE_PX, count_gflop, member_gflop
 from napari_all_detect.networks import ARCHITECTURES, build_network
@@ -23,6 +26,15 @@ def test_other_cuts_are_counted_and_sizes_scaled() -> None:
     assert 0 < cut < whole
     counted = count_gflop(build_network("mobilenet", 150, "conv_pw_2_relu"))
     assert cut == pytest.approx(counted, rel=0.05)
+
+
+def test_the_users_keras_settings_change_no_count(
+    users_keras: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costs, "_counted", costs._counted.__wrapped__)
+    before = member_gflop("mobilenet", "conv_pw_2_relu", REFERENCE_PX)
+    users_keras()
+    assert member_gflop("mobilenet", "conv_pw_2_relu", REFERENCE_PX) == before
 
 
 def test_what_everybody_scores_with_is_known_without_building_it() -> None:

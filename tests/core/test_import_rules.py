@@ -19,7 +19,7 @@ NETWORKS = {"tensorflow", "keras", "jax", "torch", "openvino"}
 SLOW = {"skimage", "pandas", "zarr", "scipy", "dask"}
 
 STAGES = {
-    *("sources", "segmentation", "crops", "bundle", "ensemble", "cascade", "engines", "trust", "table", "explain"),
+    *("sources", "segmentation", "crops", "bundle", "ensemble", "engines", "trust", "table", "explain"),
     "export",
 }
 DATA_SHARED = {
@@ -135,7 +135,6 @@ def test_all_lists_what_other_modules_import(module: str) -> None:
     assert {name for name in names if not name.startswith("_")} <= exported(module)
 
 
-@pytest.mark.parametrize("module", ["ensemble", "cascade"])
-def test_the_equations_are_pure_numpy(module: str) -> None:
-    tops = {name.partition(".")[0] for name in imports(f"{NAME}.{module}")}
+def test_the_equations_are_pure_numpy() -> None:
+    tops = {name.partition(".")[0] for name in imports(f"{NAME}.ensemble")}
     assert tops - sys.stdlib_module_names == {"numpy"}

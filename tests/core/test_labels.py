@@ -49,6 +49,7 @@ def test_the_same_labels_give_the_same_bytes(tmp_path: Path) -> None:
         ([("a.tif", "p0"), ("a.tif", "p1")], ["a_p0", "a_p1"]),
         ([("a.png", "0"), ("a.tif", "0"), ("b.png", "0")], ["a.png", "a.tif", "b"]),
         ([("a.png", "0"), ("a.tif", "p0")], ["a.png", "a.tif_p0"]),
+        ([("a.png", "0"), ("A.tif", "0"), ("B.tif", "0")], ["a.png", "A.tif", "B"]),
         ([("a_p1.png", "0"), ("a.tif", "p0"), ("a.tif", "p1")], ["a_p1.png", "a.tif_p0", "a.tif_p1"]),
         ([("day.1/slide", "t0_z3")], ["day.1/slide_t0_z3"]),
         ([("a.b.png", "0"), ("a.c.png", "0")], ["a.b", "a.c"]),

@@ -9,15 +9,18 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
+from imagecodecs import png_encode
 from numpy.typing import NDArray
 
+from napari_all_detect.batch import score_batch
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.bundle.places import builtin_root
 from napari_all_detect.digest import file_digest
 from napari_all_detect.engines import Choice
 from napari_all_detect.errors import BundleError, InputError, ParameterError
 from napari_all_detect.export.csv import csv_text
-from napari_all_detect.params import ScoreParams
+from napari_all_detect.params import OutputParams, ScoreParams
 from napari_all_detect.pipeline import PlaneInput, ScoredImage, Scorer, open_scorer, score_image, score_plane
 from napari_all_detect.pipeline import scorer as scorers
 from napari_all_detect.pipeline.scorer import kept_scorer
@@ -459,6 +462,30 @@ def test_score_image_takes_options_and_refuses_bad_ones(tiny_bundle: Path, rgb: 
         score_image(rgb, bundle=bundle, weighting="best")
     with pytest.raises(BundleError, match="no bundle is named 'nowhere'"):
         score_image(rgb, bundle="nowhere")
+
+
+def test_score_image_reads_a_path_as_a_batch_does(tiny_bundle: Path, rgb: Pixels, tmp_path: Path) -> None:
+    options = {"photometric": "rgb", "resolution": (4e4, 4e4), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(tmp_path / "smear.tif", rgb, **options)
+    (tmp_path / "deep.png").write_bytes(png_encode(rgb.astype(np.uint16) * 16))
+    params = ScoreParams(bundle=str(tiny_bundle))
+    for name, note in {"smear.tif": "", "deep.png": "16-bit values in 0-4095 scaled to 8 bits"}.items():
+        score_batch(tmp_path / name, tmp_path / "out", params, OutputParams(overwrite=True))
+        scored = score_image(tmp_path / name, bundle=tiny_bundle)
+        assert csv_text(scored.table) == (tmp_path / "out/cells.csv").read_text(encoding="utf-8")
+        assert csv_text(scored.summary) == (tmp_path / "out/images.csv").read_text(encoding="utf-8")
+        assert (scored.summary["notes"][0], len(scored.table) > 0) == (note, True)
+    assert score_image(str(tmp_path / "smear.tif"), bundle=tiny_bundle).table["diameter_um"].notna().all()
+    some = drawn_labels(rgb, [9])
+    assert score_image(tmp_path / "smear.tif", some, bundle=tiny_bundle).table["label"].tolist() == [9]
+
+
+def test_score_image_refuses_a_path_of_several_planes(tiny_bundle: Path, rgb: Pixels, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([rgb, rgb]), photometric="rgb")
+    tifffile.imwrite(tmp_path / "smear.tif", rgb, photometric="rgb")
+    for path, words in (("stack.tif", r"stack\.tif: 2 planes"), ("", "2 images"), ("none.tif", "no such file")):
+        with pytest.raises(InputError, match=f"{words}.*(expected one: score_batch scores several|check the path)"):
+            score_image(tmp_path / path, bundle=tiny_bundle)
 
 
 def test_score_image_takes_a_path_for_a_path(tmp_path: Path, rgb: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def images() -> pd.DataFrame:
         "image,sample,subject,a;b;c;d;e\na.png,s1,P1,x\nb.png,01,,\n",
         '"a note,\non lines";image;sample;subject\n;a.png;s1;P1\n;b.png;01;\n',
         "image,sample,subject\n./a.png,s1,P1\nb.png/,01,\n",
-        "image,sample,subject\n a.png , s1,P1 \nb.png,01, \n",
+        " image, sample ,subject\n a.png , s1,P1 \nb.png,01, \n",
     ],
     ids=[
         "plain",

@@ -6,7 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -1078,6 +1078,14 @@ def test_two_folders_with_the_same_names(tmp_path):
     touch(tmp_path, "all/1.png", "hem/1.png", "hem/2.png")
     files = find_images([tmp_path / "all", tmp_path / "hem"])
     assert [file.image for file in files] == ["all/1.png", "hem/1.png", "2.png"]
+
+
+def test_case_alone_tells_names_apart_only_where_it_must(tmp_path):
+    touch(tmp_path, "all/a.png", "hem/A.png", "hem/B.png")
+    files = find_images([tmp_path / "all", tmp_path / "hem"])
+    assert [file.image for file in files] == ["all/a.png", "hem/A.png", "B.png"]
+    one, other = PurePosixPath("/s/a.png"), PurePosixPath("/s/A.png")  # one file on Windows and macOS
+    assert folders._unique_names({one: 1, other: 1}) == {one: "a.png", other: "A.png"}
 
 
 def test_names_never_lead_out_of_a_folder(tmp_path, monkeypatch):

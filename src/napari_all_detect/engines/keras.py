@@ -61,9 +61,7 @@ class KerasEngine:
         If `device` is `gpu` and there is none.
     """
 
-    def __init__(
-        self, bundle: Bundle, device: str = "auto", batch_size: int | None = None, precision: str = "fp32"
-    ) -> None:
+    def __init__(self, bundle: Bundle, device: str, batch_size: int | None = None, precision: str = "fp32") -> None:
         self.device = choose_device(device)
         import keras
 

@@ -33,7 +33,7 @@ class KerasMapper:
         If `device` is `gpu` and there is none.
     """
 
-    def __init__(self, bundle: SegmenterBundle, device: str = "auto") -> None:
+    def __init__(self, bundle: SegmenterBundle, device: str) -> None:
         self.device = choose_device(device)
         import keras
 

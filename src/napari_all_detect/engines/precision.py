@@ -117,7 +117,7 @@ _TUNING = TypeAdapter(Tuning)
 
 
 @contextmanager
-def tuned_alone(bundle: Bundle, device: Device = "cpu") -> Iterator[None]:
+def tuned_alone(bundle: Bundle, device: Device) -> Iterator[None]:
     """Let one process at a time tune a bundle: what it finds holds for its own int8 networks."""
     path = _path(bundle, device)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from napari_all_detect.optional import require
+from napari_all_detect.export.formats import check_formats
 
 __all__ = ["write_h5ad"]
 
@@ -34,7 +34,7 @@ def write_h5ad(cells: pd.DataFrame, path: Path) -> None:
     MissingDependencyError
         If `anndata` is not installed.
     """
-    require("anndata", "h5ad", "h5ad")
+    check_formats(["h5ad"])
     import anndata
 
     shapes = [name for name in SHAPES if len(cells) == 0 or cells[name].notna().any()]

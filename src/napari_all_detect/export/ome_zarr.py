@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from napari_all_detect.export.colours import probability_colours
+from napari_all_detect.export.formats import check_formats
 from napari_all_detect.labelled import LabelImage, Pixels, Window, tiles
-from napari_all_detect.optional import require
 
 if TYPE_CHECKING:
     from ngio import Label, OmeZarrContainer
@@ -82,7 +82,7 @@ def write_ome_zarr(
     MissingDependencyError
         If `ngio` is not installed.
     """
-    require("ngio", "ome-zarr", "ome-zarr")
+    check_formats(["ome-zarr"])
     from ngio import create_empty_ome_zarr
 
     container = create_empty_ome_zarr(
@@ -146,7 +146,7 @@ def add_labels(store: Path, planes: Iterable[LabelledPlane], level: str | None =
     MissingDependencyError
         If `ngio` is not installed.
     """
-    require("ngio", "ome-zarr", "ome-zarr")
+    check_formats(["ome-zarr"])
     from ngio import open_ome_zarr_container
     from ngio.tables import FeatureTable
 
@@ -154,7 +154,10 @@ def add_labels(store: Path, planes: Iterable[LabelledPlane], level: str | None =
     image = container.get_image(path=level) if level else container.get_image()
     try:
         label = container.derive_label(NAME, ref_image=image, dtype="uint32", overwrite=True)
-        tables = [_set_plane(label, plane, before) for plane, before in _with_sums(planes)]
+        tables, before = list[pd.DataFrame](), 0
+        for plane in planes:
+            tables.append(_set_plane(label, plane, before))
+            before += int(plane.cells["label"].max()) if len(plane.cells) else 0
         label.consolidate(mode="auto")
         table = pd.concat(tables, ignore_index=True)
         container.add_table(NAME, FeatureTable(_plain(table), reference_label=NAME), backend="parquet", overwrite=True)
@@ -177,16 +180,8 @@ def _discard(container: OmeZarrContainer, store: Path) -> None:
         _consolidate_again(store)
 
 
-def _with_sums(planes: Iterable[LabelledPlane]) -> Iterable[tuple[LabelledPlane, int]]:
-    """Yield each plane with the largest number used before it."""
-    before = 0
-    for plane in planes:
-        yield plane, before
-        before += int(plane.cells["label"].max()) if len(plane.cells) else 0
-
-
 def _set_plane(label: Label, plane: LabelledPlane, before: int) -> pd.DataFrame:
-    """Write one plane's labels; return its rows under the numbers that they have now."""
+    """Write one plane's labels above the largest number used before; return its rows under their new numbers."""
     place: dict[str, Any] = dict(plane.place)
     for y, x in _windows(plane.labels):
         found = plane.labels[y, x]

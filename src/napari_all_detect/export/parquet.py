@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from napari_all_detect.optional import require
+from napari_all_detect.export.formats import check_formats
 
 if TYPE_CHECKING:
     import pyarrow
@@ -40,7 +40,7 @@ def write_parquet_parts(parts: Iterable[pd.DataFrame], path: Path, row_group: in
     MissingDependencyError
         If `pyarrow` is not installed.
     """
-    require("pyarrow", "parquet", "parquet")
+    check_formats(["parquet"])
     from pyarrow import Table
     from pyarrow.parquet import ParquetWriter
 

@@ -1,5 +1,6 @@
-"""The whole road, for a plane and for an array."""
+"""The whole road, for a plane and for an image."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_all_detect.engines import Progress
-from napari_all_detect.errors import InputError
-from napari_all_detect.params import ScoreParams
+from napari_all_detect.errors import InputError, StoreError
+from napari_all_detect.params import ReadParams, ScoreParams
 from napari_all_detect.pipeline.cutting import PlaneInput, cut_cells
 from napari_all_detect.pipeline.scorer import Scorer, kept_scorer
 from napari_all_detect.pipeline.scoring import ScoredImage, score_cells
-from napari_all_detect.sources import as_rgb
+from napari_all_detect.retrying import with_retries
+from napari_all_detect.sources import Plane, as_rgb, find_images, is_path, open_planes
 
 __all__ = ["score_image", "score_plane"]
 
@@ -38,7 +40,7 @@ def score_plane(scorer: Scorer, given: PlaneInput, progress: Progress | None = N
 
 
 def score_image(
-    image: ArrayLike,
+    image: ArrayLike | str | Path,
     labels: ArrayLike | None = None,
     bundle: str | Path = "lite",
     **options: Any,
@@ -47,8 +49,10 @@ def score_image(
 
     Parameters
     ----------
-    image : (H, W, 3) uint8 or like
-        A stained smear. Grey and RGBA images, 16-bit and float values are converted as for files.
+    image : path, or (H, W, 3) uint8 or like
+        A stained smear. Of a path, which may be a URL, the rows are those of `score_batch`: its pixel size is known,
+        too, and a large image is read by parts. Grey and RGBA arrays, 16-bit and float values are converted as for
+        files.
     labels : (H, W) integer, optional
         Cells found elsewhere; used as they are.
     bundle : str or Path
@@ -63,7 +67,7 @@ def score_image(
     Raises
     ------
     InputError
-        If the image or the labels can't be used.
+        If the image or the labels can't be used, or several planes lie at the path.
     BundleError
         If the bundle is unknown or damaged.
     ParameterError
@@ -81,8 +85,26 @@ def score_image(
     True
     """
     params = ScoreParams(bundle=bundle, **options)  # type: ignore[arg-type]  # of a path it makes a text
-    given = PlaneInput(as_rgb(image), labels=None if labels is None else _as_labels(labels))
-    return score_plane(kept_scorer(params), given)
+    cells = None if labels is None else _as_labels(labels)
+    if not is_path(image):
+        given = PlaneInput(as_rgb(image), labels=cells)  # type: ignore[arg-type]  # it is no path
+        return score_plane(kept_scorer(params), given)
+    scorer = kept_scorer(params)
+    plane = _only_plane(image, params.reading, scorer.bundle.manifest.crop.pixel_size_um)
+    pixels = with_retries(plane.open, StoreError)
+    given = PlaneInput(pixels, plane.image, plane.plane, cells, plane.pixel_size_um, plane.well, plane.field)
+    return score_plane(scorer, given)
+
+
+def _only_plane(path: str | Path, reading: ReadParams, wanted_um: float | None) -> Plane:
+    """Return the plane that lies at a path; raise InputError unless it is one."""
+    files = find_images(path)
+    if len(files) > 1:
+        raise InputError(f"{path}: {len(files)} images; expected one: score_batch scores several")
+    planes = with_retries(partial(open_planes, files[0], reading, wanted_um), StoreError)
+    if len(planes) > 1:
+        raise InputError(f"{path}: {len(planes)} planes; expected one: score_batch scores several")
+    return planes[0]
 
 
 def _as_labels(labels: ArrayLike) -> NDArray[Any]:

@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_all_detect import table, trust
-from napari_all_detect.cascade import p_all_bounds
 from napari_all_detect.engines import Progress
 from napari_all_detect.ensemble import combine
+from napari_all_detect.fast_calls import p_all_bounds
 from napari_all_detect.labelled import LabelImage
 from napari_all_detect.pipeline.cutting import CutCells
 from napari_all_detect.pipeline.scorer import Scorer

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
-from napari_all_detect.sources.folders import as_inputs, find_images
+from napari_all_detect.sources.folders import as_inputs, find_images, is_path
 from napari_all_detect.sources.places import is_remote
 from napari_all_detect.sources.plane import EXPECTED, ImageFile, Plane, readable
 from napari_all_detect.sources.raster import RASTER_SIGNATURES, open_raster
@@ -23,7 +23,17 @@ from napari_all_detect.sources.tiff import TIFF_SIGNATURES, open_tiff
 from napari_all_detect.sources.tiled import TiledPlane
 from napari_all_detect.sources.zarr_store import is_zarr_node, looks_like_zarr, open_zarr
 
-__all__ = ["ImageFile", "Plane", "RgbPlane", "TiledPlane", "as_inputs", "as_rgb", "find_images", "open_planes"]
+__all__ = [
+    "ImageFile",
+    "Plane",
+    "RgbPlane",
+    "TiledPlane",
+    "as_inputs",
+    "as_rgb",
+    "find_images",
+    "is_path",
+    "open_planes",
+]
 
 
 def open_planes(file: ImageFile, reading: ReadParams | None = None, wanted_um: float | None = None) -> list[Plane]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from napari_all_detect.errors import InputError, ParameterError, StoreError
 from napari_all_detect.retrying import with_retries
@@ -25,7 +25,7 @@ from napari_all_detect.sources.places import (
 from napari_all_detect.sources.plane import ImageFile, readable
 from napari_all_detect.sources.zarr_store import is_zarr_node, looks_like_zarr
 
-__all__ = ["as_inputs", "find_images", "natural_key"]
+__all__ = ["as_inputs", "find_images", "is_path", "natural_key"]
 
 _WRITTEN = ("labels", "ome-zarr")
 """Folders of images in a folder of results: no smears, and a run into a folder of its images would score its own."""
@@ -52,17 +52,18 @@ def as_inputs(inputs: str | Path | Sequence[str | Path]) -> list[str | Path]:
     ParameterError
         If one is no path, or empty, which would stand for the folder that the program runs in.
     """
-    is_one = _is_path(inputs) or isinstance(inputs, bytes) or not isinstance(inputs, Iterable)
+    is_one = is_path(inputs) or isinstance(inputs, bytes) or not isinstance(inputs, Iterable)
     listed: list[str | Path] = [inputs] if is_one else list(inputs)  # type: ignore[list-item, arg-type]
     for given in listed:
-        if not _is_path(given):
+        if not is_path(given):
             raise ParameterError(f"an input is {given!r}; expected a path, as a str or a pathlib.Path")
     if "" in listed:
         raise ParameterError("an input is empty; expected a path, such as . for the folder that you are in")
     return listed
 
 
-def _is_path(given: object) -> bool:
+def is_path(given: object) -> TypeGuard[str | Path]:
+    """Return whether it is a path: one of a URL, too, which has parts."""
     return isinstance(given, (str, os.PathLike)) or hasattr(given, "parts")  # as paths have, those of URLs, too
 
 
@@ -299,12 +300,17 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
 
 
 def _unique_names(named_parts: dict[Path, int]) -> dict[Path, str]:
-    """Name each absolute path by its last parts, as many as are given and then as make the names differ."""
+    """Name each absolute path by its last parts, as many as are given and then as make the names differ.
+
+    Windows and macOS take `A` and `a` for one, so case alone is no difference, but where nothing else parts the paths.
+    """
     counts = dict(named_parts)
+    alike = Counter(str(path).casefold() for path in counts)
     while True:
         names = {path: "/".join(name_parts(path)[-counts[path] :]) for path in counts}
-        times = Counter(names.values())
-        longer = [p for p, name in names.items() if times[name] > 1 and counts[p] < len(name_parts(p))]
+        compared = {p: name.casefold() if alike[str(p).casefold()] == 1 else name for p, name in names.items()}
+        times = Counter(compared.values())
+        longer = [p for p in names if times[compared[p]] > 1 and counts[p] < len(name_parts(p))]
         if not longer:
             return names
         for path in longer:

@@ -44,9 +44,9 @@ def label_names(planes: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]
     for image, plane in planes:
         stem = _without_suffix(image)
         takes.setdefault(image, {stem}).add(_with_plane(stem, plane))
-    # Also `a_p1.png` and page 1 of `a.tif` would come to the same name.
-    uses = Counter(name for names in takes.values() for name in names)
-    stems = {i: _without_suffix(i) if all(uses[n] == 1 for n in names) else i for i, names in takes.items()}
+    # Also `a_p1.png` and page 1 of `a.tif` would come to the same name; Windows and macOS take `A` and `a` for one.
+    uses = Counter(name.casefold() for names in takes.values() for name in names)
+    stems = {i: _without_suffix(i) if all(uses[n.casefold()] == 1 for n in names) else i for i, names in takes.items()}
     return {(image, plane): f"{_with_plane(stems[image], plane)}_labels.tif" for image, plane in planes}
 
 

@@ -102,6 +102,8 @@ class Plane:
         Opens the file for reading by tiles; None if the plane is taken as a whole. Call `open` instead.
     error : InputError or None
         Why the image can't be opened, of which this stands for all planes and can't be read.
+    series : int
+        Which of a TIFF's series of like pages it is of; other programs often show the first only, 0.
 
     Examples
     --------
@@ -123,6 +125,7 @@ class Plane:
     ome: OmePlace | None = dataclasses.field(default=None, repr=False)
     opener: Callable[[], TiledPlane] | None = dataclasses.field(default=None, repr=False, compare=False)
     error: InputError | None = dataclasses.field(default=None, repr=False, compare=False)
+    series: int = dataclasses.field(default=0, repr=False)
 
     def read(self) -> RgbPlane:
         """Open the file now and return the pixels.

@@ -74,7 +74,7 @@ class _Entry:
     own: bool
 
 
-def open_tiff(file: ImageFile, reading: ReadParams, wanted_um: float | None = None) -> list[Plane]:
+def open_tiff(file: ImageFile, reading: ReadParams, wanted_um: float | None) -> list[Plane]:
     """List the planes of a TIFF file, of one level of each if it is a pyramid; only its headers are read.
 
     No planes of their own are reduced copies (the levels of a pyramid, thumbnails marked as such), masks, pictures of a
@@ -93,6 +93,7 @@ def open_tiff(file: ImageFile, reading: ReadParams, wanted_um: float | None = No
             partial(_read, file.path, entry.place),
             downsample=entry.downsample,
             opener=_opener(file.path, entry, reading),
+            series=entry.place.series,
         )
         for entry in found
         if entry.own

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +13,6 @@ if TYPE_CHECKING:
     from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
 __all__ = ["plane_shape", "pyramid", "read_page"]
-
-_JPEGS = (6, 7, 33007, 34892)
-"""Compressions whose tiles lack the tables that the page has for all of them."""
 
 
 def pyramid(tif: TiffFile, number: int) -> list[TiffPageSeries]:
@@ -68,43 +63,10 @@ def read_page(page: TiffPage | TiffFrame | None, window: Window | None) -> NDArr
     if window is None:
         return np.asarray(page.asarray())
     keyframe: Any = page.keyframe
+    parts = dict(zip("YX", window, strict=True))
+    index = tuple(parts.get(axis, slice(None)) for axis in keyframe.axes)
     if keyframe.is_memmappable:
-        parts = dict(zip("YX", window, strict=True))
-        return np.array(page.asarray(out="memmap")[tuple(parts.get(axis, slice(None)) for axis in keyframe.axes)])
-    return _segments(page, keyframe, window)
+        return np.array(page.asarray(out="memmap")[index])
+    import zarr
 
-
-def _segments(page: TiffPage | TiffFrame, keyframe: Any, window: Window) -> NDArray[np.generic]:
-    (y0, y1), (x0, x1) = ((part.start, part.stop) for part in window)
-    separate, _, _, _, contiguous = keyframe.shaped
-    out = np.full((separate, y1 - y0, x1 - x0, contiguous), keyframe.nodata, keyframe.dtype)
-    keyframe.init_decode()
-    is_jpeg = keyframe.compression in _JPEGS
-    tables = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader} if is_jpeg else {}
-    handle = page.parent.filehandle
-    numbers = list(_meeting(keyframe, window))
-    offsets, counts = ([values[i] for i in numbers] for values in (page.dataoffsets, page.databytecounts))
-    for data, number in handle.read_segments(offsets, counts, numbers):
-        segment, (s, _, y, x, _), (_, height, width, _) = keyframe.decode(data, number, **tables)
-        if segment is not None:
-            part = slice(max(y, y0), min(y + height, y1)), slice(max(x, x0), min(x + width, x1))
-            there, here = _relative(part, y0, x0), _relative(part, y, x)
-            out[s][there] = segment[0][here]
-    if separate > 1:
-        return out[..., 0]
-    return out[0] if "S" in keyframe.axes else out[0, ..., 0]
-
-
-def _relative(window: Window, y: int, x: int) -> Window:
-    rows, columns = window
-    return slice(rows.start - y, rows.stop - y), slice(columns.start - x, columns.stop - x)
-
-
-def _meeting(keyframe: Any, window: Window) -> Iterator[int]:
-    """Yield the numbers of the tiles or strips that a window meets."""
-    _, _, height, width, _ = keyframe.shaped
-    edges = (keyframe.tilelength, keyframe.tilewidth) if keyframe.is_tiled else (keyframe.rowsperstrip, width)
-    n_down, n_across = (-(-n // edge) for n, edge in zip((height, width), edges, strict=True))
-    down, across = (range(p.start // e, -(-p.stop // e)) for p, e in zip(window, edges, strict=True))
-    for sample, row, column in product(range(keyframe.shaped[0]), down, across):
-        yield (sample * n_down + row) * n_across + column
+    return np.asarray(zarr.open_array(page.aszarr(fillvalue=keyframe.nodata), mode="r")[index])

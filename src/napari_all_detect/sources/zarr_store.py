@@ -69,7 +69,7 @@ def looks_like_zarr(path: Path) -> bool:
     return path.suffix.lower() == ".zarr" or is_zarr_node(path)
 
 
-def open_zarr(file: ImageFile, reading: ReadParams, wanted_um: float | None = None) -> list[Plane]:
+def open_zarr(file: ImageFile, reading: ReadParams, wanted_um: float | None) -> list[Plane]:
     """List the planes of a zarr array, of one level of an OME-Zarr image, or of all images of a plate or a collection.
 
     Only metadata are read.
