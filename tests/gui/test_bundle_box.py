@@ -3,9 +3,11 @@ import os
 import shutil
 
 import pytest
+from qtpy.QtCore import Qt
 
 from napari_all_detect._napari.qt.bundle_box import BundleBox
 from napari_all_detect.bundle import load_bundle
+from napari_all_detect.bundle.places import user_root
 
 
 @pytest.fixture
@@ -25,6 +27,7 @@ def mine(tmp_path):
 
 def test_a_folder_and_a_zip_are_opened_and_each_is_listed_once(box, mine, monkeypatch):
     n = box.count()
+    assert box.currentText() == load_bundle("lite").label
     zipped = shutil.make_archive(str(mine), "zip", mine)
     monkeypatch.chdir(mine.parent)
     for path in (mine, mine.relative_to(mine.parent), mine):
@@ -42,6 +45,16 @@ def test_a_folder_and_a_zip_are_opened_and_each_is_listed_once(box, mine, monkey
     box.open_bundle(mine)
     assert (box.currentData(), box.currentText()) == (str(mine), "lite-9.9.9 (mine)")
     assert box.count() == n + 2
+
+
+def test_a_broken_bundle_is_listed_with_its_reason(box, qtbot, mine, tmp_path):
+    next((mine / "members").iterdir()).write_bytes(b"damaged")
+    shutil.copytree(mine, user_root() / "mine")
+    box = BundleBox("lite")
+    qtbot.addWidget(box)
+    place = box.findData("mine")
+    assert box.itemText(place) == "mine (broken)"
+    assert "SHA-256" in box.itemData(place, Qt.ItemDataRole.ToolTipRole)
 
 
 def test_what_is_no_bundle_is_told_at_once_and_not_listed(box, mine, tmp_path, notices):

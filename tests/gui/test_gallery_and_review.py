@@ -5,6 +5,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_all_detect._napari.colours import palette, share_levels, shares
+from napari_all_detect._napari.crops_again import CropsOnDemand, CutPlane
 from napari_all_detect._napari.heatmap import overlaid, placed_crop
 from napari_all_detect._napari.layer_link import attach
 from napari_all_detect._napari.qt import cell_gallery
@@ -89,10 +90,39 @@ def test_why_there_are_no_crops_is_told_as_it_is(make_napari_viewer, scored_rows
     results = scored_rows(squares(4))
     viewer, gallery = opened(make_napari_viewer, "Cell gallery", without_crops(results, 8))
     assert "the cells' image was not there" in gallery.place.text()
+    assert not gallery.before.isEnabled()
+    assert not gallery.after.isEnabled()
     attach(viewer.layers[0], without_crops(results, 0))
     assert "tiny-1 is not installed, or was changed" in gallery.place.text()
     results.select([0])
     assert not gallery.explain_button.isEnabled()
+
+
+class Gone:
+    """Stands for an image on a share that is gone."""
+
+    def __getitem__(self, part):
+        raise OSError("the share is gone")
+
+
+def test_an_image_that_is_gone_is_told_and_disturbs_no_other_widget(score_cells, scored_rows):
+    viewer, widget = score_cells()
+    labels, scored = squares(6), scored_rows(squares(6))
+    boxes = scored.rows.table[["bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]].to_numpy()
+    crops = CropsOnDemand([CutPlane(Gone(), labels, 1.0)], np.zeros(6, int), scored.rows.numbers, boxes, 8)
+    results = CellResults(replace(scored.rows, crops=crops), scored.run)
+    attach(viewer.add_labels(labels), results)
+    gallery, review = (
+        viewer.window.add_plugin_dock_widget("napari-all-detect", name)[1] for name in ("Cell gallery", "Review")
+    )
+    widget.table.view.selectRow(3)
+    assert results.selected.tolist() == [3]
+    assert gallery.pictures.count() == 0
+    assert "Cell 4" in gallery.facts.text()
+    for line in (gallery.place, review.call):
+        assert "the cells' image can't be read any more (OSError: the share is gone); open it again" in line.text()
+    gallery.explain()
+    assert gallery.explain_button.text() == "Grad-CAM"
 
 
 @pytest.fixture
@@ -173,9 +203,9 @@ def test_heat_covers_its_cell_on_its_plane_however_the_image_lies(make_napari_vi
     gallery.show_in_place()
     heat = viewer.layers[-1]
     assert heat.data.shape == (1, 8, 8)
-    at = placed_crop(results, 3)
+    y_px, x_px, pixel_px = placed_crop(results, 3)
     for k, m in ((0, 0), (0, 7), (7, 3)):
-        there = layer.data_to_world((2, at.y_px + k * at.pixel_px, at.x_px + m * at.pixel_px))
+        there = layer.data_to_world((2, y_px + k * pixel_px, x_px + m * pixel_px))
         np.testing.assert_allclose(heat.data_to_world((0, k, m)), there, atol=1e-9)
 
 

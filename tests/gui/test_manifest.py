@@ -9,6 +9,8 @@ import pytest
 
 from napari_all_detect._napari.colours import COLOURINGS
 from napari_all_detect._napari.layer_link import attach, results_of
+from napari_all_detect._napari.metadata_keys import FOUND_IN_KEY
+from napari_all_detect._napari.origins import Origin
 from napari_all_detect._napari.settings import plugin_settings
 from napari_all_detect.params import ScoreParams
 
@@ -90,6 +92,13 @@ def test_the_layers_menu_finds_the_cells_of_the_active_image(make_napari_viewer,
     viewer.layers.selection.active = second
     get_app_model().commands.execute_command(f"{PLUGIN}.score_white_cells").result()
     assert pressed == [("segment", first), ("score", second)]
+    # Cells are of an image; if nobody knows which, it is the one that the user was at.
+    own, drawn = (viewer.add_labels(np.zeros((64, 64), int)) for _ in range(2))
+    own.metadata[FOUND_IN_KEY] = Origin.of(first)
+    for active, image in ((own, first), (drawn, first)):
+        viewer.layers.selection.active = active
+        get_app_model().commands.execute_command(f"{PLUGIN}.score_white_cells").result()
+        assert pressed[-1] == ("score", image)
 
 
 def test_opening_the_widgets_loads_no_network_library():

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from psygnal import EmitLoopError
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QApplication, QLabel
+from qtpy.QtWidgets import QApplication, QFileDialog, QLabel
 
 from napari_all_detect import ScoreParams, SegmentationParams
 from napari_all_detect._napari.layer_link import attach, results_of
-from napari_all_detect._napari.origins import FOUND_IN_KEY, Origin
+from napari_all_detect._napari.metadata_keys import FOUND_IN_KEY
+from napari_all_detect._napari.origins import Origin
 from napari_all_detect._napari.progress import RunState
 from napari_all_detect._napari.qt import cell_table
 from napari_all_detect._napari.qt import score_cells as score_cells_module
@@ -123,6 +125,21 @@ def test_table_canvas_and_selection_stay_together_when_sorted(scored, qtbot):
     layer.mode = "paint"
     click(viewer, layer, results.position(1))
     assert results.selected.tolist() == [2, 0]
+
+
+def test_a_listener_that_fails_leaves_the_table_listening(scored, qtbot):
+    _, widget, _, results = scored
+
+    def fail():
+        raise OSError("gone")
+
+    results.selection_changed.connect(fail)
+    with qtbot.captureExceptions() as raised:
+        widget.table.view.selectRow(2)
+    assert raised[0][0] is EmitLoopError
+    results.selection_changed.disconnect(fail)
+    results.select([4])
+    assert [index.row() for index in widget.table.view.selectionModel().selectedRows()] == [4]
 
 
 def test_many_rows_are_selected_as_few_runs(scored, qtbot):
@@ -260,9 +277,7 @@ def test_tab_leads_out_of_the_table(scored, qtbot):
 def test_an_export_gets_the_suffix_of_the_chosen_format(scored, qtbot, tmp_path, monkeypatch, notices):
     _, widget, _, results = scored
     chosen, proposed = (str(tmp_path / "slide 1.2"), "CSV (*.csv)"), []
-    monkeypatch.setattr(
-        cell_table.QFileDialog, "getSaveFileName", lambda *given: (proposed.append(given[2]), chosen)[1]
-    )
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *given: (proposed.append(given[2]), chosen)[1])
     widget.table.export_button.click()
     qtbot.waitUntil(widget.table.export_button.isEnabled)
     assert proposed == ["drawn.png_cells.csv"]
@@ -282,6 +297,7 @@ def test_an_export_does_not_keep_the_window_waiting(scored, qtbot, tmp_path, mon
     def slow(exported, path):
         go_on.wait(10)
         written.append(exported)
+        return [path.with_name(f"cells_{plane}.geojson") for plane in ("p0", "p1")]
 
     monkeypatch.setattr(cell_table, "export", slow)
     widget.table.export(tmp_path / "cells.geojson")
@@ -292,7 +308,7 @@ def test_an_export_does_not_keep_the_window_waiting(scored, qtbot, tmp_path, mon
     assert not widget.table.export_button.isEnabled()
     go_on.set()
     qtbot.waitUntil(widget.table.export_button.isEnabled)
-    assert f"{len(results)} cells written to" in notices[-1]
+    assert f"{len(results)} cells written to {tmp_path / 'cells_p0.geojson'} and 1 more beside it" in notices[-1]
     # What was there when the button was pressed.
     assert "ALL" in set(written[0].results.table["call"])
     np.testing.assert_array_equal(written[0].labels, before)
@@ -463,6 +479,27 @@ def test_without_an_image_the_button_says_what_to_do(score_cells, notices):
     assert "open a stained smear first" in notices[0]
 
 
+def test_cells_are_found_anew_whatever_labels_are_chosen(score_cells, drawn, monkeypatch):
+    viewer, widget = score_cells()
+    viewer.add_image(drawn.rgb)
+    labels, begun = viewer.add_labels(drawn.labels), []
+    monkeypatch.setattr(widget.controller, "segment", begun.append)
+    monkeypatch.setattr(widget.controller, "score", begun.append)
+    widget.cells.choose(labels)
+    widget.segment()
+    widget.score()
+    assert [task.labels for task in begun] == [None, labels]
+
+
+def test_a_picture_that_napari_takes_for_a_stack_says_what_to_do(score_cells, notices):
+    viewer, widget = score_cells()
+    narrow = viewer.add_image(np.zeros((30, 200, 3), np.uint8), name="strip")
+    assert not narrow.rgb
+    widget.score()
+    assert "layer 'strip' of shape (30, 200, 3) is a stack to napari" in notices[-1]
+    assert "viewer.add_image(viewer.layers['strip'].data, rgb=True)" in notices[-1]
+
+
 def test_a_bad_number_is_refused_with_its_range(score_cells, drawn, notices):
     viewer, widget = score_cells()
     viewer.add_image(drawn.rgb)
@@ -556,6 +593,31 @@ def test_planes_can_be_chosen_of_a_stack_only(score_cells, drawn):
         assert widget.task().at == (plane,)
     widget.smear.planes.setCurrentText("All planes")
     assert widget.task().at is None
+
+
+def test_the_plane_that_is_shown_is_told_at_the_finest_level(score_cells):
+    viewer, widget = score_cells()
+    stack = np.zeros((6, 64, 64, 3), np.uint8)
+    viewer.add_image([stack, stack[::2, ::2, ::2]], multiscale=True, rgb=True)
+    viewer.dims.set_point(0, 5)
+    for level in range(3):  # the last is `auto`
+        widget.smear.levels.setCurrentIndex(level)
+        assert widget.task().at == (5,)
+
+
+def test_channels_that_are_typed_make_a_stack_of_what_was_none(score_cells, notices):
+    viewer, widget = score_cells(show=True)
+    smear = widget.smear
+    smear.image.choose(viewer.add_image(np.zeros((4, 5, 64, 64), np.uint8), rgb=False))
+    assert not smear.planes.isVisibleTo(widget)
+    for typed, shown in (("0,1,2", True), ("0,1,", False), ("0,1,3", True)):
+        smear.channels.value = typed
+        assert [box.isVisibleTo(widget) for box in (smear.planes, smear.axis)] == [shown, shown]
+    smear.axis.setCurrentIndex(1)
+    smear.planes.setCurrentText("All planes")
+    smear.channels.value = "2,1,0"
+    assert (widget.task().channel_axis, widget.task().at) == (0, None)
+    assert not notices
 
 
 def test_the_image_is_the_smear_that_the_user_goes_to(score_cells, drawn):

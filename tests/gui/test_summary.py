@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QRectF
 from qtpy.QtGui import QColor, QImage
+from qtpy.QtWidgets import QFileDialog
 
 from napari_all_detect._napari.layer_link import attach
-from napari_all_detect._napari.qt import summary_plot
 from napari_all_detect._napari.qt.summary_picture import paint_summary
 from napari_all_detect._napari.summary import N_BINS, Summary
 
@@ -55,10 +55,16 @@ def test_bars_fraction_and_interval_lie_where_their_values_are():
     assert [share(interval[0]), share(interval[2])] == pytest.approx([0.4, 0.95], abs=0.01)
 
 
-def test_a_plot_gets_the_suffix_of_the_chosen_format(scored_plot, tmp_path, monkeypatch):
-    monkeypatch.setattr(summary_plot.QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "plot"), "SVG (*.svg)"))
+@pytest.mark.parametrize(("name", "expected"), [("plot 1.2", "plot 1.2.svg"), ("summary.png", "summary.svg")])
+def test_a_plot_gets_the_suffix_of_the_chosen_format(scored_plot, tmp_path, monkeypatch, notices, name, expected):
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / name), "SVG (*.svg)"))
     scored_plot.save_button.click()
-    assert [path.name for path in tmp_path.iterdir()] == ["plot.svg"]
+    assert [path.name for path in tmp_path.iterdir()] == [expected]
+    # Of a file by this name the dialog has not asked.
+    (tmp_path / expected).write_text("mine")
+    scored_plot.save_button.click()
+    assert f"{expected} is there already; choose another name" in notices[-1]
+    assert (tmp_path / expected).read_text() == "mine"
 
 
 def test_what_can_not_be_written_says_so(scored_plot, tmp_path, notices):

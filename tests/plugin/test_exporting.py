@@ -10,17 +10,11 @@ import pytest
 from napari.layers import Image, Labels
 
 from napari_all_detect._napari.axes import Layout
-from napari_all_detect._napari.exporting import (
-    EXPORT_FORMATS,
-    Exported,
-    Smear,
-    export,
-    proposed_name,
-    smear_of,
-    with_suffix,
-)
-from napari_all_detect._napari.layer_link import LAYOUT_KEY, RESULTS_KEY, results_of
-from napari_all_detect._napari.origins import SCORED_ON_KEY, Origin, is_anothers
+from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, Smear, export, proposed_name, smear_of
+from napari_all_detect._napari.file_names import with_suffix
+from napari_all_detect._napari.layer_link import results_of
+from napari_all_detect._napari.metadata_keys import LAYOUT_KEY, RESULTS_KEY, SCORED_ON_KEY
+from napari_all_detect._napari.origins import Origin, is_anothers
 from napari_all_detect._napari.reading import read_zarr
 from napari_all_detect._napari.results import CellResults, Rows
 from napari_all_detect._napari.writing import write_cells, write_smear
@@ -77,17 +71,43 @@ def test_of_many_cells_that_were_erased_some_are_named(results, tmp_path):
         export(Exported(many, np.zeros((300, 16), np.int32)), tmp_path / "cells.geojson")
 
 
-def test_a_cell_that_moved_to_another_plane_is_not_in_its_own(results, labels, tmp_path):
+@pytest.fixture
+def stacked(results, labels):
+    """Return what is exported of a stack of two planes, `0` and `1`."""
     one, rows = results(VOTES), results(VOTES).rows
     table = pd.concat([rows.table, rows.table.assign(plane="1")], ignore_index=True)
     index = np.repeat([[0], [1]], len(VOTES), axis=0)
-    stacked = Rows(table, np.arange(1, 9), index, None, rows.summary)
-    second = np.where(labels > 0, labels + 4, 0)
-    results_of_both = CellResults(stacked, one.run)
-    export(Exported(results_of_both, np.stack([labels, second])), tmp_path / "cells.geojson")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells_0.geojson", "cells_1.geojson"]
+    both = CellResults(Rows(table, np.arange(1, 9), index, None, rows.summary), one.run)
+    return Exported(both, np.stack([labels, np.where(labels > 0, labels + 4, 0)]))
+
+
+def test_a_cell_that_moved_to_another_plane_is_not_in_its_own(stacked, tmp_path):
+    export(stacked, tmp_path / "cells.geojson")
     with pytest.raises(InputError, match=r"cells 1, 2, 3, 4, 5, 6, 7, 8 were erased"):
-        export(Exported(results_of_both, np.stack([second, labels])), tmp_path / "cells.geojson")
+        export(replace(stacked, labels=stacked.labels[::-1]), tmp_path / "moved.geojson")
+
+
+def test_no_file_is_replaced_but_the_one_that_was_named(stacked, tmp_path):
+    first, second = (tmp_path / f"cells_{k}.geojson" for k in (0, 1))
+    assert export(stacked, tmp_path / "cells.geojson") == [first, second]
+    first.unlink()
+    second.write_text("mine")
+    with pytest.raises(OutputError, match=r"cells_1\.geojson is there already; choose another name"):
+        export(stacked, tmp_path / "cells.geojson")
+    assert second.read_text() == "mine"
+    assert not first.exists()
+    for _ in range(2):
+        assert export(stacked, tmp_path / "cells.csv") == [tmp_path / "cells.csv"]
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(OutputError, match=r"folder\.csv is there already"):
+        export(stacked, tmp_path / "folder.csv")
+
+
+def test_without_a_cell_there_is_no_plane_to_write(results, labels, tmp_path):
+    empty = exported(results(np.zeros((0, 3))), np.zeros_like(labels))
+    with pytest.raises(OutputError, match=r"there is no cell to write to cells\.geojson; CSV and Parquet hold"):
+        export(empty, tmp_path / "cells.geojson")
+    assert len(export(empty, tmp_path / "cells.csv")) == 1
 
 
 def test_cells_that_were_not_scored_disturb_nothing(results, labels, tmp_path):
@@ -130,14 +150,16 @@ def test_what_keeps_a_file_from_being_written_is_said(results, labels, tmp_path,
 
 
 def test_a_point_in_a_name_is_no_suffix():
-    csv, *_, h5ad = EXPORT_FORMATS
-    proposed = "slide_cells.csv"
-    assert with_suffix(Path("a/slide 1.2"), csv, proposed) == Path("a/slide 1.2.csv")
-    geojson = next(known for known in EXPORT_FORMATS if known.suffix == ".geojson")
-    assert with_suffix(Path("a/slide_cells.csv"), geojson, proposed) == Path("a/slide_cells.geojson")
-    assert with_suffix(Path("a/mine.csv"), geojson, proposed) == Path("a/mine.csv")
-    assert with_suffix(Path("slide"), h5ad, proposed) == Path("slide.h5ad")
-    assert with_suffix(Path("slide 1.2.CSV"), h5ad, proposed) == Path("slide 1.2.CSV")
+    named = {
+        ("a/slide 1.2", ".csv"): "a/slide 1.2.csv",
+        ("a/slide_cells.csv", ".geojson"): "a/slide_cells.geojson",  # as proposed
+        ("a/mine.csv", ".geojson"): "a/mine.csv",
+        ("slide", ".h5ad"): "slide.h5ad",
+        ("slide 1.2.CSV", ".h5ad"): "slide 1.2.CSV",
+    }
+    known = [known.suffix for known in EXPORT_FORMATS]
+    for (name, suffix), expected in named.items():
+        assert with_suffix(Path(name), suffix, known, "slide_cells.csv") == Path(expected)
 
 
 def test_the_name_that_is_proposed_is_the_images(results):

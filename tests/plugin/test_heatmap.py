@@ -38,10 +38,10 @@ def test_a_crop_lies_where_its_pixels_were(results, rescale, at):
     row = found.rows.summary
     rows = [row.assign(plane="1", rescale=np.float32(3)), row.assign(rescale=np.float32(rescale))]
     found.rows = replace(found.rows, summary=pd.concat(rows))
-    placed = placed_crop(found, 0)
+    y_px, x_px, pixel_px = placed_crop(found, 0)
     inside = crop.any(axis=-1)
     for k, m in zip(*np.nonzero(inside), strict=True):
-        y, x = placed.y_px + k * placed.pixel_px, placed.x_px + m * placed.pixel_px
+        y, x = y_px + k * pixel_px, x_px + m * pixel_px
         # The ramp's value is its place; resampling rounds it.
         assert crop[k, m, 0] == pytest.approx(y, abs=0.6)
         assert crop[k, m, 1] == pytest.approx(x, abs=0.6)

@@ -1,10 +1,14 @@
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 import zarr
 from napari.layers import Image, Labels
+from napari.layers._source import layer_source
+from napari_builtins.io import napari_get_reader
 from PIL import Image as Picture
 
+from napari_all_detect import draw_smear
 from napari_all_detect._napari import planes as planes_module
 from napari_all_detect._napari.axes import (
     Layout,
@@ -16,13 +20,25 @@ from napari_all_detect._napari.axes import (
     pixel_size_um,
     placed_like,
 )
-from napari_all_detect._napari.planes import NUCLEI_KEY, layer_planes
-from napari_all_detect._napari.pyramid import FILE_KEY
+from napari_all_detect._napari.metadata_keys import FILE_KEY, NUCLEI_KEY
+from napari_all_detect._napari.planes import layer_planes
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import find_images, open_planes
 
 RGB = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return draw_smear((48, 64), n_cells=2, seed=3)
+
+
+def opened_by_napari(path):
+    """Return the layer of an image file that is dropped into the window."""
+    ((data, *_),) = napari_get_reader(str(path))(str(path))
+    with layer_source(path=str(path)):
+        return Image(data, name=path.stem)
 
 
 def test_rgb_stack_multiscale_and_channels_first_give_the_same_pixels():
@@ -43,11 +59,11 @@ def test_rgb_stack_multiscale_and_channels_first_give_the_same_pixels():
 def test_planes_of_a_stack_have_names_and_their_own_labels():
     labels = Labels(np.arange(2 * 4 * 6).reshape(2, 4, 6))
     planes = layer_planes(Image(RGB, rgb=True), labels=labels)
-    assert [plane.plane for plane in planes] == ["p0", "p1"]
+    assert [plane.source.plane for plane in planes] == ["p0", "p1"]
     np.testing.assert_array_equal(planes[1].read().labels, labels.data[1])
     (one,) = layer_planes(Image(RGB, rgb=True), labels=labels, at=(1,))
     np.testing.assert_array_equal(one.read().pixels.rgb, RGB[1])
-    assert one.plane == "p1"
+    assert one.source.plane == "p1"
 
 
 def test_the_pixel_size_is_that_of_the_scale_if_it_is_believable():
@@ -86,7 +102,7 @@ def test_grey_stacks_of_three_channels_are_read_wherever_the_channels_are(axis, 
     assert layout == Layout(channel_axis=axis)
     assert cells_shape(grey, layout) == shape
     planes = layer_planes(grey, layout)
-    assert [(plane.plane, plane.index) for plane in planes] == [("p0", (0,) * len(index)), ("p1", index)]
+    assert [(plane.source.plane, plane.index) for plane in planes] == [("p0", (0,) * len(index)), ("p1", index)]
     np.testing.assert_array_equal(planes[1].read().pixels.rgb, RGB[1])
     labels = Labels(np.arange(2 * 4 * 6).reshape(shape))
     np.testing.assert_array_equal(layer_planes(grey, layout, labels)[1].read().labels, labels.data[index])
@@ -179,7 +195,7 @@ def test_a_level_of_a_pyramid_has_its_own_pixels_size_and_place():
     layout = layout_of(image, ReadParams(level=1))
     (plane,) = layer_planes(image, layout)
     np.testing.assert_array_equal(plane.read().pixels.rgb, levels[1])
-    assert plane.pixel_size_um == pytest.approx(0.5)
+    assert plane.source.pixel_size_um == pytest.approx(0.5)
     assert layout_of(image, ReadParams(level="auto"), wanted_um=0.5).level == 1
     assert layout_of(image, ReadParams(level="auto"), wanted_um=0.3).level == 0
     with pytest.raises(InputError, match="no resolution level 2"):
@@ -198,7 +214,7 @@ def test_channels_first_have_no_part_in_the_pixel_size_of_a_level():
     image = Image(levels, rgb=False, multiscale=True, **place)
     layout = layout_of(image, ReadParams(level="auto"), wanted_um=0.5)
     assert layout == Layout(level=1, channel_axis=0)
-    assert layer_planes(image, layout)[0].pixel_size_um == pytest.approx(0.5)
+    assert layer_planes(image, layout)[0].source.pixel_size_um == pytest.approx(0.5)
     labels = Labels(np.ones((2, 3), int), **placed_like(image, layout))
     assert pixel_size_um(labels) == pytest.approx(0.5)
 
@@ -214,7 +230,7 @@ def test_a_file_is_looked_into_once_until_it_is_another(tmp_path, monkeypatch):
 
     def names(*channels):
         image = Image(RGB, rgb=True, metadata={FILE_KEY: path})
-        return [plane.plane for plane in layer_planes(image, Layout(channels=channels or None))]
+        return [plane.source.plane for plane in layer_planes(image, Layout(channels=channels or None))]
 
     for n in (2, 3):
         tifffile.imwrite(path, np.zeros((n, 4, 6, 3), np.uint8), photometric="rgb")
@@ -226,6 +242,56 @@ def test_a_file_is_looked_into_once_until_it_is_another(tmp_path, monkeypatch):
         opened.clear()
     path.unlink()
     assert names() == ["p0", "p1"]
+
+
+@pytest.mark.parametrize("name", ["deep.png", "inks.jpg"])
+def test_what_napari_shows_in_part_is_read_anew(drawn, tmp_path, name):
+    path = tmp_path / name
+    if name == "deep.png":  # 12 of 16 bits
+        path.write_bytes(imagecodecs.png_encode(drawn.rgb.astype(np.uint16) * 16 + 7))
+    else:
+        Picture.fromarray(drawn.rgb).convert("CMYK").save(path)
+    image = opened_by_napari(path)
+    (plane,), (theirs,) = layer_planes(image), open_planes(find_images([path])[0])
+    mine, whole = plane.read(), theirs.read()
+    assert (mine.image, plane.source) == (name, theirs)
+    assert not np.array_equal(image.data[..., :3], whole.rgb)
+    np.testing.assert_array_equal(mine.pixels.rgb, whole.rgb)
+    assert mine.pixels.notes == (*whole.notes, "read anew with all that its file holds: napari shows less of it")
+    # Who has all of it needs no more, and who has worked on a part of it means that.
+    image.data = whole.rgb
+    assert layer_planes(image)[0].read().pixels.notes == whole.notes
+    image.data = 255 - whole.rgb
+    with pytest.raises(InputError, match=f"layer of '{name}' was edited, .*; .* open it again, or save the edited one"):
+        layer_planes(image)[0].read()
+
+
+@pytest.mark.parametrize(("sizes", "names"), [((64, 48), ["p0"]), ((64, 48, 64), ["p0", "p2"])])
+def test_of_pages_that_differ_in_size_napari_shows_the_first(tmp_path, sizes, names):
+    path = tmp_path / "pages.tif"
+    tag = {"photometric": "rgb", "metadata": None, "resolution": (40000, 40000), "resolutionunit": "CENTIMETER"}
+    with tifffile.TiffWriter(path) as file:
+        for k, n in enumerate(sizes):
+            file.write(np.full((n, 64, 3), k, np.uint8), **tag)
+    image = opened_by_napari(path)
+    planes = layer_planes(image)
+    assert [(p.source.image, p.source.plane) for p in planes] == [("pages.tif", name) for name in names]
+    for plane in planes:
+        given = plane.read()
+        assert given.pixel_size_um == pytest.approx(0.25)
+        assert set(given.pixels.rgb.ravel().tolist()) == {int(given.plane[1:])}
+        assert given.pixels.notes == (
+            f"{len(names)} of {len(sizes)} planes of pages.tif: napari shows these, the command line scores all",
+        )
+
+
+def test_a_thumbnail_that_napari_shows_first_has_no_name_of_the_smear(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "slide.tif") as file:
+        file.write(np.full((32, 32, 3), 1, np.uint8), photometric="rgb", subfiletype=1, metadata=None)
+        file.write(np.full((64, 64, 3), 2, np.uint8), photometric="rgb", metadata=None)
+    image = opened_by_napari(tmp_path / "slide.tif")
+    assert image.data.shape == (32, 32, 3)
+    assert layer_planes(image)[0].source.image == "slide"
 
 
 def test_nuclei_come_with_the_labels_that_they_were_found_with():

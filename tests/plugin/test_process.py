@@ -11,7 +11,8 @@ import pytest
 
 from napari_all_detect import ScoreParams, SegmentationParams
 from napari_all_detect._napari import process as process_module
-from napari_all_detect._napari.process import CANCELLED, ProcessEndedError, ScoringProcess
+from napari_all_detect._napari.messages import CANCELLED
+from napari_all_detect._napari.process import ProcessEndedError, ScoringProcess
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.pipeline import PlaneInput
 from napari_all_detect.sources import as_rgb

@@ -85,7 +85,7 @@ def test_a_stack_in_time_and_depth_keeps_its_axes(tmp_path, drawn):
     assert options["units"] == ("pixel", "pixel", "micrometer", "micrometer")
     assert options["axis_labels"] == ("t", "z", "y", "x")
     image = Image(levels, **options)
-    names = [plane.plane for plane in layer_planes(image)]
+    names = [plane.source.plane for plane in layer_planes(image)]
     assert names == ["t0_z0", "t0_z1", "t1_z0", "t1_z1"]
     np.testing.assert_array_equal(layer_planes(image)[3].read().pixels.rgb, stack[1, 1])
 
@@ -256,7 +256,7 @@ def test_planes_are_what_the_command_line_reads_at_each_level(tmp_path, drawn, l
     reading = ReadParams(level=level)
     mine = layer_planes(image, layout_of(image, reading))
     theirs = open_planes(find_images([path])[0], reading)
-    assert [(p.image, p.plane, p.pixel_size_um) for p in mine] == [(p.image, p.plane, p.pixel_size_um) for p in theirs]
+    assert [p.source for p in mine] == theirs
     for one, other in zip(mine, theirs, strict=True):
         np.testing.assert_array_equal(one.read().pixels.rgb, other.read().rgb)
 
@@ -287,6 +287,6 @@ def test_planes_of_a_grey_stack_are_what_the_command_line_reads(tmp_path, drawn)
     image._set_source(image.source.model_copy(update={"path": str(path)}))
     theirs = open_planes(find_images([path])[0])
     mine = layer_planes(image)
-    assert [(p.image, p.plane) for p in mine] == [(p.image, p.plane) for p in theirs]
+    assert [p.source for p in mine] == theirs
     for one, other in zip(mine, theirs, strict=True):
         np.testing.assert_array_equal(one.read().pixels.rgb, other.read().rgb)

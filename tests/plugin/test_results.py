@@ -12,7 +12,8 @@ from napari_all_detect._napari.colours import ScoreColormap
 from napari_all_detect._napari.edited import edits
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import attach, outline_px, results_of, show_cell
-from napari_all_detect._napari.origins import SCORED_ON_KEY, Origin
+from napari_all_detect._napari.metadata_keys import SCORED_ON_KEY
+from napari_all_detect._napari.origins import Origin
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.same_cells import keep_verdicts
 from napari_all_detect.trust import Bounds

@@ -46,8 +46,8 @@ def test_gallery_orders(results):
 
 
 def test_pages():
-    rows = np.arange(25)
-    assert page_of(rows, 1, per_page=10).rows.tolist() == list(range(10, 20))
-    last = page_of(rows, 9, per_page=10)
-    assert (last.number, last.count, last.rows.tolist()) == (2, 3, [20, 21, 22, 23, 24])
+    rows = np.arange(205)
+    assert page_of(rows, 1).rows.tolist() == list(range(100, 200))
+    last = page_of(rows, 9)
+    assert (last.number, last.count, last.rows.tolist()) == (2, 3, [200, 201, 202, 203, 204])
     assert page_of(rows[:0], -1).count == 1

@@ -8,14 +8,17 @@ import pytest
 from napari.layers import Image, Labels
 
 from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
+from napari_all_detect._napari.axes import pixel_size_um
 from napari_all_detect._napari.layer_link import attach, results_of
 from napari_all_detect._napari.origins import is_anothers
+from napari_all_detect._napari.planes import layer_planes
 from napari_all_detect._napari.reading import get_reader
 from napari_all_detect._napari.task import Task
 from napari_all_detect._napari.writing import write_cells, write_smear
 from napari_all_detect.cli import main
 from napari_all_detect.errors import InputError
 from napari_all_detect.export.csv import csv_text
+from napari_all_detect.sources import ImageFile, open_planes
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +194,44 @@ def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reus
     labels_only = read(out)
     assert [kind for _, _, kind in labels_only] == ["labels", "labels"]
     assert results_of(Labels(labels_only[0][0], **labels_only[0][1])).rows.crops is None
+
+
+def test_pages_of_two_sizes_open_as_two_layers_in_the_units_of_all(notices, tmp_path, drawn, reuse_engines):
+    import tifffile
+    from PIL import Image as Picture
+
+    Picture.fromarray(drawn.rgb).save(tmp_path / "a.png")
+    Picture.fromarray(drawn.rgb).save(tmp_path / "b.png", dpi=(101600, 101600))
+    pages, tag = [drawn.rgb, drawn.rgb[:180]], {"photometric": "rgb", "metadata": None}
+    with tifffile.TiffWriter(tmp_path / "two.tif") as file:
+        for page in pages:
+            file.write(page, resolution=(40000, 40000), resolutionunit="CENTIMETER", **tag)
+    out = tmp_path / "out"
+    command = ["score", *(str(tmp_path / name) for name in ("a.png", "b.png", "two.tif")), "--out", str(out)]
+    assert main([*command, "--segmentation", "classical"]) == 0
+    layers = read(out)
+    names = ["a.png", "b.png", "two.tif p0", "two.tif p1"]
+    assert [options["name"] for _, options, _ in layers] == [f"{n}{more}" for n in names for more in ("", " cells")]
+    images = [Image(data, **options) for data, options, kind in layers if kind == "image"]
+    cells = [Labels(data, **options) for data, options, kind in layers if kind == "labels"]
+    # The size of one is not known: napari compares layers in one unit.
+    assert {str(unit) for layer in (*images, *cells) for unit in layer.units} == {"pixel"}
+    assert {scale for layer in (*images, *cells) for scale in layer.scale} == {1.0}
+    files = [ImageFile(tmp_path / name, name) for name in ("a.png", "b.png", "two.tif")]
+    theirs = [plane for file in files for plane in open_planes(file)]
+    assert [layer_planes(image)[0].source for image in images] == theirs
+    assert [pixel_size_um(image) for image in images] == pytest.approx([None, 0.25, 0.25, 0.25])
+    assert csv_text(pd.concat([results_of(one).table for one in cells])) == (out / "cells.csv").read_text()
+    for image, page in zip(images[2:], pages, strict=True):
+        np.testing.assert_array_equal(image.data, page)
+    # What is gone of one image costs no other, and without the first all sizes are known.
+    (out / "labels/a_labels.tif").unlink()
+    rest = read(out)
+    assert [options["name"] for _, options, _ in rest] == [options["name"] for _, options, _ in layers[2:]]
+    assert all(options["units"] == ("micrometer", "micrometer") for _, options, _ in rest)
+    assert len(notices) == 1
+    assert notices[0].startswith("left out: ")
+    assert "no label image for a.png" in notices[0]
 
 
 def test_the_table_of_a_layer_is_written_as_csv(scored, tmp_path):

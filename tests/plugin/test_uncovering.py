@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from napari_all_detect._napari.origins import FOUND_IN_KEY, SCORED_ON_KEY, Origin
+from napari_all_detect._napari.metadata_keys import FOUND_IN_KEY, SCORED_ON_KEY
+from napari_all_detect._napari.origins import Origin
 from napari_all_detect._napari.uncovering import uncover
 
 

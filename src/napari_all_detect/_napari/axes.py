@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from napari_all_detect._napari.axis_names import axis_labels, axis_names, default_labels
-from napari_all_detect._napari.pyramid import CHANNELS_KEY
+from napari_all_detect._napari.metadata_keys import CHANNELS_KEY, PIXEL_SIZE_KEY
+from napari_all_detect._napari.viewers import finest
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources.ome_zarr import Level, choose_level
@@ -46,7 +47,7 @@ def channel_axes(image: Any, channels: tuple[int, ...] | None = None) -> tuple[i
     """Return the axes of a grey layer that may hold these channels, or three; the likeliest first. RGB has none."""
     if image.rgb:
         return ()
-    shape = Layout().array(image).shape[:-2]
+    shape = finest(image).shape[:-2]
     fit = [axis for axis, n in enumerate(shape) if (n == 3 if channels is None else n > max(channels))]
     named = [axis for axis in fit if str(image.axis_labels[axis]).lower() in CHANNEL_NAMES]
     # Next to the pixels, as most files have it.
@@ -80,11 +81,17 @@ def layout_of(
     """
     reading = reading or ReadParams()
     level = _level(image, reading, wanted_um)
-    told, shape = reading.channels, Layout().array(image).shape
+    told, shape = reading.channels, finest(image).shape
     if image.rgb:
         chosen = choose_channels("c", shape[-1:], (3, 4), _of_layer(image, told), f"layer {image.name!r}")
         return Layout(level, None, None if chosen is None else tuple(chosen))
     axis = next(iter(channel_axes(image, told)), None) if channel_axis is None else channel_axis
+    if axis is None and shape[-1] in (3, 4):
+        raise InputError(
+            f"layer {image.name!r} of shape {shape} is a stack to napari, which takes pictures of up to 30 pixels on a "
+            "side for stacks; expected RGB: score its file with all-detect score, or type into napari's console "
+            f"viewer.add_image(viewer.layers[{image.name!r}].data, rgb=True)"
+        )
     if axis is None or (told is not None and len(told) != 3):
         raise InputError(
             f"layer {image.name!r} is grey, of shape {shape}; expected a stained smear in RGB or an axis of three "
@@ -163,18 +170,22 @@ def placed_like(image: Any, layout: Layout, plane: str = "") -> dict[str, Any]:
 
 
 def pixel_size_um(layer: Any) -> float | None:
-    """Return the edge of a pixel by the layer's scale, if its units are lengths that a microscope gives."""
+    """Return the edge of a pixel by the layer's scale, if its units are lengths that a microscope gives.
+
+    Else it is the one that was noted when the layer was read.
+    """
     y_um, x_um = (
         float(scale) * um_per_unit(str(unit)) for scale, unit in zip(layer.scale[-2:], layer.units[-2:], strict=True)
     )
-    return believed_um(x_um, y_um)
+    noted: float | None = layer.metadata.get(PIXEL_SIZE_KEY)
+    return believed_um(x_um, y_um) or noted
 
 
 def fitting(image: Any, shape: tuple[int, ...], known: Layout | None = None) -> Layout | None:
     """Return how an image is read so that labels of this shape are its own, if possible as is known; else None."""
     levels = range(len(image.data) if image.multiscale else 1)
     channels = None if known is None else known.channels
-    if image.rgb and channels is not None and max(channels) >= Layout().array(image).shape[-1]:
+    if image.rgb and channels is not None and max(channels) >= finest(image).shape[-1]:
         channels = None
     axes = (None,) if image.rgb else channel_axes(image, channels)
     layouts = sorted((Layout(level, axis, channels) for level in levels for axis in axes), key=lambda one: one != known)

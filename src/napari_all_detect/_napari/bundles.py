@@ -1,34 +1,19 @@
 """The bundles that can be chosen. No Qt."""
 
-from dataclasses import dataclass
-
-from napari_all_detect.bundle import list_bundles, load_bundle
+from napari_all_detect.bundle import Manifest, list_bundles, load_any_bundle, load_bundle
+from napari_all_detect.bundle.store import ListedBundle
 from napari_all_detect.errors import BundleError
 
-__all__ = ["BundleChoice", "bundle_choices", "card_text"]
+__all__ = ["card_text", "scoring_bundles"]
 
 
-@dataclass(frozen=True)
-class BundleChoice:
-    """A bundle by the name or path that loads it; a broken one says why."""
-
-    name: str
-    text: str
-    error: str | None = None
-
-
-def bundle_choices() -> list[BundleChoice]:
+def scoring_bundles() -> list[ListedBundle]:
     """List the installed bundles that score cells; broken ones too, as their owner should know."""
-    choices = []
-    for listed in list_bundles():
-        if listed.error is not None:
-            choices.append(BundleChoice(listed.name, f"{listed.name} (broken)", listed.error))
-            continue
-        try:
-            choices.append(BundleChoice(listed.name, load_bundle(listed.name).label))
-        except BundleError:  # a segmenter's
-            continue
-    return choices
+    return [listed for listed in list_bundles() if listed.error is not None or _scores(listed.name)]
+
+
+def _scores(name: str) -> bool:
+    return isinstance(load_any_bundle(name).manifest, Manifest)
 
 
 def card_text(name: str) -> str:

@@ -1,6 +1,5 @@
 """Values of cells -> colours of labels: at most 256, and fast for any number of labels."""
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +15,6 @@ __all__ = [
     "COLOURINGS",
     "DRAWN_BYTES",
     "ScoreColormap",
-    "Tick",
     "colour_levels",
     "palette",
     "ramp",
@@ -161,17 +159,9 @@ def share_levels(share: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.where(np.isnan(share), UNSCORED_LEVEL, steps).astype(np.uint8)
 
 
-@dataclass(frozen=True)
-class Tick:
-    """A mark on the colour bar: where, from 0 to 1, and what it says."""
-
-    share: float
-    text: str
-
-
-def ticks(colouring: str) -> tuple[Tick, ...]:
-    """Return the marks of a colour bar."""
+def ticks(colouring: str) -> tuple[tuple[float, str], ...]:
+    """Return the marks of a colour bar: where each is, from 0 to 1, and what it says."""
     if colouring == "call":
-        return Tick(0, "Hem"), Tick(0.5, "uncertain"), Tick(1, "ALL")
+        return (0, "Hem"), (0.5, "uncertain"), (1, "ALL")
     top = LARGEST_SPREAD if colouring == "spread" else 1.0
-    return tuple(Tick(share, f"{share * top:g}") for share in (0, 0.5, 1))
+    return tuple((share, f"{share * top:g}") for share in (0, 0.5, 1))

@@ -15,11 +15,12 @@ from napari_all_detect._napari.axes import placed_like
 from napari_all_detect._napari.compact import compact
 from napari_all_detect._napari.counted import n_cells
 from napari_all_detect._napari.keeping import Kept
-from napari_all_detect._napari.layer_link import LAYOUT_KEY, attach, outline_px, results_of
-from napari_all_detect._napari.messages import Found, Opened, Predicted, ScoredPart, unforeseen
-from napari_all_detect._napari.origins import FOUND_IN_KEY, SCORED_ON_KEY, Origin, is_anothers
-from napari_all_detect._napari.planes import NUCLEI_KEY, LayerPlane, computed, layer_planes
-from napari_all_detect._napari.process import CANCELLED, ProcessEndedError, ScoringProcess
+from napari_all_detect._napari.layer_link import attach, outline_px, results_of
+from napari_all_detect._napari.messages import CANCELLED, Found, Opened, Predicted, ScoredPart, unforeseen
+from napari_all_detect._napari.metadata_keys import FOUND_IN_KEY, LAYOUT_KEY, NUCLEI_KEY, SCORED_ON_KEY
+from napari_all_detect._napari.origins import Origin, is_anothers
+from napari_all_detect._napari.planes import LayerPlane, computed
+from napari_all_detect._napari.process import ProcessEndedError, ScoringProcess
 from napari_all_detect._napari.progress import IDLE, CellCount, RunState
 from napari_all_detect._napari.results import CellResults, joined
 from napari_all_detect._napari.same_cells import keep_verdicts
@@ -113,7 +114,7 @@ class Controller:
             return False
         try:
             layout = task.layout()
-            job = Job(task, layout, layer_planes(task.image, layout, task.labels, task.at))
+            job = Job(task, layout, task.planes(layout))
         except AllDetectError as error:
             self.refuse(str(error))
             return False
@@ -186,11 +187,13 @@ class Controller:
             where = f"Plane {k + 1} of {len(job.planes)}: " if len(job.planes) > 1 else ""
             try:
                 work(plane, where)
+                outcome.n_whole += 1
             except ProcessEndedError:  # no other plane has a chance
                 raise
             except AllDetectError as error:
                 if not self._cancelled.is_set():
-                    outcome.problems.append(str(error) if len(job.planes) == 1 else f"plane {plane.plane}: {error}")
+                    named = "" if len(job.planes) == 1 else f"plane {plane.source.plane}: "
+                    outcome.problems.append(f"{named}{error}")
 
     def _read(self, plane: LayerPlane) -> PlaneInput:
         """Compute a layer's pixels; what computes them can't be stopped, but needn't be waited for when cancelled."""
@@ -229,7 +232,8 @@ class Controller:
             more = f" ({len(outcome.problems) - 1} more)" if len(outcome.problems) > 1 else ""
             show_error(outcome.problems[0] + more)
             text = f"{text}. Failed: {outcome.problems[0]}{more}"  # the notification is soon gone
-        self._tell(RunState(False, f"Cancelled. {text}" if self._cancelled.is_set() else text))
+        broken_off = self._cancelled.is_set() and outcome.n_whole < len(job.planes)  # or it came too late
+        self._tell(RunState(False, f"Cancelled. {text}" if broken_off else text))
 
     def _add_cells(self, job: Job, outcome: Outcome) -> str:
         labels, nuclei = np.zeros(job.shape, np.int32), np.zeros(job.shape, bool)
@@ -282,8 +286,8 @@ class Controller:
 
     def _add_labels(self, job: Job, labels: Any, nuclei: Any | None, results: CellResults | None = None) -> Labels:
         # Hidden until it is complete: napari draws all outlines anew with each thing that is set.
-        name, place = f"{job.task.image.name} cells", placed_like(job.task.image, job.layout, job.planes[0].plane)
-        layer = Labels(compact(labels), name=name, visible=False, **place)
+        place = placed_like(job.task.image, job.layout, job.planes[0].source.plane)
+        layer = Labels(compact(labels), name=f"{job.task.image.name} cells", visible=False, **place)
         layer.metadata = {FOUND_IN_KEY: Origin.of(job.task.image)}
         if nuclei is not None:
             layer.metadata[NUCLEI_KEY] = nuclei

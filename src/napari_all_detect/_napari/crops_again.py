@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.crops import center_crop, resampling_px
+from napari_all_detect.errors import InputError
 
 __all__ = ["CropsOnDemand", "CutPlane"]
 
@@ -80,8 +81,13 @@ class CropsOnDemand:
         y, x = (slice(max(0, s.start - around), min(n, s.stop + around)) for s, n in zip(box, shape, strict=True))
         margins = [(s.start - part.start, part.stop - s.stop) for s, part in zip(box, (y, x), strict=True)]
         cell = np.pad((plane.labels[box] == self._numbers[row]).astype(np.uint8), margins)
+        try:
+            pixels = np.asarray(plane.rgb[y, x])
+        except Exception as error:  # a layer's array may be anything, and on a share that is gone by now
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(f"the cells' image can't be read any more ({reason}); open it again") from error
         crops = center_crop(
-            np.asarray(plane.rgb[y, x]),
+            pixels,
             cell,
             self._size,
             plane.scale,

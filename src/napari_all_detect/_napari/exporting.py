@@ -1,6 +1,6 @@
 """Scored layers as files: written by the same functions as the command line's, so with the same bytes. No Qt."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from napari_all_detect._napari.axes import Layout, fitting
 from napari_all_detect._napari.edited import refuse_changed
 from napari_all_detect._napari.file_names import plain
-from napari_all_detect._napari.layer_link import LAYOUT_KEY
-from napari_all_detect._napari.origins import SCORED_ON_KEY
+from napari_all_detect._napari.metadata_keys import LAYOUT_KEY, SCORED_ON_KEY
 from napari_all_detect._napari.planes import layer_planes
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect.atomic import made_atomically
@@ -36,7 +35,6 @@ __all__ = [
     "exported_planes",
     "proposed_name",
     "smear_of",
-    "with_suffix",
 ]
 
 
@@ -79,28 +77,31 @@ class ExportedPlane:
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """A format: what it is called, its suffix, and what writes it."""
+    """A format: what it is called, its suffix, what writes it, and whether each plane gets a file of its own."""
 
     name: str
     suffix: str
-    write: Callable[[Exported, Path], None]
+    write: Callable[[Exported, Sequence[Path]], None]
+    by_plane: bool = False
 
 
-def _write_geojson(exported: Exported, path: Path) -> None:
-    for plane, target in _targets(exported, path):
+def _write_table(write: Callable[[pd.DataFrame, Path], None]) -> Callable[[Exported, Sequence[Path]], None]:
+    return lambda exported, paths: write(exported.results.export_table(), *paths)
+
+
+def _write_geojson(exported: Exported, paths: Sequence[Path]) -> None:
+    for plane, target in zip(exported_planes(exported), paths, strict=True):
         write_geojson(plane.cells, plane.labels, target, plane.nuclei)
 
 
-def _write_ome_zarr(exported: Exported, path: Path) -> None:
+def _write_ome_zarr(exported: Exported, paths: Sequence[Path]) -> None:
     if exported.smear is None:
         raise InputError(
             "OME-Zarr holds the image too, and the one that the cells were scored on is not open; open it and score "
             "the labels again, with them under Cells"
         )
     pixels = {plane.index: plane for plane in layer_planes(exported.smear.image, exported.smear.layout)}
-    for plane, target in _targets(exported, path):
-        if target.exists():
-            raise OutputError(f"{target} is there already; choose another name")
+    for plane, target in zip(exported_planes(exported), paths, strict=True):
         given = pixels[plane.index].read()
         size = _pixel_size_um(exported.results, plane.name)
         with made_atomically(target) as part:
@@ -108,21 +109,28 @@ def _write_ome_zarr(exported: Exported, path: Path) -> None:
 
 
 EXPORT_FORMATS = (
-    ExportFormat("CSV", ".csv", lambda e, path: write_csv(e.results.export_table(), path)),
-    ExportFormat("Parquet", ".parquet", lambda e, path: write_parquet(e.results.export_table(), path)),
-    ExportFormat("GeoJSON for QuPath", ".geojson", _write_geojson),
-    ExportFormat("OME-Zarr", ".zarr", _write_ome_zarr),
-    ExportFormat("AnnData", ".h5ad", lambda e, path: write_h5ad(e.results.export_table(), path)),
+    ExportFormat("CSV", ".csv", _write_table(write_csv)),
+    ExportFormat("Parquet", ".parquet", _write_table(write_parquet)),
+    ExportFormat("GeoJSON for QuPath", ".geojson", _write_geojson, by_plane=True),
+    ExportFormat("OME-Zarr", ".zarr", _write_ome_zarr, by_plane=True),
+    ExportFormat("AnnData", ".h5ad", _write_table(write_h5ad)),
 )
 
 
-def export(exported: Exported, path: Path) -> None:
+def export(exported: Exported, path: Path) -> list[Path]:
     """Write in the format that the suffix names; of a stack, formats of images have a file for each plane.
+
+    Whoever gave the path has agreed that this file is replaced, but no folder and no file by another name.
+
+    Returns
+    -------
+    paths : list of Path
+        What was written.
 
     Raises
     ------
     OutputError
-        If no format has this suffix, or the file can't be written.
+        If no format has this suffix, or a file is there already or can't be written.
     InputError
         If the format holds the image and that is not open, or cells have been erased or redrawn in the labels.
     MissingDependencyError
@@ -131,12 +139,14 @@ def export(exported: Exported, path: Path) -> None:
     for known in EXPORT_FORMATS:
         if path.suffix.lower() == known.suffix:
             refuse_changed(exported.results, exported.labels)
+            paths = _paths_of_planes(exported, path) if known.by_plane else [path]
+            _refuse_existing(paths, replaced=path)
             try:
-                known.write(exported, path)
+                known.write(exported, paths)
             except OSError as error:
                 reason = error.strerror or error
                 raise OutputError(f"{path} can't be written ({reason}); choose another folder") from error
-            return
+            return paths
     suffixes = ", ".join(known.suffix for known in EXPORT_FORMATS)
     raise OutputError(f"{path.name}: no format has the suffix {path.suffix!r}; expected one of: {suffixes}")
 
@@ -145,17 +155,6 @@ def proposed_name(results: CellResults) -> str:
     """Return a name for the table of an image's cells: `<image>_cells.csv`."""
     image = results.table["image"].iloc[0] if len(results) else ""
     return f"{plain(image)}_cells.csv"
-
-
-def with_suffix(path: Path, chosen: ExportFormat, proposed: str) -> Path:
-    """Return a path with the suffix of a format, unless it has that of one: `slide 1.2` has none.
-
-    The name that was proposed says nothing of what was wanted: it gets the format's suffix.
-    """
-    if path.name == proposed:
-        return path.with_suffix(chosen.suffix)
-    known = path.suffix.lower() in {known.suffix for known in EXPORT_FORMATS}
-    return path if known else path.with_name(path.name + chosen.suffix)
 
 
 def smear_of(layers: Any, labels: Any, results: CellResults) -> Smear | None:
@@ -171,7 +170,7 @@ def smear_of(layers: Any, labels: Any, results: CellResults) -> Smear | None:
             layout = fitting(layer, shape, known)
             smears += [] if layout is None else [Smear(layer, layout)]
     name = results.table["image"].iloc[0] if len(results) else None
-    named = [smear for smear in smears if layer_planes(smear.image, smear.layout)[0].image == name]
+    named = [smear for smear in smears if layer_planes(smear.image, smear.layout)[0].source.image == name]
     return next(iter([*named, *smears]), None)
 
 
@@ -180,11 +179,17 @@ def copied_text(table: pd.DataFrame) -> str:
     return table.to_csv(sep="\t", index=False, lineterminator="\n")
 
 
-def _targets(exported: Exported, path: Path) -> Iterator[tuple[ExportedPlane, Path]]:
-    alone = exported.results.table["plane"].nunique() == 1
-    for plane in exported_planes(exported):
-        name = path.name if alone else f"{path.stem}_{plane.name}{path.suffix}"
-        yield plane, path.with_name(name)
+def _paths_of_planes(exported: Exported, path: Path) -> list[Path]:
+    planes = exported.results.table["plane"].unique()
+    if len(planes) == 0:
+        raise OutputError(f"there is no cell to write to {path.name}; CSV and Parquet hold the empty table")
+    return [path] if len(planes) == 1 else [path.with_name(f"{path.stem}_{plane}{path.suffix}") for plane in planes]
+
+
+def _refuse_existing(paths: Sequence[Path], replaced: Path) -> None:
+    for path in paths:
+        if path.is_dir() or (path != replaced and path.exists()):
+            raise OutputError(f"{path} is there already; choose another name")
 
 
 def exported_planes(exported: Exported) -> Iterator[ExportedPlane]:

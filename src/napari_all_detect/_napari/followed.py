@@ -6,10 +6,12 @@ from napari.layers import Image
 from psygnal import Signal
 
 from napari_all_detect._napari.layer_link import ATTACHED, results_of
-from napari_all_detect._napari.origins import SCORED_ON_KEY
+from napari_all_detect._napari.metadata_keys import SCORED_ON_KEY
 from napari_all_detect._napari.results import CellResults
 
 __all__ = ["Followed"]
+
+PASSED_ON = ("changed", "verdicts_changed", "colours_changed", "selection_changed")
 
 
 class Followed:
@@ -39,7 +41,7 @@ class Followed:
         viewer.layers.selection.events.active.connect(self._follow)
         viewer.layers.events.removed.connect(self._follow)
         viewer.layers.events.inserted.connect(self._follow)
-        ATTACHED.layer.connect(self._follow)
+        ATTACHED.connect(self._follow)
         self._follow()
 
     def close(self) -> None:
@@ -47,12 +49,8 @@ class Followed:
         layers = self.viewer.layers
         for events in (layers.selection.events.active, layers.events.removed, layers.events.inserted):
             events.disconnect(self._follow)
-        ATTACHED.layer.disconnect(self._follow)
+        ATTACHED.disconnect(self._follow)
         self._show(None, None)
-        for signal in (self.layer_changed, self.renamed, self.labels_edited, self.changed, self.verdicts_changed):
-            signal.disconnect()
-        for signal in (self.colours_changed, self.selection_changed):
-            signal.disconnect()
 
     def _follow(self, event: object = None) -> None:
         layers = self.viewer.layers
@@ -68,10 +66,8 @@ class Followed:
 
     def _show(self, layer: Any, results: CellResults | None) -> None:
         if self.results is not None:
-            self.results.changed.disconnect(self._tell_change)
-            self.results.verdicts_changed.disconnect(self._tell_verdicts)
-            self.results.colours_changed.disconnect(self._tell_colours)
-            self.results.selection_changed.disconnect(self._tell_selection)
+            for name in PASSED_ON:
+                getattr(self.results, name).disconnect(getattr(self, name))
         if self.layer is not None:
             self.layer.events.name.disconnect(self._tell_name)
             for event in _edited_events(self.layer):
@@ -82,28 +78,14 @@ class Followed:
             for event in _edited_events(layer):
                 event.connect(self._tell_edits)
         if results is not None:
-            results.changed.connect(self._tell_change)
-            results.verdicts_changed.connect(self._tell_verdicts)
-            results.colours_changed.connect(self._tell_colours)
-            results.selection_changed.connect(self._tell_selection)
+            for name in PASSED_ON:
+                getattr(results, name).connect(getattr(self, name))
 
     def _tell_name(self, event: object = None) -> None:
         self.renamed.emit()
 
     def _tell_edits(self, event: object = None) -> None:
         self.labels_edited.emit()
-
-    def _tell_change(self) -> None:
-        self.changed.emit()
-
-    def _tell_verdicts(self) -> None:
-        self.verdicts_changed.emit()
-
-    def _tell_colours(self) -> None:
-        self.colours_changed.emit()
-
-    def _tell_selection(self) -> None:
-        self.selection_changed.emit()
 
 
 def _is_of(layer: Any, image: Any) -> bool:

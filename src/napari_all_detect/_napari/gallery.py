@@ -45,8 +45,8 @@ def gallery_order(results: CellResults, order: str, keep: RowFilter | None = Non
     return rows if keep is None else rows[keep.passes(table)[rows]]
 
 
-def page_of(rows: NDArray[np.int64], number: int, per_page: int = PER_PAGE) -> Page:
+def page_of(rows: NDArray[np.int64], number: int) -> Page:
     """Return a page of rows; a number beyond the last gives the last."""
-    count = max(1, -(-len(rows) // per_page))
+    count = max(1, -(-len(rows) // PER_PAGE))
     number = min(max(number, 0), count - 1)
-    return Page(number, count, rows[number * per_page : (number + 1) * per_page])
+    return Page(number, count, rows[number * PER_PAGE : (number + 1) * PER_PAGE])

@@ -1,6 +1,5 @@
 """Heat maps of cells: over the crop, and in place on the image. No Qt."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from napari_all_detect._napari.results import CellResults
 from napari_all_detect.crops import first_pixel
 from napari_all_detect.export.colours import CALL_COLOURS
 
-__all__ = ["HEAT_COLOURS", "STRENGTH", "PlacedCrop", "overlaid", "placed_crop", "placed_heat"]
+__all__ = ["HEAT_COLOURS", "STRENGTH", "overlaid", "placed_crop", "placed_heat"]
 
 STRENGTH = 0.6
 HEAT_COLOUR = np.array(CALL_COLOURS["ALL"], np.float32)
@@ -18,25 +17,16 @@ HEAT_COLOURS = np.array([[*HEAT_COLOUR / 255, 0], [*HEAT_COLOUR / 255, 1]])
 """RGBA from no heat, which lets the image through, to the most."""
 
 
-@dataclass(frozen=True)
-class PlacedCrop:
-    """Where a crop lies in its layer's data coordinates.
+def placed_crop(results: CellResults, row: int) -> tuple[float, float, float]:
+    """Return where a cell's crop lies; the crop is centred on the cell's box, at the plane's rescaling.
 
-    Attributes
-    ----------
+    Returns
+    -------
     y_px, x_px : float
-        Centre of the crop's first pixel.
+        Centre of the crop's first pixel, in the layer's data coordinates.
     pixel_px : float
         Edge of a crop's pixel in the layer's pixels.
     """
-
-    y_px: float
-    x_px: float
-    pixel_px: float
-
-
-def placed_crop(results: CellResults, row: int) -> PlacedCrop:
-    """Return where a cell's crop lies; the crop is centred on the cell's box, at the plane's rescaling."""
     cell = results.table.iloc[row]
     summary = results.rows.summary
     plane = summary[(summary["image"] == cell["image"]) & (summary["plane"] == cell["plane"])].iloc[0]
@@ -44,7 +34,7 @@ def placed_crop(results: CellResults, row: int) -> PlacedCrop:
     first = [first_pixel(cell[f"bbox_{axis}0"], cell[f"bbox_{axis}1"], size, scale) for axis in ("y", "x")]
     # Pixel k of the rescaled plane covers k / scale to (k + 1) / scale; its centre lies half a pixel less in the layer.
     y_px, x_px = ((start + 0.5) / scale - 0.5 for start in first)
-    return PlacedCrop(y_px, x_px, 1 / scale)
+    return y_px, x_px, 1 / scale
 
 
 def placed_heat(layer: Any, results: CellResults, row: int) -> dict[str, Any]:
@@ -61,9 +51,10 @@ def placed_heat(layer: Any, results: CellResults, row: int) -> dict[str, Any]:
     place : dict
         For an array with an axis of length 1 for each of the layer's leading axes.
     """
-    placed, enlarged = placed_crop(results, row), np.ones(layer.ndim)
-    enlarged[-2:] = placed.pixel_px
-    first = (*results.rows.index[row], placed.y_px, placed.x_px)
+    y_px, x_px, pixel_px = placed_crop(results, row)
+    enlarged = np.ones(layer.ndim)
+    enlarged[-2:] = pixel_px
+    first = (*results.rows.index[row], y_px, x_px)
     return {
         "scale": np.asarray(layer.scale) * enlarged,
         # Where the centre of the first pixel lies, before the layer's affine transform.

@@ -7,43 +7,21 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
-from psygnal import Signal
+from psygnal import SignalInstance
 
 from napari_all_detect._napari.colours import DRAWN_BYTES, ScoreColormap, colour_levels, palette, shares
+from napari_all_detect._napari.metadata_keys import OUTLINE_KEY, RESULTS_KEY, SHAPE_KEY
 from napari_all_detect._napari.results import CellResults
+from napari_all_detect._napari.viewers import finest
 
-__all__ = [
-    "ATTACHED",
-    "LAYOUT_KEY",
-    "RESULTS_KEY",
-    "attach",
-    "layer_looks",
-    "outline_px",
-    "results_in",
-    "results_of",
-    "show_cell",
-]
-
-RESULTS_KEY = "all_detect"
-"""Where the results stand in a layer's metadata."""
-SHAPE_KEY = "all_detect_shape"
-"""Where it says of which shape their labels are: napari copies metadata to layers that were cropped or converted."""
-OUTLINE_KEY = "all_detect_outline_px"
-"""Where a layer that is yet to be made says how it will be outlined: napari's readers can't."""
-LAYOUT_KEY = "all_detect_layout"
-"""Where it says how the image was read that the results are of."""
-
+__all__ = ["ATTACHED", "attach", "layer_looks", "outline_px", "results_in", "results_of", "show_cell"]
 
 OUTLINE = 0.08
 """Width of a cell's outline over its diameter."""
 LEAST_OUTLINE_PX = 2
 
 
-class _Attached:
-    layer = Signal(object)
-
-
-ATTACHED = _Attached()
+ATTACHED = SignalInstance((object,), name="attached")
 """Says which layer has just got results, to all widgets of all viewers."""
 
 
@@ -51,7 +29,7 @@ def attach(layer: Any, results: CellResults) -> None:
     """Give a labels layer its results: they colour it, and its features are their table."""
     layer.metadata = {**layer.metadata, RESULTS_KEY: results, SHAPE_KEY: _shape(layer)}
     _links[layer] = _Link(layer, results)
-    ATTACHED.layer.emit(layer)
+    ATTACHED.emit(layer)
 
 
 def layer_looks(results: CellResults, labels: NDArray[np.integer]) -> dict[str, Any]:
@@ -97,7 +75,7 @@ def show_cell(viewer: Any, layer: Any, row: int, least_zoom: float = 0.0) -> Non
 
 
 def _shape(layer: Any) -> tuple[int, ...]:
-    return tuple((layer.data[0] if layer.multiscale else layer.data).shape)
+    return tuple(finest(layer).shape)
 
 
 def outline_px(labels: NDArray[np.integer]) -> int:

@@ -3,7 +3,9 @@
 from typing import Any
 
 import napari
+from napari.layers import Image
 
+from napari_all_detect._napari.origins import origin_of
 from napari_all_detect._napari.settings import PLUGIN
 from napari_all_detect._napari.viewers import unwrapped
 
@@ -21,9 +23,19 @@ def score_white_cells(viewer: napari.Viewer) -> None:
 
 
 def _score_cells(viewer: napari.Viewer) -> Any:
-    """Open the widget, or find it open, and choose the active image in it."""
+    """Open the widget, or find it open, and choose the active image in it, or that of the active cells."""
     viewer = unwrapped(viewer)
-    active = viewer.layers.selection.active
+    image = _image_of(viewer.layers, viewer.layers.selection.active)
     _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Score cells")
-    widget.smear.image.choose(active if active is not None else widget.smear.layer)
+    if image is not None:
+        widget.smear.image.choose(image)
     return widget
+
+
+def _image_of(layers: Any, layer: Any) -> Image | None:
+    """Return a layer that is an image, or the image that a layer's cells are known to be of; else None."""
+    if layer is None or isinstance(layer, Image):
+        return layer
+    origin = origin_of(layer)
+    images = [] if origin is None else [one for one in layers if isinstance(one, Image) and origin.is_of(one)]
+    return next(iter(images), None)

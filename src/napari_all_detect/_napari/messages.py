@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from napari_all_detect.pipeline import ScoredImage
 from napari_all_detect.trust import Bounds
 
-__all__ = ["Call", "Cancel", "Found", "Opened", "Predicted", "Reply", "ScoredPart", "unforeseen"]
+__all__ = ["CANCELLED", "Call", "Cancel", "Found", "Opened", "Predicted", "Reply", "ScoredPart", "unforeseen"]
+
+CANCELLED = "cancelled"
+"""Why a request failed that was to."""
 
 
 @dataclass(frozen=True)

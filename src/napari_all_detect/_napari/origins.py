@@ -3,18 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FOUND_IN_KEY", "IDENTITY_KEY", "SCORED_ON_KEY", "Origin", "is_anothers", "origin_of"]
+from napari_all_detect._napari.metadata_keys import FOUND_IN_KEY, IDENTITY_KEY, SCORED_ON_KEY
+from napari_all_detect._napari.viewers import finest
 
-FOUND_IN_KEY = "all_detect_found_in"
-"""In a labels layer's metadata: the `Origin` of its cells."""
-SCORED_ON_KEY = "all_detect_scored_on"
-"""The `Origin` of its scores."""
-IDENTITY_KEY = "all_detect_identity"
-"""In an image layer's metadata: its identity, and the shape of the layer that has it.
-
-It goes along to copies and into what writers are given. A plane that napari cuts out of a stack gets it too, but has
-another shape, and is another image.
-"""
+__all__ = ["Origin", "is_anothers", "origin_of"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +20,7 @@ class Origin:
     def of(cls, image: Any) -> "Origin":
         """Note an image layer; its metadata have its identity from then on."""
         identity = _identity(image)
-        image.metadata[IDENTITY_KEY] = identity, _shape(image)
+        image.metadata[IDENTITY_KEY] = identity, tuple(finest(image).shape)
         return cls(identity, image.name)
 
     def is_of(self, image: Any) -> bool:
@@ -50,8 +42,4 @@ def is_anothers(labels: Any, image: Any) -> bool:
 
 def _identity(image: Any) -> Any:
     identity, shape = image.metadata.get(IDENTITY_KEY, (None, None))
-    return image.unique_id if identity is None or shape != _shape(image) else identity
-
-
-def _shape(layer: Any) -> tuple[int, ...]:
-    return tuple((layer.data[0] if layer.multiscale else layer.data).shape)
+    return image.unique_id if identity is None or shape != tuple(finest(image).shape) else identity

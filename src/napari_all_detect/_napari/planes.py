@@ -11,16 +11,15 @@ import numpy as np
 
 from napari_all_detect._napari.axes import Layout, cells_shape, layout_of, pixel_size_um
 from napari_all_detect._napari.axis_names import plane_names
-from napari_all_detect._napari.pyramid import FILE_KEY
+from napari_all_detect._napari.metadata_keys import FILE_KEY, NUCLEI_KEY, PLANES_KEY
+from napari_all_detect._napari.read_anew import is_shown_in_part, read_anew
+from napari_all_detect._napari.viewers import finest
 from napari_all_detect.errors import AllDetectError, InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.pipeline import PlaneInput
-from napari_all_detect.sources import Plane, as_rgb, find_images, open_planes
+from napari_all_detect.sources import Plane, RgbPlane, as_rgb, find_images, open_planes
 
-__all__ = ["NUCLEI_KEY", "LayerPlane", "computed", "layer_planes"]
-
-NUCLEI_KEY = "all_detect_nuclei"
-"""In a labels layer's metadata: where the nuclei are, if they were looked for."""
+__all__ = ["LayerPlane", "computed", "layer_planes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +30,8 @@ class LayerPlane:
     ----------
     index : tuple of int
         Where it lies on the leading axes of labels; empty for a 2-D image.
-    image, plane : str
-        The names in the tables: those that the command line gives the file.
-    pixel_size_um : float or None
-    well, field : str
-        Where the file lies on a plate, if it does.
+    source : Plane
+        What the command line calls it in the tables, and knows of it.
     pixels : (H, W, C), or (C, H, W) if `channels_first`, array-like
         Numpy, dask or zarr.
     channels_first : bool
@@ -43,19 +39,18 @@ class LayerPlane:
         Which of them are read; all if None.
     labels : (H, W) array-like, optional
     nuclei : (H, W) array-like, optional
+    note : str
+        What of the file the layer does not show; empty if it shows all.
     """
 
     index: tuple[int, ...]
-    image: str
-    plane: str
-    pixel_size_um: float | None
-    well: str
-    field: str
+    source: Plane
     pixels: Any
     channels_first: bool
     channels: tuple[int, ...] | None = None
     labels: Any | None = None
     nuclei: Any | None = None
+    note: str = ""
 
     def read(self) -> PlaneInput:
         """Compute the pixels.
@@ -63,7 +58,7 @@ class LayerPlane:
         Raises
         ------
         InputError
-            If the values can't be taken for 8-bit RGB.
+            If the values can't be taken for 8-bit RGB, or were edited where napari shows them in part.
         """
         channels: Any = slice(None) if self.channels is None else list(self.channels)
         if self.channels_first:
@@ -71,8 +66,13 @@ class LayerPlane:
         else:  # interleaved: whoever reads one of them reads all
             pixels = np.asarray(self.pixels)[..., channels]
         labels, nuclei = (None if array is None else np.asarray(array) for array in (self.labels, self.nuclei))
-        rgb = as_rgb(pixels, self.image)
-        return PlaneInput(rgb, self.image, self.plane, labels, self.pixel_size_um, self.well, self.field, nuclei)
+        source, rgb = self.source, as_rgb(pixels, self.source.image)
+        if is_shown_in_part(source.path):
+            rgb = read_anew(source, self.pixels, rgb)
+        if self.note:
+            rgb = RgbPlane(rgb.rgb, (*rgb.notes, self.note))
+        size = source.pixel_size_um
+        return PlaneInput(rgb, source.image, source.plane, labels, size, source.well, source.field, nuclei)
 
 
 def layer_planes(
@@ -103,27 +103,25 @@ def layer_planes(
     if nuclei is not None and nuclei.shape != shape:  # the labels were cut or joined since
         nuclei = None
     indices = list(np.ndindex(*shape[:-2]))
-    named = dict(zip(indices, _named(image, layout, shape), strict=True))
+    named, note = _named(image, layout, shape)
+    sources = dict(zip(indices, named, strict=True))
     return [
         LayerPlane(
             index=index,
-            image=named[index].image,
-            plane=named[index].plane,
-            pixel_size_um=named[index].pixel_size_um,
-            well=named[index].well,
-            field=named[index].field,
+            source=sources[index],
             pixels=_cut(pixels, layout, index),
             channels_first=layout.channel_axis is not None,
             channels=layout.channels,
             labels=None if numbers is None else numbers[index],
             nuclei=None if nuclei is None else nuclei[index],
+            note=note,
         )
         for index in (indices if at is None else [tuple(at)])
     ]
 
 
 def _labels_of(labels: Any, image: Any, shape: tuple[int, ...]) -> Any:
-    numbers = labels.data[0] if labels.multiscale else labels.data
+    numbers = finest(labels)
     if numbers.shape != shape and _sides(numbers.shape) == _sides(shape):
         numbers = (numbers if hasattr(numbers, "reshape") else np.asarray(numbers)).reshape(shape)  # zarr's has none
     if numbers.shape != shape:
@@ -149,24 +147,41 @@ def _cut(pixels: Any, layout: Layout, index: tuple[int, ...]) -> Any:
     return pixels[(*index[:axis], slice(None), *index[axis + 1 :])]
 
 
-def _named(image: Any, layout: Layout, shape: tuple[int, ...]) -> list[Plane]:
-    """Return planes with the names that the command line gives them, if the layer's file is known; else by its axes.
+def _named(image: Any, layout: Layout, shape: tuple[int, ...]) -> tuple[list[Plane], str]:
+    """Return planes as the command line has them, if the layer's file is known, else by its axes; and what is missing.
 
     Their pixel size is that of the level that is read; what the layer's scale says counts more than its file.
     """
-    finest = _planes_of_file(image, ReadParams(channels=layout.channels))
-    planes = finest if layout.level == 0 else _planes_of_file(image, ReadParams(layout.level, layout.channels))
     n = math.prod(shape[:-2])
-    if len(planes) != n:
+    of_level = _planes_of_file(image, ReadParams(layout.level, layout.channels))
+    of_finest = of_level if layout.level == 0 else _planes_of_file(image, ReadParams(channels=layout.channels))
+    planes, at_finest, note = _shown(image, of_level, n), _shown(image, of_finest, n), ""
+    if not planes:
         names = plane_names(image.axis_labels[-len(shape) :], shape)
         # Pixels come from the layer.
         planes = [Plane(image.name, name, Path(), None, _unread) for name in names]
+    elif n < len(of_level) and PLANES_KEY not in image.metadata:
+        note = f"{n} of {len(of_level)} planes of {planes[0].image}: napari shows these, the command line scores all"
     size = pixel_size_um(image)
-    if size is None or (len(finest) == n and size == finest[0].pixel_size_um):
-        return planes
+    if size is None or (at_finest and size == at_finest[0].pixel_size_um):
+        return planes, note
     if image.multiscale:
         size *= float(image.downsample_factors[layout.level][image.ndim - 1])
-    return [replace(plane, pixel_size_um=size) for plane in planes]
+    return [replace(plane, pixel_size_um=size) for plane in planes], note
+
+
+def _shown(image: Any, planes: list[Plane], n: int) -> list[Plane]:
+    """Return which planes of its file a layer of n planes shows, none if that can't be told.
+
+    They are those that were chosen, or those of the first series: napari's reader knows no more of a TIFF.
+    """
+    chosen = image.metadata.get(PLANES_KEY)
+    if chosen is None:
+        shown = [plane for plane in planes if plane.series == 0]
+    else:
+        named = {plane.plane: plane for plane in planes}
+        shown = [named[name] for name in chosen if name in named]
+    return shown if len(shown) == n else []
 
 
 def _planes_of_file(image: Any, reading: ReadParams) -> list[Plane]:
@@ -205,5 +220,6 @@ def computed(plane: LayerPlane) -> PlaneInput | AllDetectError:
         return error
     except Exception as error:  # noqa: BLE001 - a layer's array may be anything
         return InputError(
-            f"the pixels of {plane.image!r} can't be computed ({type(error).__name__}: {error}); open the image again"
+            f"the pixels of {plane.source.image!r} can't be computed ({type(error).__name__}: {error}); "
+            "open the image again"
         )

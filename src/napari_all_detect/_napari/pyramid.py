@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 import numpy as np
 
 from napari_all_detect._napari.axis_names import PLANE_AXES, axis_labels, axis_names
-from napari_all_detect._napari.origins import IDENTITY_KEY, Origin
+from napari_all_detect._napari.metadata_keys import CHANNELS_KEY, FILE_KEY, IDENTITY_KEY, PIXEL_SIZE_KEY, PLANES_KEY
+from napari_all_detect._napari.origins import Origin
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import Plane, open_planes
@@ -19,14 +20,9 @@ from napari_all_detect.sources.plane import ImageFile
 from napari_all_detect.sources.stack import choose_channels
 from napari_all_detect.sources.zarr_store import is_zarr_node
 
-__all__ = ["CHANNELS_KEY", "FILE_KEY", "OpenedSmear", "is_coloured_image", "open_smear"]
+__all__ = ["OpenedSmear", "is_coloured_image", "open_smear"]
 
 LayerData = tuple[Any, dict[str, Any], str]
-
-FILE_KEY = "all_detect_file"
-"""In an image layer's metadata: the file that it was read from, where the layer's source is a folder of many."""
-CHANNELS_KEY = "all_detect_channels"
-"""In it too: which of the file's channels are the layer's red, green and blue, if they were chosen among others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +38,14 @@ class OpenedSmear:
         Of the finest.
     channels : tuple of int or None
         Which of the file's channels these are; None if they were not chosen.
+    planes : tuple of str or None
+        Which of the file's planes these are; None if they were not chosen.
     axes : tuple of str
         Names of the axes before the plane that are longer than 1, if they are known.
     first_px : tuple of float
         Where the centre of the finest first pixel lies along y and x, in such pixels.
+    in_pixels : bool
+        Whether its layers are scaled in pixels even if their size is known.
     identity : UUID
         By which the labels that are read with it know it.
     """
@@ -54,8 +54,10 @@ class OpenedSmear:
     arrays: tuple[Any, ...]
     pixel_size_um: float | None
     channels: tuple[int, ...] | None = None
+    planes: tuple[str, ...] | None = None
     axes: tuple[str, ...] = ()
     first_px: tuple[float, float] = (0.0, 0.0)
+    in_pixels: bool = False
     identity: UUID = field(default_factory=uuid4)
 
     def origin(self, name: str) -> Origin:
@@ -67,9 +69,10 @@ class OpenedSmear:
         data = list(self.arrays) if len(self.arrays) > 1 else self.arrays[0]
         placed = self.placed(self.arrays[0].shape[:-1])
         options = {"name": name, "rgb": True, "multiscale": len(self.arrays) > 1, **placed}
-        chosen = {} if self.channels is None else {CHANNELS_KEY: self.channels}
         known = {FILE_KEY: str(self.path), IDENTITY_KEY: (self.identity, tuple(self.arrays[0].shape))}
-        return data, options | {"metadata": known | chosen}, "image"
+        size = self.pixel_size_um if self.in_pixels else None
+        noted = {CHANNELS_KEY: self.channels, PLANES_KEY: self.planes, PIXEL_SIZE_KEY: size}
+        return data, options | {"metadata": known | {key: of for key, of in noted.items() if of is not None}}, "image"
 
     def level_of(self, shape: tuple[int, ...]) -> int | None:
         """Return which level labels of this shape belong to."""
@@ -77,7 +80,8 @@ class OpenedSmear:
 
     def placed(self, shape: tuple[int, ...]) -> dict[str, Any]:
         """Return where a layer of this shape lies so that it covers the image, and what its axes are called."""
-        leading, size = len(shape) - 2, self.pixel_size_um or 1.0
+        um = None if self.in_pixels else self.pixel_size_um
+        leading, size = len(shape) - 2, um or 1.0
         factor = np.array(self.arrays[0].shape[-3:-1]) / shape[-2:]
         placed: dict[str, Any] = {"scale": (1.0,) * leading + tuple(size * factor)}
         first = size * (self.first_px + (factor - 1) / 2)  # a coarse pixel's centre is that of all that it covers
@@ -85,7 +89,7 @@ class OpenedSmear:
             placed["translate"] = (0.0,) * leading + tuple(first)
         if (labels := axis_labels(self.axes, shape)) is not None:
             placed["axis_labels"] = labels
-        return placed | ({} if self.pixel_size_um is None else {"units": ("pixel",) * leading + ("micrometer",) * 2})
+        return placed | ({} if um is None else {"units": ("pixel",) * leading + ("micrometer",) * 2})
 
     def of_one_stack(self) -> "OpenedSmear":
         """Return the image with all its planes along one axis."""
@@ -119,9 +123,11 @@ def open_smear(file: ImageFile, planes: list[str] | None = None, reading: ReadPa
         raise InputError(f"{file.path}: another image by now; score it again")
     chosen = list(found.values()) if planes is None else [found[name] for name in planes]
     pixels = [plane.read().rgb for plane in chosen]
+    if len({plane.shape for plane in pixels}) > 1:
+        raise InputError(f"{file.path}: planes that had one size have several by now; score it again")
     array = pixels[0] if len(pixels) == 1 else np.stack(pixels)
-    axes = tuple(axis_names(chosen[0].plane))
-    return OpenedSmear(file.path, (array,), chosen[0].pixel_size_um, reading.channels, axes)
+    names, axes = None if planes is None else tuple(planes), tuple(axis_names(chosen[0].plane))
+    return OpenedSmear(file.path, (array,), chosen[0].pixel_size_um, reading.channels, names, axes)
 
 
 def is_coloured_image(file: ImageFile) -> bool:

@@ -2,19 +2,21 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from napari.utils.notifications import show_error, show_info
 from numpy.typing import NDArray
 
 from napari_all_detect._napari.axes import Layout
 from napari_all_detect._napari.compact import compact
-from napari_all_detect._napari.layer_link import LAYOUT_KEY, layer_looks
+from napari_all_detect._napari.layer_link import layer_looks
 from napari_all_detect._napari.messages import Opened
+from napari_all_detect._napari.metadata_keys import FOUND_IN_KEY, LAYOUT_KEY, SCORED_ON_KEY
 from napari_all_detect._napari.notified import notified
-from napari_all_detect._napari.origins import FOUND_IN_KEY, SCORED_ON_KEY
 from napari_all_detect._napari.pyramid import LayerData, OpenedSmear, is_coloured_image, open_smear
 from napari_all_detect._napari.saved import read_cells_csv, restored, run_by_record
 from napari_all_detect._napari.store_labels import label_images, read_label_image, saved_scores
@@ -62,13 +64,45 @@ def _images_in(file: ImageFile) -> list[ImageFile]:
     return list(dict.fromkeys(ImageFile(plane.path, plane.image) for plane in open_planes(file)))
 
 
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Planes of an image whose labels have one shape: they make one layer.
+
+    Attributes
+    ----------
+    image, title : str
+        The image, and what its layer is called.
+    planes : DataFrame
+        Their rows of `images.csv`.
+    labels : list of (H, W) integer
+    """
+
+    image: str
+    title: str
+    planes: pd.DataFrame
+    labels: list[NDArray[np.integer]]
+
+    @property
+    def names(self) -> list[str]:
+        """The planes' names."""
+        names: list[str] = self.planes["plane"].tolist()
+        return names
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the layer."""
+        return (*([len(self.labels)] if len(self.labels) > 1 else []), *self.labels[0].shape)
+
+
 def read_results(folder: Path) -> list[LayerData]:
     """Read a results folder: each image, if it is where it was, and its labels with their scores.
+
+    An image whose labels can't be read is left out, with a notification.
 
     Raises
     ------
     InputError
-        If a file of the folder is missing or damaged.
+        If a file of the folder is missing or damaged, or no image's labels can be read.
     """
     cells, images = read_cells_csv(folder / "cells.csv"), read_cells_csv(folder / "images.csv")
     try:
@@ -81,23 +115,19 @@ def read_results(folder: Path) -> list[LayerData]:
         raise InputError(f"{folder / 'run.json'}: can't be understood ({error}); score the images again") from error
     shown = list(dict.fromkeys(images["image"]))
     if len(shown) > LARGEST_NUMBER:
-        from napari.utils.notifications import show_info
-
         show_info(f"{folder} holds {len(shown)} images; the first {LARGEST_NUMBER} are opened")
+    groups = _readable(folder / "labels", images, shown[:LARGEST_NUMBER])
+    smears = _in_one_unit([_opened(group, paths.get(group.image), folder, reading) for group in groups])
     layers: list[LayerData] = []
-    for image in shown[:LARGEST_NUMBER]:
-        planes = images[images["image"] == image].reset_index(drop=True)
-        labels = [read_labels(find_labels(folder / "labels", image, plane)) for plane in planes["plane"]]
-        own = cells[cells["image"] == image].reset_index(drop=True)
-        stacked, numbers, index = _stacked(labels, own, planes["plane"].tolist())
-        smear = _opened(image, paths.get(image), folder, planes["plane"].tolist(), reading)
-        if smear is not None and smear.level_of(stacked.shape) is None:  # another image by now
-            smear = None
+    for group, smear in zip(groups, smears, strict=True):
+        own = cells[(cells["image"] == group.image) & cells["plane"].isin(group.names)].reset_index(drop=True)
+        stacked, numbers, index = _stacked(group.labels, own, group.names)
         for _, facts, *_ in layers:  # of images that lie on each other, the last is seen
             facts["visible"] = False
         if smear is not None:
-            layers.append(smear.layer(image))
-        layers.append(_cells(image, smear, stacked, own, opened, numbers, index, planes, f"{image} cells"))
+            layers.append(smear.layer(group.title))
+        title = f"{group.title} cells"
+        layers.append(_cells(group.title, smear, stacked, own, opened, numbers, index, group.planes, title))
     return layers
 
 
@@ -129,15 +159,54 @@ def read_zarr(path: Path) -> list[LayerData]:
     return layers
 
 
-def _opened(image: str, path: Path | None, folder: Path, planes: list[str], reading: ReadParams) -> OpenedSmear | None:
+def _readable(labels: Path, images: pd.DataFrame, names: list[str]) -> list[_Group]:
+    """Read the labels of these images; one that can't be read costs no other."""
+    groups: list[_Group] = []
+    problems: list[InputError] = []
+    for image in names:
+        try:
+            groups += _groups(labels, image, images[images["image"] == image])
+        except InputError as error:
+            problems.append(error)
+    if problems and not groups:
+        raise problems[0]
+    if problems:
+        more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+        show_error(f"left out: {problems[0]}{more}")
+    return groups
+
+
+def _groups(labels: Path, image: str, planes: pd.DataFrame) -> list[_Group]:
+    """Read the labels of an image; pages of a TIFF may differ in size."""
+    read = [read_labels(find_labels(labels, image, plane)) for plane in planes["plane"]]
+    shapes = list(dict.fromkeys(one.shape for one in read))
+    groups = []
+    for shape in shapes:
+        rows = [row for row, one in enumerate(read) if one.shape == shape]
+        own = planes.iloc[rows].reset_index(drop=True)
+        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        title = image if len(shapes) == 1 else f"{image} {own['plane'][0]}{more}"
+        groups.append(_Group(image, title, own, [read[row] for row in rows]))
+    return groups
+
+
+def _in_one_unit(smears: list[OpenedSmear | None]) -> list[OpenedSmear | None]:
+    """Return images that lie on each other all in micrometers, or all in pixels if the size of one's is not known."""
+    if all(smear is not None and smear.pixel_size_um is not None for smear in smears):
+        return smears
+    return [None if smear is None else replace(smear, in_pixels=True) for smear in smears]
+
+
+def _opened(group: _Group, path: Path | None, folder: Path, reading: ReadParams) -> OpenedSmear | None:
     """Open an image where it was or beside the results; None if it is gone, or another one by now."""
     candidates = [] if path is None else [path, folder / path, folder.parent / path, folder.parent / path.name]
     for candidate in candidates:
         if candidate.exists():
             try:
-                return open_smear(ImageFile(candidate, image), planes, reading)
+                smear = open_smear(ImageFile(candidate, group.image), group.names, reading)
             except AllDetectError:
                 return None
+            return None if smear.level_of(group.shape) is None else smear
     return None
 
 

@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_info, show_warning
 
 from napari_all_detect._napari.axes import Layout, cells_shape, layout_of
 from napari_all_detect._napari.messages import Opened
 from napari_all_detect._napari.origins import is_anothers, origin_of
-from napari_all_detect._napari.planes import LayerPlane
+from napari_all_detect._napari.planes import LayerPlane, layer_planes
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.params import ScoreParams
 
@@ -27,7 +28,7 @@ class Task:
         None finds the cells.
     params : ScoreParams
     at : tuple of int or None
-        The plane of a stack, on the leading axes of its labels; None takes all.
+        The plane of a stack, on the leading axes that its labels have at the finest level; None takes all.
     channel_axis : int or None
         Of a grey image of three channels; None finds it.
     """
@@ -52,6 +53,25 @@ class Task:
         wanted = load_bundle(self.params.bundle).manifest.crop.pixel_size_um if reading.level == "auto" else None
         return layout_of(self.image, reading, self.channel_axis, wanted)
 
+    def planes(self, layout: Layout) -> list[LayerPlane]:
+        """Return the planes that are asked for, of the level that is read.
+
+        Raises
+        ------
+        InputError
+            If the labels are another image's.
+        """
+        return layer_planes(self.image, layout, self.labels, self._at(layout))
+
+    def _at(self, layout: Layout) -> tuple[int, ...] | None:
+        """Return where the plane lies at the level that is read: that may have fewer planes, too."""
+        if self.at is None or not self.image.multiscale:
+            return self.at
+        first, n = (1 if layout.channel_axis == 0 else 0), len(self.at)
+        factors = self.image.downsample_factors[layout.level][first : first + n]
+        last = np.array(cells_shape(self.image, layout)[:n]) - 1
+        return tuple(int(i) for i in np.minimum(np.array(self.at) // factors, last))
+
 
 @dataclass(frozen=True)
 class Job:
@@ -73,6 +93,8 @@ class Outcome:
 
     opened: Opened | None = None
     parts: list[tuple[tuple[int, ...], Any]] = field(default_factory=list)
+    n_whole: int = 0
+    """Planes that were not broken off."""
     problems: list[str] = field(default_factory=list)
 
 
@@ -87,7 +109,11 @@ def warn_of_others(task: Task) -> None:
 
 
 def tell_no_cell(task: Task) -> str:
-    """Say that no white cell was found, and what helps; return what the form says then."""
+    """Say that there is no white cell, and what helps; return what the form says then."""
+    if task.labels is not None:
+        where = "" if task.at is None else " on the plane that is scored"
+        show_info(f"labels {task.labels.name!r} hold no cell{where}; draw some with the brush, or choose 'Find cells'")
+        return "The labels hold no cell"
     show_info(
         f"No white cell in {task.image.name!r}. If you see some: give the cell diameter (Advanced), or draw them in a "
         "labels layer and choose it under Cells"

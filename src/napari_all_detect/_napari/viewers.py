@@ -1,8 +1,13 @@
-"""The viewer itself, from what napari hands to plugins. No Qt."""
+"""The viewer itself, from what napari hands to plugins, and what its layers hold. No Qt."""
 
 from typing import Any
 
-__all__ = ["unwrapped"]
+__all__ = ["finest", "unwrapped"]
+
+
+def finest(layer: Any) -> Any:
+    """Return the array of an image or labels layer, of its finest level if it has several."""
+    return layer.data[0] if layer.multiscale else layer.data
 
 
 def unwrapped(viewer: Any) -> Any:

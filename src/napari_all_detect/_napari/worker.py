@@ -21,8 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect._napari.keeping import crop_keys
-from napari_all_detect._napari.messages import Call, Cancel, Found, Opened, Predicted, Reply, ScoredPart, unforeseen
-from napari_all_detect._napari.process import CANCELLED
+from napari_all_detect._napari.messages import (
+    CANCELLED,
+    Call,
+    Cancel,
+    Found,
+    Opened,
+    Predicted,
+    Reply,
+    ScoredPart,
+    unforeseen,
+)
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.engines import Progress
 from napari_all_detect.errors import AllDetectError

@@ -14,9 +14,10 @@ from napari_all_detect._napari.axes import Layout, fitting, placed_like
 from napari_all_detect._napari.axis_names import axis_names
 from napari_all_detect._napari.edited import refuse_changed
 from napari_all_detect._napari.exporting import Exported, exported_planes
-from napari_all_detect._napari.layer_link import LAYOUT_KEY, results_in
+from napari_all_detect._napari.layer_link import results_in
+from napari_all_detect._napari.metadata_keys import LAYOUT_KEY, SCORED_ON_KEY
 from napari_all_detect._napari.notified import notified
-from napari_all_detect._napari.origins import SCORED_ON_KEY, Origin
+from napari_all_detect._napari.origins import Origin
 from napari_all_detect._napari.planes import layer_planes
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.store_labels import BOUNDS, NOTES, RUN_KEY

@@ -6,7 +6,7 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFileDialog, QMenu, QPushButton
 
-from napari_all_detect._napari.bundles import bundle_choices
+from napari_all_detect._napari.bundles import scoring_bundles
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.errors import AllDetectError
 
@@ -25,8 +25,9 @@ class BundleBox(QComboBox):
     def __init__(self, chosen: str) -> None:
         super().__init__()
         self.setToolTip("The trained networks that score")
-        for choice in bundle_choices():
-            self._add(choice.name, choice.text, choice.error)
+        for listed in scoring_bundles():
+            text = f"{listed.name}-{listed.version}" if listed.error is None else f"{listed.name} (broken)"
+            self._add(listed.name, text, listed.error)
         if self.findData(chosen) < 0:
             self._add(chosen, chosen)
         self.setCurrentIndex(self.findData(chosen))

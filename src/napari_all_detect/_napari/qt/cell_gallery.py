@@ -8,6 +8,7 @@ import numpy as np
 from napari.layers import Image
 from napari.utils.colormaps import Colormap
 from napari.utils.notifications import show_error
+from numpy.typing import NDArray
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
@@ -19,6 +20,7 @@ from qtpy.QtWidgets import (
     QListWidgetItem,
     QVBoxLayout,
 )
+from superqt.utils import signals_blocked
 
 from napari_all_detect._napari.colours import palette, share_levels, shares
 from napari_all_detect._napari.followed import Followed
@@ -28,12 +30,13 @@ from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.bridge import Bridge
 from napari_all_detect._napari.qt.docked import Docked
 from napari_all_detect._napari.qt.layer_name import LayerName
-from napari_all_detect._napari.qt.layout import Scrolled, as_room_allows, button, column, row
+from napari_all_detect._napari.qt.layout import Scrolled, as_room_allows, button, column, row, wrapped
 from napari_all_detect._napari.qt.pictures import Picture, framed, pixmap
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.row_order import ANY, RowFilter
 from napari_all_detect._napari.shared_process import borrow, give_back
 from napari_all_detect._napari.viewers import unwrapped
+from napari_all_detect.errors import InputError
 from napari_all_detect.explain import GradCam
 from napari_all_detect.table import CALLS
 
@@ -79,11 +82,9 @@ class CellGallery(Docked):
         self.pictures.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.before = button("◀", "The page before", lambda: self.turn(-1))
         self.after = button("▶", "The next page", lambda: self.turn(1))
-        self.place = QLabel()
-        self.place.setWordWrap(True)
+        self.place = wrapped()
         self.large = Picture(LARGE_PX)
-        self.facts = QLabel()
-        self.facts.setWordWrap(True)
+        self.facts = wrapped()
         self.facts.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.explain_button = button("Grad-CAM", "Where in this cell the networks see signs of ALL", self.explain)
         self.member = QComboBox()
@@ -113,7 +114,6 @@ class CellGallery(Docked):
         self.followed.colours_changed.connect(self._show_page)
         self.followed.selection_changed.connect(self._show_selection)
         self.in_the_end(self.followed.close, give_back)
-        self._showing = False
         self._show_layer()
 
     def turn(self, pages: int) -> None:
@@ -124,6 +124,9 @@ class CellGallery(Docked):
         """Have the heat maps of the cell that was chosen last computed."""
         results, chosen = self.followed.results, self._chosen()
         if results is None or chosen is None or results.rows.crops is None or self._busy:
+            return
+        crop = self._crop(results, chosen)
+        if crop is None:
             return
         self._busy = True
         self.explain_button.setEnabled(False)
@@ -137,8 +140,7 @@ class CellGallery(Docked):
             self._end_explaining()
             show_error(message)
 
-        crops = results.rows.crops[chosen : chosen + 1]
-        ask = partial(self._process.call, "explain", results.run.source, crops, results.run.weights)
+        ask = partial(self._process.call, "explain", results.run.source, crop[None], results.run.weights)
         self._bridge.work(ask, done, failed, finish=False)
 
     def show_in_place(self) -> None:
@@ -183,11 +185,10 @@ class CellGallery(Docked):
 
     def _show_layer(self) -> None:
         results, before = self.followed.results, self.member.currentText()
-        self.member.blockSignals(True)
-        self.member.clear()
-        self.member.addItems([] if results is None else [ENSEMBLE, *results.run.members])
-        self.member.setCurrentText(before)
-        self.member.blockSignals(False)
+        with signals_blocked(self.member):
+            self.member.clear()
+            self.member.addItems([] if results is None else [ENSEMBLE, *results.run.members])
+            self.member.setCurrentText(before)
         self._show_first()
 
     def _show_page(self) -> None:
@@ -195,11 +196,10 @@ class CellGallery(Docked):
 
     def _show(self, number: int) -> None:
         results = self.followed.results
-        self._showing = True
-        self.pictures.clear()
-        self._showing = False
+        with signals_blocked(self.pictures):
+            self.pictures.clear()
         for widget in (self.before, self.after):
-            widget.setEnabled(results is not None)
+            widget.setEnabled(False)
         if results is None:
             self.place.setText("No scores yet: open Score cells")
         elif results.rows.crops is None:
@@ -219,7 +219,10 @@ class CellGallery(Docked):
         levels = share_levels(shares(results.table, results.colouring))
         cells = results.table.iloc[self._page.rows]
         for k, cell in zip(map(int, self._page.rows), cells.itertuples(), strict=True):
-            picture = framed(pixmap(results.rows.crops[k], CROP_PX), tuple(colours[levels[k]]), bool(cell.flags))
+            crop = self._crop(results, k)
+            if crop is None:
+                return
+            picture = framed(pixmap(crop, CROP_PX), tuple(colours[levels[k]]), bool(cell.flags))
             icon = QIcon(picture)
             icon.addPixmap(picture, QIcon.Mode.Selected)  # or Qt would tint it
             item = QListWidgetItem(icon, f"{cell.p_all:.2f}{' ⚑' if cell.flags else ''}")
@@ -229,29 +232,24 @@ class CellGallery(Docked):
 
     def _select(self) -> None:
         results = self.followed.results
-        if self._showing or results is None:
+        if results is None:
             return
         rows = [item.data(ROW) for item in self.pictures.selectedItems()]
         current = self.pictures.currentItem()
         if current is not None and current.data(ROW) in rows:
             rows = [k for k in rows if k != current.data(ROW)] + [current.data(ROW)]
-        self._showing = True
         results.select(rows)
-        self._showing = False
-        self._show_cell()
         if rows:
             show_cell(self.viewer, self.followed.layer, rows[-1])
 
     def _show_selection(self) -> None:
         """Mark what is selected elsewhere."""
         results = self.followed.results
-        if not self._showing and results is not None:
-            selected = set(map(int, results.selected))
-            self._showing = True
+        selected = set() if results is None else set(map(int, results.selected))
+        with signals_blocked(self.pictures):
             for k in range(self.pictures.count()):
                 item = self.pictures.item(k)
                 item.setSelected(item.data(ROW) in selected)
-            self._showing = False
         self._show_cell()
 
     def _show_cell(self, *_: object) -> None:
@@ -265,9 +263,17 @@ class CellGallery(Docked):
         self.explain_button.setEnabled(shown and chosen is not None and not self._busy)
         if results is None or chosen is None or results.rows.crops is None:
             return
-        crop = results.rows.crops[chosen]
-        self.large.show_crop(crop if heat is None else overlaid(crop, heat))
+        crop = self._crop(results, chosen)
+        self.large.show_crop(crop if crop is None or heat is None else overlaid(crop, heat))
         self.facts.setText(_facts(results, chosen))
+
+    def _crop(self, results: Any, k: int) -> NDArray[np.uint8] | None:
+        """Return a cell's crop; None, and say why, if its image can't be read any more."""
+        try:
+            return np.asarray(results.rows.crops[k])
+        except InputError as error:
+            self.place.setText(str(error))
+            return None
 
 
 def _why_without_crops(results: CellResults) -> str:

@@ -1,5 +1,7 @@
 """The table of cells: sorted, filtered, and linked to the layer both ways."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,30 +18,24 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
-    QFileDialog,
     QLabel,
     QTableView,
     QVBoxLayout,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 from napari_all_detect._napari.counted import n_cells
-from napari_all_detect._napari.exporting import (
-    EXPORT_FORMATS,
-    Exported,
-    copied_text,
-    export,
-    proposed_name,
-    smear_of,
-    with_suffix,
-)
+from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, copied_text, export, proposed_name, smear_of
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.bridge import Bridge
 from napari_all_detect._napari.qt.edits_line import EditsLine
+from napari_all_detect._napari.qt.file_to_write import file_to_write
 from napari_all_detect._napari.qt.layout import as_room_allows, button, row
 from napari_all_detect._napari.qt.table_model import CellTableModel
 from napari_all_detect._napari.row_order import ANY, RowFilter
+from napari_all_detect._napari.viewers import finest
 from napari_all_detect.table import CALLS
 from napari_all_detect.trust import FLAGS
 
@@ -127,17 +123,18 @@ class CellTable(QWidget):
         results, layer = self._followed.results, self._followed.layer
         if results is None:
             return
-        labels = layer.data[0] if layer.multiscale else layer.data
+        labels = finest(layer)
         # As they are now, whatever is painted or called meanwhile.
         shown, labels = deepcopy(results), labels.copy() if isinstance(labels, np.ndarray) else labels
         layers = list(self._followed.viewer.layers)
 
-        def write() -> None:
-            export(Exported(shown, labels, smear_of(layers, layer, shown)), path)
+        def write() -> list[Path]:
+            return export(Exported(shown, labels, smear_of(layers, layer, shown)), path)
 
-        def written(_: None) -> None:
+        def written(paths: list[Path]) -> None:
             self._show_exporting(False)
-            show_info(f"{n_cells(len(shown))} written to {path}")
+            beside = f" and {len(paths) - 1} more beside it, a file for each plane" if len(paths) > 1 else ""
+            show_info(f"{n_cells(len(shown))} written to {paths[0]}{beside}")
 
         def failed(message: str) -> None:
             self._show_exporting(False)
@@ -155,15 +152,9 @@ class CellTable(QWidget):
         results = self._followed.results
         if results is None:
             return
-        filters = ";;".join(f"{known.name} (*{known.suffix})" for known in EXPORT_FORMATS)
-        proposed = proposed_name(results)
-        name, chosen = QFileDialog.getSaveFileName(self, "Export cells", proposed, filters)
-        if name:
-            known = next((known for known in EXPORT_FORMATS if chosen.startswith(known.name)), EXPORT_FORMATS[0])
-            path = with_suffix(Path(name), known, proposed)
-            if path != Path(name) and path.exists():  # of which the dialog did not ask
-                show_error(f"{path} is there already; choose another name")
-                return
+        formats = {known.name: known.suffix for known in EXPORT_FORMATS}
+        path = file_to_write(self, "Export cells", proposed_name(results), formats)
+        if path is not None:
             self.export(path)
 
     def _filter(self, *_: object) -> None:
@@ -180,10 +171,10 @@ class CellTable(QWidget):
             columns.remove("verdict")
         if results is not None and results.is_stack and "plane" not in columns:
             columns.insert(0, "plane")
-        before, self._showing = self.model.columns, True
-        self.model.show_table(table, columns)
-        self._mark_sorted()
-        self._showing = False
+        before = self.model.columns
+        with self._on_its_own():
+            self.model.show_table(table, columns)
+            self._mark_sorted()
         if columns != before:
             self._fit_columns()
         self._show_exporting(self._exporting)
@@ -214,10 +205,9 @@ class CellTable(QWidget):
         """Mark the column that the rows are sorted by, wherever it stands by now."""
         by, descending = self.model.sorted_by or ("", False)
         header = self.view.horizontalHeader()
-        header.blockSignals(True)
         place = self.model.columns.index(by) if by in self.model.columns else -1
-        header.setSortIndicator(place, Qt.SortOrder.DescendingOrder if descending else Qt.SortOrder.AscendingOrder)
-        header.blockSignals(False)
+        with signals_blocked(header):
+            header.setSortIndicator(place, Qt.SortOrder.DescendingOrder if descending else Qt.SortOrder.AscendingOrder)
 
     def _show_selection(self) -> None:
         """Select in the view what is selected in the results, and bring the last into sight."""
@@ -228,15 +218,14 @@ class CellTable(QWidget):
         chosen = QItemSelection()
         for first, last in _runs(places):
             chosen.select(self.model.index(first, 0), self.model.index(last, 0))
-        self._showing = True
         flags = QItemSelectionModel.SelectionFlag
-        self.view.selectionModel().select(chosen, flags.ClearAndSelect | flags.Rows)
-        if len(places):
-            chosen_last = places[self.model.order[places] == selected[-1]]
-            current = self.model.index(int(chosen_last[0] if len(chosen_last) else places[-1]), 0)
-            self.view.selectionModel().setCurrentIndex(current, flags.NoUpdate)
-            self.view.scrollTo(current)
-        self._showing = False
+        with self._on_its_own():
+            self.view.selectionModel().select(chosen, flags.ClearAndSelect | flags.Rows)
+            if len(places):
+                chosen_last = places[self.model.order[places] == selected[-1]]
+                current = self.model.index(int(chosen_last[0] if len(chosen_last) else places[-1]), 0)
+                self.view.selectionModel().setCurrentIndex(current, flags.NoUpdate)
+                self.view.scrollTo(current)
 
     def _select(self, *_: object) -> None:
         """Take the view's selection over into the results and the canvas."""
@@ -248,11 +237,19 @@ class CellTable(QWidget):
         current = self.view.currentIndex()
         if current.isValid() and (last := self.model.order[current.row()]) in rows:
             rows = np.append(rows[rows != last], last)
-        self._showing = True
-        results.select(rows)
-        self._showing = False
+        with self._on_its_own():
+            results.select(rows)
         if len(rows):
             show_cell(self._followed.viewer, self._followed.layer, int(rows[-1]), LEAST_ZOOM)
+
+    @contextmanager
+    def _on_its_own(self) -> Iterator[None]:
+        """Let the table change rows and selection without answering to that as to the user's doing."""
+        self._showing = True
+        try:
+            yield
+        finally:
+            self._showing = False
 
 
 def _runs(places: NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -16,8 +16,8 @@ MARGIN_PX = 24
 class ColourBar(QWidget):
     """Shows which colour stands for which value."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._colouring = COLOURINGS[0]
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setFixedHeight(BAR_PX + 22)
@@ -38,7 +38,7 @@ class ColourBar(QWidget):
         gradient.setColorAt(1, QColor.fromRgbF(*map(float, colours[-1])))
         painter.fillRect(QRectF(MARGIN_PX, 0, width, BAR_PX), gradient)
         painter.setPen(self.palette().windowText().color())
-        for tick in ticks(self._colouring):
-            x = MARGIN_PX + tick.share * width
-            painter.drawText(QRectF(x - 40, BAR_PX, 80, 20), Qt.AlignmentFlag.AlignCenter, tick.text)
+        for share, text in ticks(self._colouring):
+            x = MARGIN_PX + share * width
+            painter.drawText(QRectF(x - 40, BAR_PX, 80, 20), Qt.AlignmentFlag.AlignCenter, text)
         painter.end()

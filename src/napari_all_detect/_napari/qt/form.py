@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import MISSING, Field, fields
 from typing import Any, get_args
 
-from magicgui.widgets import CheckBox, ComboBox, LineEdit, SpinBox, Widget
+from magicgui.widgets import CheckBox, ComboBox, LineEdit, Widget
 
 from napari_all_detect.params import Params, SegmentationParams
 from napari_all_detect.segmentation import method_names
@@ -46,8 +46,6 @@ def field_widget(f: "Field[Any]", value: Any = MISSING) -> Widget:
         return ComboBox(choices=named, value=value, **common)
     if f.type is bool:
         return CheckBox(value=value, text="", **common)
-    if f.type is int:
-        return SpinBox(min=form["min"], max=form["max"], step=form["step"], value=value, **common)
     widget = LineEdit(value="" if value is None else str(value), **common)
     widget.native.setPlaceholderText("automatic" if f.default is None else "")
     return widget

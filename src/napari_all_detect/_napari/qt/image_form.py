@@ -1,5 +1,7 @@
 """Which image, and what of it: planes, channels, resolution level."""
 
+from contextlib import suppress
+from dataclasses import fields
 from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
@@ -39,14 +41,14 @@ class ImageForm:
             self.planes.addItem(text, text)
         self.planes.setToolTip("Of a stack: the plane that is shown, or all")
         self.axis.setToolTip("Which axis of this grey image holds red, green and blue")
-        fields = params_widgets(ReadParams, ("level", "channels"))
-        self.levels.setToolTip(fields["level"].tooltip)
-        self.channels: LineEdit = fields["channels"]
+        self.levels.setToolTip(next(f.metadata["tooltip"] for f in fields(ReadParams) if f.name == "level"))
+        self.channels: LineEdit = params_widgets(ReadParams, ["channels"])["channels"]
         form.addRow("Image", self.image)
         self._labels = {box: _add(form, text, box) for text, box in self._choices()}
         self._shown: ReferenceType[Any] | None = None
         self._chosen: WeakKeyDictionary[Any, dict[QComboBox, Any]] = WeakKeyDictionary()
         self.image.currentIndexChanged.connect(self.refresh)
+        self.channels.changed.connect(self.refresh)
         viewer.layers.selection.events.active.connect(self._choose_active)
         self.refresh()
 
@@ -81,22 +83,15 @@ class ImageForm:
             raise ParameterError(f"channels is {text!r}; expected numbers from 0: 0,1,2") from None
         return ReadParams(ReadParams().level if level is None else level, channels)
 
-    def layout(self) -> Layout:
-        """Return how the image is read.
+    def at(self) -> tuple[int, ...] | None:
+        """Return the plane that is shown, as `Task` has it; None for all planes, or if there is one.
 
         Raises
         ------
         InputError
-            If it is grey, or has no such channels.
+            If the image is grey, or has no such channels.
         """
-        reading = self.reading()
-        # What `auto` is depends on the bundle, but no shape does.
-        level = 0 if reading.level == "auto" else reading.level
-        return layout_of(self.layer, ReadParams(level, reading.channels), self.channel_axis)
-
-    def at(self) -> tuple[int, ...] | None:
-        """Return the plane that is shown, on the leading axes of labels; None for all planes, or if there is one."""
-        image, layout = self.layer, self.layout()
+        image, layout = self.layer, self._finest()
         shape = cells_shape(image, layout)[:-2]
         if not shape or self.planes.currentText() == ALL_PLANES:
             return None
@@ -109,14 +104,14 @@ class ImageForm:
         """Return the image's pixel size at its finest level, if it is known."""
         if self.layer is None or not is_smear(self.layer):
             return None
-        return pixel_size_um(self.layer) or layer_planes(self.layer)[0].pixel_size_um
+        return pixel_size_um(self.layer) or layer_planes(self.layer)[0].source.pixel_size_um
 
     def refresh(self, *_: object) -> None:
         """Offer what the image that is chosen now has; it comes back with what was chosen of it before."""
         image, before = self.layer, None if self._shown is None else self._shown()
         if before is not None:
             self._chosen[before] = {box: box.currentData() for _, box in self._choices()}
-        axes = () if image is None else channel_axes(image)
+        axes = () if image is None else channel_axes(image, self._typed_channels())
         self._shown = None if image is None else ref(image)
         self.axis.clear()
         for axis in axes:
@@ -138,9 +133,19 @@ class ImageForm:
         if isinstance(event.value, Image) and is_smear(event.value):
             self.image.choose(event.value)
 
+    def _finest(self) -> Layout:
+        """Return how the image is read at its finest level: which one a level is may depend on the bundle."""
+        return layout_of(self.layer, ReadParams(channels=self.reading().channels), self.channel_axis)
+
+    def _typed_channels(self) -> tuple[int, ...] | None:
+        """Return the channels; None while those that are being typed are no numbers yet."""
+        with suppress(ParameterError):
+            return self.reading().channels
+        return None
+
     def _is_stack(self) -> bool:
         try:
-            return self.layer is not None and int(np.prod(cells_shape(self.layer, self.layout())[:-2])) > 1
+            return self.layer is not None and int(np.prod(cells_shape(self.layer, self._finest())[:-2])) > 1
         except AllDetectError:
             return False
 

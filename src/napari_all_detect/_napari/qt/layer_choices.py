@@ -5,7 +5,8 @@ from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from napari.layers import Labels
-from qtpy.QtWidgets import QComboBox, QWidget
+from qtpy.QtWidgets import QComboBox
+from superqt.utils import signals_blocked
 
 from napari_all_detect._napari.origins import is_anothers
 
@@ -26,10 +27,8 @@ class LayerChoice(QComboBox):
         What stands first for none of them.
     """
 
-    def __init__(
-        self, viewer: Any, accepts: Callable[[Any], bool], nothing: str | None = None, parent: QWidget | None = None
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, viewer: Any, accepts: Callable[[Any], bool], nothing: str | None = None) -> None:
+        super().__init__()
         self._viewer, self._accepts, self._nothing = viewer, accepts, nothing
         viewer.layers.events.inserted.connect(self._update)
         viewer.layers.events.removed.connect(self._update)
@@ -58,15 +57,14 @@ class LayerChoice(QComboBox):
         for layer in {*before, *self._viewer.layers} - {None}:
             layer.events.name.disconnect(self._update)
         layers = [layer for layer in reversed(self._viewer.layers) if self._accepts(layer)]
-        self.blockSignals(True)
-        self.clear()
-        if self._nothing is not None:
-            self.addItem(self._nothing, None)
-        for layer in layers:
-            self.addItem(layer.name, layer)
-            layer.events.name.connect(self._update)
-        self.choose(chosen)
-        self.blockSignals(False)
+        with signals_blocked(self):
+            self.clear()
+            if self._nothing is not None:
+                self.addItem(self._nothing, None)
+            for layer in layers:
+                self.addItem(layer.name, layer)
+                layer.events.name.connect(self._update)
+            self.choose(chosen)
         if before != [self.itemData(k) for k in range(self.count())] or chosen is not self.layer:
             self.currentIndexChanged.emit(self.currentIndex())
 

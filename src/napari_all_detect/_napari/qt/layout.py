@@ -6,7 +6,7 @@ from typing import Any
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
-__all__ = ["Caution", "Scrolled", "as_room_allows", "button", "column", "note", "row"]
+__all__ = ["Caution", "Scrolled", "as_room_allows", "button", "column", "note", "row", "wrapped"]
 
 LEAST_SHARE = 1 / 5
 """Of the screen's height: three docks below each other fit, with their titles."""
@@ -71,7 +71,12 @@ def button(text: str, tooltip: str, pressed: Callable[[], Any]) -> QPushButton:
 
 def note(text: str) -> QLabel:
     """Return a line in italics that wraps."""
-    label = QLabel(f"<i>{text}</i>")
+    return wrapped(f"<i>{text}</i>")
+
+
+def wrapped(text: str = "") -> QLabel:
+    """Return a line that wraps."""
+    label = QLabel(text)
     label.setWordWrap(True)
     return label
 

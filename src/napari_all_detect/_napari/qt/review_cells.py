@@ -13,13 +13,13 @@ from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.layer_link import show_cell
 from napari_all_detect._napari.qt.docked import Docked
 from napari_all_detect._napari.qt.layer_name import LayerName
-from napari_all_detect._napari.qt.layout import Scrolled, button, column, row
+from napari_all_detect._napari.qt.layout import Scrolled, button, column, row, wrapped
 from napari_all_detect._napari.qt.pictures import Picture
 from napari_all_detect._napari.qt.window_keys import WindowKeys
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.review import Agreement, Reviewer, agreement, save_crops
 from napari_all_detect._napari.viewers import unwrapped
-from napari_all_detect.errors import AllDetectError
+from napari_all_detect.errors import AllDetectError, InputError
 
 __all__ = ["ReviewCells"]
 
@@ -50,7 +50,7 @@ class ReviewCells(Docked):
         self.picture = Picture(CROP_PX)
         self.show_call = QCheckBox("Show the call before I judge")
         self.show_call.setToolTip("Off, the verdict can't lean on the networks' answer")
-        self.call = QLabel()
+        self.call = wrapped()
         self.buttons = {
             verdict: button(f"{verdict} ({key})", f"Key {key}", partial(self.judge, verdict))
             for key, verdict in KEYS.items()
@@ -169,9 +169,15 @@ class ReviewCells(Docked):
             return
         results = reviewer.results
         cell, crops, verdict = results.table.iloc[current], results.rows.crops, results.verdicts[current]
-        self.picture.show_crop(None if crops is None else crops[current])
+        crop, unread = None, ""
+        if crops is not None:
+            try:
+                crop = crops[current]
+            except InputError as error:
+                unread = f": {error}"
+        self.picture.show_crop(crop)
         said = f": {cell['call']}, P(ALL) {cell['p_all']:.2f}" if self.show_call.isChecked() else ""
-        self.call.setText(f"Cell {results.name_of(current)}{said}{f', judged {verdict}' if verdict else ''}")
+        self.call.setText(f"Cell {results.name_of(current)}{said}{f', judged {verdict}' if verdict else ''}{unread}")
 
 
 def _agreement_text(found: Agreement) -> str:

@@ -1,6 +1,6 @@
 """The widget *Score cells*."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from magicgui.widgets import Container
@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt import QCollapsible
+from superqt.utils import signals_blocked
 
 from napari_all_detect import trust
 from napari_all_detect._napari.bundles import card_text
@@ -36,7 +37,7 @@ from napari_all_detect._napari.qt.form import params_widgets, values_of
 from napari_all_detect._napari.qt.image_form import ImageForm
 from napari_all_detect._napari.qt.layer_choices import CellsChoice
 from napari_all_detect._napari.qt.layer_name import LayerName
-from napari_all_detect._napari.qt.layout import Caution, Scrolled, button, column, note, row
+from napari_all_detect._napari.qt.layout import Caution, Scrolled, button, column, note, row, wrapped
 from napari_all_detect._napari.qt.summary_plot import SummaryPlot
 from napari_all_detect._napari.results import CellResults
 from napari_all_detect._napari.settings import plugin_settings
@@ -84,10 +85,7 @@ class ScoreCells(Docked):
         self.score_button = button("Score", "Score every cell of the image", self.score)
         self.cancel_button = button("Cancel", "Stop at once, and keep the cells that are done", self.controller.cancel)
         self.progress = QProgressBar()
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.running_on = QLabel()
-        self.running_on.setWordWrap(True)
+        self.status, self.running_on = wrapped(), wrapped()
 
         self.colouring = QComboBox()
         self.colouring.addItems(COLOURINGS)
@@ -102,8 +100,7 @@ class ScoreCells(Docked):
         )
         self.threshold_text = QLabel()
         self.domain, self.notes = Caution(), Caution()
-        self.called_by = QLabel()
-        self.called_by.setWordWrap(True)
+        self.called_by = wrapped()
         self.restore_button = button(
             "Reset", "The calls that scoring gave, at the bundle's threshold", self.restore_calls
         )
@@ -194,10 +191,10 @@ class ScoreCells(Docked):
         )
 
     def segment(self) -> None:
-        """Find the cells."""
+        """Find the cells, whatever labels are chosen: those are only scored."""
         task = self.task()
         if task is not None:
-            self.controller.segment(task)
+            self.controller.segment(replace(task, labels=None))
 
     def score(self) -> None:
         """Score the cells."""
@@ -252,13 +249,10 @@ class ScoreCells(Docked):
             return
         self.domain.say(trust.domain_note(trust.n_out_of_domain(results.table["flags"]), len(results.table)))
         self.notes.say("; ".join(trust.count_joined(results.rows.summary["notes"])))
-        self.colouring.blockSignals(True)
-        self.colouring.setCurrentText(results.colouring)
-        self.colouring.blockSignals(False)
+        with signals_blocked(self.colouring, self.threshold):
+            self.colouring.setCurrentText(results.colouring)
+            self.threshold.setValue(round(100 * results.threshold))
         self.colour_bar.show_colouring(results.colouring)
-        self.threshold.blockSignals(True)
-        self.threshold.setValue(round(100 * results.threshold))
-        self.threshold.blockSignals(False)
         self.threshold_text.setText(f"{results.threshold:.2f}")
         rule = _rule(results)
         self.called_by.setVisible(bool(rule))

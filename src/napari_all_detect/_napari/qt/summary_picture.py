@@ -11,13 +11,13 @@ from napari_all_detect._napari.colours import N_LEVELS, ramp
 from napari_all_detect._napari.summary import Summary
 from napari_all_detect.errors import OutputError
 
-__all__ = ["LINE_PX", "PLOT_SUFFIXES", "paint_summary", "save_summary"]
+__all__ = ["LINE_PX", "PLOT_FORMATS", "paint_summary", "save_summary"]
 
 LINE_PX = 18
 SAVED_PX = (900, 620)
 PER_INCH = 144
 FONT_PX = 24
-PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+PLOT_FORMATS = {"PNG": ".png", "SVG": ".svg", "PDF": ".pdf"}
 
 
 def save_summary(summary: Summary, path: Path) -> None:
@@ -29,8 +29,8 @@ def save_summary(summary: Summary, path: Path) -> None:
         If no format has this suffix, or the file can't be written.
     """
     suffix = path.suffix.lower()
-    if suffix not in PLOT_SUFFIXES:
-        raise OutputError(f"{path.name}: expected a name that ends in one of: {', '.join(PLOT_SUFFIXES)}")
+    if suffix not in PLOT_FORMATS.values():
+        raise OutputError(f"{path.name}: expected a name that ends in one of: {', '.join(PLOT_FORMATS.values())}")
     canvas = {".png": _image, ".svg": _svg, ".pdf": _pdf}[suffix](path)
     painter = QPainter()
     began = painter.begin(canvas)

@@ -5,12 +5,13 @@ from pathlib import Path
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QRectF
 from qtpy.QtGui import QPainter, QPaintEvent
-from qtpy.QtWidgets import QFileDialog, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_all_detect._napari.followed import Followed
+from napari_all_detect._napari.qt.file_to_write import file_to_write
 from napari_all_detect._napari.qt.layer_name import LayerName
-from napari_all_detect._napari.qt.layout import Caution, button
-from napari_all_detect._napari.qt.summary_picture import PLOT_SUFFIXES, paint_summary, save_summary
+from napari_all_detect._napari.qt.layout import Caution, button, wrapped
+from napari_all_detect._napari.qt.summary_picture import PLOT_FORMATS, paint_summary, save_summary
 from napari_all_detect._napari.summary import Summary, summarise
 from napari_all_detect.errors import OutputError
 
@@ -28,8 +29,7 @@ class SummaryPlot(QWidget):
     def __init__(self, followed: Followed) -> None:
         super().__init__()
         self._followed = followed
-        self.sentence = QLabel()
-        self.sentence.setWordWrap(True)
+        self.sentence = wrapped()
         self.domain = Caution()
         self.plot = _Plot()
         self.save_button = button("Save plot…", "As PNG, SVG or PDF", self._save)
@@ -56,11 +56,9 @@ class SummaryPlot(QWidget):
             show_info(f"plot written to {path}")
 
     def _save(self) -> None:
-        filters = ";;".join(f"{suffix[1:].upper()} (*{suffix})" for suffix in PLOT_SUFFIXES)
-        name, chosen = QFileDialog.getSaveFileName(self, "Save plot", "summary.png", filters)
-        if name:
-            suffix = next((one for one in PLOT_SUFFIXES if one in chosen), PLOT_SUFFIXES[0])
-            self.save(Path(name) if Path(name).suffix else Path(f"{name}{suffix}"))
+        path = file_to_write(self, "Save plot", "summary.png", PLOT_FORMATS)
+        if path is not None:
+            self.save(path)
 
     def _show(self) -> None:
         results = self._followed.results
