@@ -11,7 +11,7 @@ from napari_all_detect import table
 from napari_all_detect.crops import center_crop, resampling_px
 from napari_all_detect.labelled import Group, LabelImage, LabelStore, boxes_of, groups
 from napari_all_detect.scratch import Scratch
-from napari_all_detect.segmentation import Found, View
+from napari_all_detect.segmentation import ON_BLACK, Found, View
 from napari_all_detect.segmentation.tiles import find_in_tiles
 from napari_all_detect.sources import TiledPlane
 
@@ -59,7 +59,7 @@ class TiledCells:
     boxes : (N, 4) int
         y0, x0, y1, x1 of each.
     notes : tuple of str
-        What is different from cells found in the whole plane.
+        What is different from cells found in the whole plane, and whether that was taken for cells on black.
     """
 
     plane: TiledPlane
@@ -142,13 +142,14 @@ def find_tiled(plane: TiledPlane, find: Callable[[View, bool], Found]) -> TiledC
         Finds the cells, and if told so nuclei, of a view.
     """
     store: LabelStore | None = None
-    whole = True
+    whole, on_black = True, False
     for tile in find_in_tiles(plane, plane.tiles, find):
         store = store or LabelStore(plane.shape, tile.nuclei is not None)
         store.add(tile.window, tile.cells, tile.nuclei)
-        whole = whole and tile.whole
+        whole, on_black = whole and tile.whole, on_black or tile.on_black
     labels, nuclei, boxes = (store or LabelStore(plane.shape, True)).views()
-    notes = () if whole else ("clumps of cells that reach far beyond a tile were cut",)
+    cut = () if whole else ("clumps of cells that reach far beyond a tile were cut",)
+    notes = (*cut, *((ON_BLACK,) if on_black else ()))
     return TiledCells(plane, labels, nuclei, np.arange(1, len(boxes) + 1), boxes, notes)
 
 

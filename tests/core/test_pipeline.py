@@ -233,6 +233,14 @@ def test_what_was_done_to_the_pixels_is_noted(score: Score, rgb: Pixels) -> None
     np.testing.assert_array_equal(grey.labels, segment_cells(np.dstack([rgb[..., 1]] * 3)))
 
 
+@pytest.mark.parametrize(("rescale", "said"), [(0.3, "far more"), (0.34, ""), (3.0, ""), (3.1, "far less")])
+def test_cells_of_another_detail_are_noted(score: Score, rgb: Pixels, rescale: float, said: str) -> None:
+    notes = score(rgb, rescale=rescale).summary["notes"][0]
+    expected = f"cells were rescaled by {rescale}: {said} detail was photographed than of the training cells"
+    assert notes == (expected if said else "")
+    assert score(np.full((40, 40, 3), 230, np.uint8), rescale=rescale).summary["notes"][0] == ""  # of no cell
+
+
 def test_what_tiles_make_different_is_noted_too(scorer: Scorer, rgb: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     def cut_clumps(*given: Any) -> TiledCells:
         return replace(find_tiled(*given), notes=("clumps were cut",))

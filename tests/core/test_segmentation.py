@@ -660,6 +660,26 @@ def test_nuclei_of_cells_on_black(method: str, bar: float, stain: str) -> None:
     assert np.mean(scores) > bar
 
 
+# --- What surrounds a smear ---------------------------------------------------------------------------------------
+
+
+@bars(learned=0.95, classical=0.7)
+@pytest.mark.parametrize("stain", STAINS)
+def test_what_surrounds_a_smear_changes_little(method: str, bar: float, stain: str) -> None:
+    """The black around an eyepiece's circle, or a page's margins, white and black."""
+    rgb = field(stain, border=0.0).rgb
+    plain = segmented(method, rgb)[0]
+    y, x = np.indices(rgb.shape[:2])
+    height, width = rgb.shape[:2]
+    circle = np.hypot(y - height / 2, x - width / 2) < 0.5 * np.hypot(height, width) * 0.72
+    seen = segmented(method, np.where(circle[..., None], rgb, np.uint8(3)))[0]
+    assert dice((seen > 0) & circle, (plain > 0) & circle) > bar
+    for paper in (0, 255):
+        page = np.pad(rgb, ((50, 70), (90, 40), (0, 0)), constant_values=paper)
+        seen = segmented(method, page)[0]
+        assert dice(seen > 0, np.pad(plain > 0, ((50, 70), (90, 40)))) > bar
+
+
 # --- Real images --------------------------------------------------------------------------------------------------
 
 

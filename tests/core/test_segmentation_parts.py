@@ -17,14 +17,15 @@ from PIL import Image
 from scipy import ndimage as ndi
 
 from napari_all_detect import segmentation
-from napari_all_detect.bundle import load_segmenter
+from napari_all_detect.bundle import Crop, load_segmenter
 from napari_all_detect.bundle.places import builtin_root
 from napari_all_detect.digest import file_digest
 from napari_all_detect.engines import open_mapper
 from napari_all_detect.errors import AllDetectError, BundleError, InputError, ParameterError
-from napari_all_detect.params import SegmentationParams
+from napari_all_detect.params import ScoreParams, SegmentationParams
+from napari_all_detect.pipeline.cutting import PlaneInput, cut_cells
 from napari_all_detect.samples import STAINS, draw_smear
-from napari_all_detect.segmentation import learned, methods, segment_cells
+from napari_all_detect.segmentation import ON_BLACK, cell_finder, learned, methods, segment_cells
 from napari_all_detect.segmentation import view as view_module
 from napari_all_detect.segmentation.classical import segment_classical
 from napari_all_detect.segmentation.depth import fill_holes
@@ -43,7 +44,10 @@ from napari_all_detect.segmentation.scale import (
     typical_diameter,
     wide_regions,
 )
+from napari_all_detect.segmentation.surround import without_surround
 from napari_all_detect.segmentation.view import View
+from napari_all_detect.sources import RgbPlane, TiledPlane
+from napari_all_detect.tiling import find_tiled
 
 Labels = NDArray[np.int32]
 Maps = NDArray[np.uint8]
@@ -51,6 +55,7 @@ Pixels = NDArray[np.uint8]
 
 SLIDE, VIOLET, RED = (245, 240, 235), (120, 60, 170), (225, 150, 150)
 FIELD = np.array(SLIDE, np.float32)
+RNG = np.random.default_rng(8)
 
 
 def disc(shape: tuple[int, int], y: float, x: float, radius: float) -> NDArray[np.bool_]:
@@ -504,22 +509,21 @@ def test_any_pieces_and_maps_give_whole_labels(small: tuple[int, int], ratio: Fr
 # --- Cells on black -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("black", "expected"), [(0.2, False), (0.3, True), (1.0, True)])
-def test_a_quarter_of_black_makes_a_background(black: float, expected: bool) -> None:
-    rgb = np.full((100, 100, 3), VIOLET, np.uint8)
-    rgb[: round(100 * black)] = 0
+@pytest.mark.parametrize(("radius", "expected"), [(50, False), (47, True), (0, True)])
+def test_a_quarter_of_black_makes_a_background(radius: float, expected: bool) -> None:
+    """Here 0.21 and 0.31 of all."""
+    cell = disc((100, 100), 49.5, 49.5, radius)
+    rgb = np.where(cell[..., None], np.uint8(VIOLET), np.uint8(0))
     assert is_on_black(View.whole(rgb)) == expected
     if expected:
         assert_array_equal(cells_on_black(View.whole(rgb), None).cells > 0, rgb.any(axis=-1))
 
 
 def test_nearly_black_is_black() -> None:
-    rgb = np.full((60, 60, 3), 8, np.uint8)
-    rgb[20:40, 20:40] = 9
+    cell = disc((60, 60), 30, 30, 11)
+    rgb = np.where(cell[..., None], np.uint8([9, 5, 9]), np.uint8(8))
     assert is_on_black(View.whole(rgb))
-    labels = cells_on_black(View.whole(rgb), None).cells
-    assert_array_equal(np.argwhere(labels == 1)[[0, -1]], [[20, 20], [39, 39]])
-    assert labels.sum() == 400
+    assert_array_equal(cells_on_black(View.whole(rgb), None).cells, cell)
 
 
 def test_clumps_on_black_are_cut_at_their_waists_and_specks_dropped() -> None:
@@ -556,6 +560,108 @@ def test_on_white_only_black_changes() -> None:
     assert white.dtype == np.uint8
     assert (white[:7] == 255).all()
     assert_array_equal(white[7:], rgb[7:])
+
+
+# --- What surrounds a smear -----------------------------------------------------------------------------------------
+
+
+def in_a_circle(rgb: Pixels, radius: float, soft_px: float = 1.0, black: int = 2) -> Pixels:
+    """Show a smear as through an eyepiece."""
+    height, width = rgb.shape[:2]
+    rows, columns = np.indices((height, width))
+    lit = np.clip((radius - np.hypot(rows - height / 2, columns - width / 2)) / soft_px, 0, 1)[..., None]
+    return np.rint(rgb * lit + black * (1 - lit)).astype(np.uint8)
+
+
+LAMPS = [(1.0, 1.0, 1.0), (1.0, 0.95, 0.5), (0.7, 1.0, 1.0), (0.5, 0.42, 0.28)]
+"""White, yellow, blue, and dim and yellow."""
+
+
+@pytest.mark.parametrize("lamp", LAMPS)
+@pytest.mark.parametrize("stain", STAINS)
+def test_a_field_in_a_black_surround_is_no_cell_on_black(stain: str, lamp: tuple[float, ...]) -> None:
+    smear = draw_smear((400, 500), n_cells=8, seed=2, cell_diameter_px=40, stain=stain)
+    rgb = (smear.rgb * np.array(lamp)).astype(np.uint8)
+    for seen in (in_a_circle(rgb, 190), in_a_circle(rgb, 190, soft_px=40), np.pad(rgb, ((90, 90), (90, 90), (0, 0)))):
+        assert not is_on_black(View.whole(seen))
+
+
+@pytest.mark.parametrize("lamp", LAMPS)
+@pytest.mark.parametrize("stain", STAINS)
+def test_cells_cut_out_on_black_are_no_field(stain: str, lamp: tuple[float, ...]) -> None:
+    smear = draw_smear((400, 500), n_cells=8, seed=2, cell_diameter_px=60, stain=stain, border=0.0)
+    rgb = (smear.rgb * np.array(lamp) * (smear.labels[..., None] > 0)).astype(np.uint8)
+    assert is_on_black(View.whole(rgb))
+
+
+def test_a_part_looks_the_same_as_in_the_whole() -> None:
+    rgb = np.pad(in_a_circle(crowded((300, 400)), 140), ((30, 20), (40, 10), (0, 0)), constant_values=255)
+    whole = View.whole(rgb)
+    seen = without_surround(whole)
+    assert_array_equal(seen.rgb[0, 0], np.rint(np.median(seen.rgb[:30], axis=(0, 1))))
+    assert seen.rgb.min() > 20
+    for window in ((slice(0, 20), slice(0, 30)), (slice(10, 200), slice(30, 100)), (slice(310, 350), slice(420, 450))):
+        assert_array_equal(without_surround(View(rgb, window, whole.survey)).rgb, seen.rgb[window])
+
+
+def test_the_margins_of_a_page_do_not_tell_the_field() -> None:
+    """Beside the picture JPEG leaves marks."""
+    smear = (crowded((200, 300)) * 0.8).astype(np.uint8)
+    page = np.pad(smear, ((40, 90), (60, 30), (0, 0)), constant_values=255)
+    page[39, 60:62] = 235
+    view = without_surround(View.whole(page))
+    assert_array_equal(view.empty_field, empty_field(smear))
+    assert_array_equal(view.rgb[40:240, 60:360], smear)
+    assert view.rgb[:40].max() < 210
+
+
+def test_black_margins_of_an_overexposed_smear_are_painted() -> None:
+    smear = np.clip(crowded((200, 300)) * 1.3, 0, 255).astype(np.uint8)
+    smear[:9] = 255
+    assert without_surround(View.whole(np.pad(smear, ((60, 60), (60, 60), (0, 0))))).rgb[0].min() == 255
+
+
+@pytest.mark.parametrize("name", ["as it is", "overexposed", "a black bar", "white throughout"])
+def test_what_nothing_surrounds_stays_as_it_is(name: str) -> None:
+    rgb = crowded((200, 300))
+    if name == "overexposed":
+        rgb = np.clip(rgb * 1.3, 0, 255).astype(np.uint8)
+        rgb[:9] = 255
+    elif name == "a black bar":
+        rgb[180:186, 200:280] = 0
+    elif name == "white throughout":
+        rgb[:] = 255
+    view = View.whole(rgb)
+    assert without_surround(view) is view
+
+
+@pytest.mark.parametrize("soft_px", [1.0, 60.0])
+def test_a_large_plane_in_an_eyepiece_is_known_by_its_corners(soft_px: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample of it leaves out squares that are all black."""
+    monkeypatch.setattr(view_module, "SAMPLE_EDGE_PX", 64)
+    smear = draw_smear((800, 800), n_cells=40, seed=3, cell_diameter_px=32)
+    rgb = in_a_circle(smear.rgb, 390, soft_px)
+    assert view_module.sample(rgb) is not None
+    for method in ("learned", "classical"):
+        plane = TiledPlane((800, 800), 256, rgb.__getitem__)
+        found = find_tiled(plane, cell_finder(SegmentationParams(method=method), None, "auto", "auto"))
+        labels = np.asarray(found.labels)
+        inside = in_a_circle(np.full_like(rgb, 255), 330)[..., 0] > 128
+        drawn, seen = (smear.labels > 0) & inside, (labels > 0) & inside
+        assert 2 * (drawn & seen).sum() / (drawn.sum() + seen.sum()) > 0.85
+        assert np.bincount(labels.ravel())[1:].max() < 6000
+        assert found.notes == ()
+
+
+def test_a_plane_taken_for_cells_on_black_says_so() -> None:
+    crop = Crop(size=40, pixel_size_um=None, cell_diameter_px=30.0)
+    smear = draw_smear((200, 240), n_cells=4, seed=1, border=0.0)
+    for rgb, notes in ((smear.rgb * (smear.labels[..., None] > 0).astype(np.uint8), ON_BLACK), (smear.rgb, "")):
+        tiled = TiledPlane((200, 240), 128, rgb.__getitem__)
+        for pixels in (RgbPlane(rgb), tiled):
+            assert cut_cells(PlaneInput(pixels), ScoreParams(), crop).notes == notes
+        given = PlaneInput(RgbPlane(rgb), labels=smear.labels)
+        assert cut_cells(given, ScoreParams(), crop).notes == ""
 
 
 # --- Colour and shape -----------------------------------------------------------------------------------------------

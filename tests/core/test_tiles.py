@@ -20,7 +20,7 @@ from napari_all_detect.labelled import LabelImage, LabelStore, boxes_of
 from napari_all_detect.params import SegmentationParams
 from napari_all_detect.samples import draw_smear
 from napari_all_detect.scratch import Scratch
-from napari_all_detect.segmentation import cell_finder, learned, methods, segment_cells, tiles, view
+from napari_all_detect.segmentation import ON_BLACK, cell_finder, learned, methods, segment_cells, tiles, view
 from napari_all_detect.segmentation.learned import segment_learned
 from napari_all_detect.segmentation.view import Found, Survey, Unsettled, View
 from napari_all_detect.sources import RgbPlane, TiledPlane
@@ -62,9 +62,10 @@ def assert_same(
 
 
 def compare(rgb: Pixels, tile_px: int, find: Any, scales: tuple[float, ...] = (1.0,)) -> WholeCells:
-    whole = whole_cells(rgb, find(View.whole(rgb), True))
+    found = find(View.whole(rgb), True)
+    whole = whole_cells(rgb, found)
     tiled = find_tiled(of_plane(RgbPlane(rgb), tile_px), find)
-    assert tiled.notes == ()
+    assert tiled.notes == ((ON_BLACK,) if found.on_black else ())
     assert_same(tiled, whole, 0.25, scales)
     return whole
 

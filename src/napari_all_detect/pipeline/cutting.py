@@ -10,7 +10,7 @@ from napari_all_detect.bundle import Crop
 from napari_all_detect.crops import crop_scale
 from napari_all_detect.labelled import LabelImage, check_labels, check_range
 from napari_all_detect.params import ScoreParams
-from napari_all_detect.segmentation import cell_finder, segment_cells
+from napari_all_detect.segmentation import ON_BLACK, View, cell_finder, is_on_black, segment_cells
 from napari_all_detect.sources import RgbPlane, TiledPlane
 from napari_all_detect.tiling import TiledCells, WholeCells, find_tiled, given_tiled
 
@@ -18,6 +18,9 @@ __all__ = ["CutCells", "PlaneInput", "cut_cells", "find_cells"]
 
 LIKELY_UM = (5.0, 30.0)
 """White cells on a smear are 7 to 20 um wide."""
+
+LIKE_TRAINING = 3.0
+"""Cells that must be rescaled by more were photographed with another detail than the training cells."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def cut_cells(given: PlaneInput, params: ScoreParams, crop: Crop) -> CutCells:
         bundle_diameter_px=crop.cell_diameter_px,
     )
     names = {"image": given.image, "plane": given.plane, "well": given.well, "field": given.field}
-    notes = ";".join((*given.pixels.notes, *cells.notes, *_doubts(geometry["diameter_px"], pixel_size_um)))
+    doubts = *_of_pixel_size(geometry["diameter_px"], pixel_size_um), *_of_scale(geometry["diameter_px"], scale)
+    notes = ";".join((*given.pixels.notes, *cells.notes, *doubts))
     return CutCells(
         cells.labels, cells.nuclei, cells.cut(crop.size, scale), geometry, scale, names, pixel_size_um, notes
     )
@@ -110,7 +114,7 @@ def _pixel_size_um(given: PlaneInput, params: ScoreParams) -> float | None:
     return given.pixel_size_um if params.pixel_size_um is None else params.pixel_size_um
 
 
-def _doubts(diameter_px: NDArray[np.floating], pixel_size_um: float | None) -> tuple[str, ...]:
+def _of_pixel_size(diameter_px: NDArray[np.floating], pixel_size_um: float | None) -> tuple[str, ...]:
     """Say if cells are far narrower or wider than white cells: then the pixel size is a guess, or another image's."""
     if pixel_size_um is None or not len(diameter_px):
         return ()
@@ -120,10 +124,20 @@ def _doubts(diameter_px: NDArray[np.floating], pixel_size_um: float | None) -> t
     return (f"cells are {typical_um:.3g} um wide by a pixel size of {pixel_size_um:.3g} um: is that right?",)
 
 
+def _of_scale(diameter_px: NDArray[np.floating], scale: float) -> tuple[str, ...]:
+    """Say if cells show far more or less detail than those of the training, which no rescaling brings back."""
+    if not len(diameter_px) or 1 / LIKE_TRAINING <= scale <= LIKE_TRAINING:
+        return ()
+    than = "more" if scale < 1 else "less"
+    return (f"cells were rescaled by {scale:.2g}: far {than} detail was photographed than of the training cells",)
+
+
 def _cells(given: PlaneInput, params: ScoreParams, pixel_size_um: float | None) -> WholeCells | TiledCells:
     """Return the plane's cells, found here unless given."""
     if not isinstance(given.pixels, TiledPlane):
-        return WholeCells(given.pixels.rgb, *find_cells(given, params))
+        labels, nuclei = find_cells(given, params)
+        on_black = given.labels is None and labels.any() and is_on_black(View.whole(given.pixels.rgb))
+        return WholeCells(given.pixels.rgb, labels, nuclei, (ON_BLACK,) if on_black else ())
     if given.labels is not None:
         check_labels(given.labels, given.pixels.shape)
         return given_tiled(given.pixels, given.labels, given.nuclei)
@@ -161,13 +175,9 @@ def find_cells(given: PlaneInput, params: ScoreParams) -> tuple[NDArray[np.int32
             nuclei=True,
         )
     check_labels(given.labels, given.pixels.shape)
-    labels = _in_range(np.asarray(given.labels))
+    numbers = np.asarray(given.labels)
+    check_range(numbers)
+    labels = numbers.astype(np.int32)
     # A cell may have been redrawn since: its nucleus is what of it still lies within.
     nuclei = None if given.nuclei is None else np.where(np.asarray(given.nuclei) > 0, labels, 0)
     return labels, nuclei
-
-
-def _in_range(labels: NDArray[np.integer]) -> NDArray[np.int32]:
-    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
-    check_range(low, high)
-    return labels.astype(np.int32)

@@ -13,16 +13,19 @@ from napari_all_detect.errors import InputError, ParameterError
 from napari_all_detect.labelled import Pixels
 from napari_all_detect.params import ScoreParams, SegmentationParams
 from napari_all_detect.segmentation.methods import Method, describe_method, method_names, open_method
-from napari_all_detect.segmentation.presegmented import cells_on_black, is_on_black, on_white
+from napari_all_detect.segmentation.presegmented import ON_BLACK, cells_on_black, is_on_black, on_white
 from napari_all_detect.segmentation.scale import WHITE_CELL_UM, estimate_diameter
+from napari_all_detect.segmentation.surround import survey_border, without_surround
 from napari_all_detect.segmentation.view import Found, Mapped, Survey, Unsettled, View, sample
 
 __all__ = [
+    "ON_BLACK",
     "Find",
     "Found",
     "View",
     "cell_finder",
     "describe_method",
+    "is_on_black",
     "method_names",
     "open_method",
     "segment_cells",
@@ -146,8 +149,10 @@ def _find_in_view(
     method: Method, diameter_px: float | None, pixel_size_um: float | None, view: View, nuclei: bool
 ) -> Found:
     try:
+        on_black = is_on_black(view)
+        view = view if on_black else without_surround(view)
         diameter = diameter_px or _diameter_by_pixel_size(view, pixel_size_um)
-        if not is_on_black(view):
+        if not on_black:
             found = method(view, diameter, nuclei=nuclei)
             return found if found.nuclei is None else found._replace(nuclei=np.where(found.nuclei > 0, found.cells, 0))
         found = cells_on_black(view, diameter)
@@ -170,6 +175,7 @@ def surveyed(plane: Pixels, find: Find) -> Survey:
     """
     survey, squares = Survey(), sample(plane)
     if squares is not None:
+        survey_border(plane, survey)
         find(View.whole(squares, survey), True)
         survey.close()
     return survey

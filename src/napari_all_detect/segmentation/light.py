@@ -8,12 +8,15 @@ from numpy.typing import NDArray
 __all__ = [
     "BLACK",
     "CHROMATIN",
+    "brightest",
     "chromatin",
     "empty_field",
     "least_chromatin",
+    "like_field",
     "mean_stain",
     "percentile",
     "relative_light",
+    "sampled",
 ]
 
 BLACK = 8
@@ -21,6 +24,9 @@ BLACK = 8
 
 BRIGHTEST = 10
 """Per cent of the pixels that are taken for the empty field: even crowded fields have gaps."""
+
+ALIKE = 0.12
+"""Bare slide differs by less from the empty field's colour."""
 
 LEAST_FIELD = 40.0
 """A darker field would turn noise into colours."""
@@ -34,15 +40,30 @@ SURE_CHROMATIN = 0.22
 """No red cell is as dark in chromatin's colour."""
 
 
+def brightest(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return each pixel's brightest channel; ten times as fast as a maximum along the last axis."""
+    return np.maximum(np.maximum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
+
+
 def empty_field(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the colour of the bare slide, (3,) float32: the median of the brightest pixels."""
-    stride = max(1, int(np.sqrt(rgb.shape[0] * rgb.shape[1] / 250_000)))
-    sample = rgb[::stride, ::stride].reshape(-1, 3)
+    sample = sampled(rgb)
     # By adding and parting whole numbers: sums over a short axis, and percentiles, take several times as long.
     brightness = sample[:, 0].astype(np.int16) + sample[:, 1] + sample[:, 2]
     least = ceil((1 - BRIGHTEST / 100) * (len(brightness) - 1))
     empty = sample[brightness >= np.partition(brightness, least)[least]]
     return np.asarray(np.maximum(np.median(empty, axis=0), LEAST_FIELD), np.float32)
+
+
+def sampled(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return pixels spread evenly over an image, (n, 3): enough to tell its light."""
+    stride = max(1, int(np.sqrt(rgb.shape[0] * rgb.shape[1] / 250_000)))
+    return rgb[::stride, ::stride].reshape(-1, 3)
+
+
+def like_field(rgb: NDArray[np.uint8], field: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which pixels, (..., 3), are of nearly the colour of the empty field; (...)."""
+    return np.asarray((np.abs(rgb / field - 1) < ALIKE).all(axis=-1))
 
 
 def relative_light(rgb: NDArray[np.uint8], field: NDArray[np.float32], full: float) -> NDArray[np.uint8]:

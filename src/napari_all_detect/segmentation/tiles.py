@@ -39,12 +39,15 @@ class TileCells:
         The same numbers where the nuclei are.
     whole : bool
         Whether all that the tile's cells hang together with was seen.
+    on_black : bool
+        Whether the plane is taken for cells cut out on black.
     """
 
     window: Window
     cells: NDArray[np.int32]
     nuclei: NDArray[np.int32] | None
     whole: bool
+    on_black: bool
 
 
 def find_in_tiles(plane: Pixels, tiles: list[Window], find: Find) -> Iterator[TileCells]:
@@ -75,7 +78,7 @@ def find_in_tiles(plane: Pixels, tiles: list[Window], find: Find) -> Iterator[Ti
         cells = _owned(found.cells, tile, window) if found.cells.any() else found.cells
         if cells.any():
             inner = None if found.nuclei is None else np.where(found.nuclei > 0, cells, 0)
-            yield TileCells(window, cells, inner, unfinished == ((0, 0), (0, 0)))
+            yield TileCells(window, cells, inner, unfinished == ((0, 0), (0, 0)), found.on_black)
 
 
 Ends = tuple[tuple[int, int], tuple[int, int]]

@@ -135,12 +135,15 @@ class Found(NamedTuple):
         From which pixels the cells were made, perhaps of a reduced image of the view.
     reach_px : int
         How far such a pixel acts on what becomes of others, in pixels of that image.
+    on_black : bool
+        Whether the plane is taken for cells cut out on black.
     """
 
     cells: NDArray[np.int32]
     nuclei: NDArray[np.int32] | None
     involved: NDArray[np.bool_]
     reach_px: int
+    on_black: bool = False
 
     @classmethod
     def nothing(cls, shape: tuple[int, int], nuclei: bool) -> "Found":
