@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from all_detect_training.dataset import Cells
+from all_detect_training.cells import Cells
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.splits import SPLITS, split_contiguous
 

@@ -21,10 +21,11 @@ from sklearn import metrics as sklearn_metrics
 
 from all_detect_training import ablating, plots
 from all_detect_training import report_page as report_page_module
-from all_detect_training.ablation import ENSEMBLES, FIGURES, Classifier, classifiers, paper_figures, table_4
+from all_detect_training.ablation import Classifier, classifiers, table_4
 from all_detect_training.by_subject import subject_auc, subject_table
+from all_detect_training.cells import Cells
 from all_detect_training.cli import main
-from all_detect_training.dataset import Cells
+from all_detect_training.figures import ENSEMBLES, FIGURES, paper_figures
 from all_detect_training.history import write_history
 from all_detect_training.metrics import member_figures
 from all_detect_training.plots import comparison_plot, reliability_plot, roc_plot

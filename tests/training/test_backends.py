@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from all_detect_training import fit
 from all_detect_training.bundling import About, export_bundle
-from all_detect_training.dataset import Cells
+from all_detect_training.cells import Cells
 from all_detect_training.plans import plan_run, write_record
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.splits import split_contiguous
@@ -80,7 +80,9 @@ def the_whole_road(folder: Path) -> None:
     write_record(run, plan_run(given, mask_corner_px=0, preset="two", params=PARAMS, trunks=None), cells, split)
     cells.save(run / "cells.npz")
     train_killed_and_again(cells, split, run)
-    _, undisturbed = fit.fit_member(cells, split, MOBILENET, PARAMS, None)
+    _, undisturbed = fit.fit_member(
+        cells, split, MOBILENET, PARAMS, None, folder / "undisturbed.npz", folder / "undisturbed.csv"
+    )
     export_bundle(run, folder / "bundle", About("two", "1"))
     bundle = load_bundle(folder / "bundle")
     np.save(folder / "maps.npy", grad_cam(bundle, cells.crops, [1, 1], device="cpu").members)

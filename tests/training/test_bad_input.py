@@ -4,6 +4,7 @@ import csv
 import errno
 import logging
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from all_detect_training import dataset, fit
+from all_detect_training import fit, predicting, reading
+from all_detect_training.cells import Cells
 from all_detect_training.cli import main
 from all_detect_training.commands import fit as fit_command
-from all_detect_training.dataset import Cells
 from all_detect_training.fit import fit_ensemble
 from all_detect_training.predicting import predict_p_all
 from all_detect_training.presets import FitParams, MemberSpec
@@ -32,17 +33,14 @@ Row = tuple[str, str, str]
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train one small network; read images here, without processes."""
     monkeypatch.setattr(fit_command, "PRESETS", {"tiny": PARAMS})
-    monkeypatch.setattr(dataset, "ProcessPoolExecutor", _Here)
+    monkeypatch.setattr(reading, "ProcessPoolExecutor", _Here)
 
 
 class _Here:
     def __init__(self, *_: Any, **__: Any) -> None:
         self.map = map
 
-    def __enter__(self) -> "_Here":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def shutdown(self, **_: Any) -> None:
         pass
 
 
@@ -208,7 +206,9 @@ def test_trunks_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.Monke
         fit_ensemble(cells, split, PARAMS, tmp_path / "run", "imagenet")
 
 
-def test_a_gpu_without_memory_predicts_fewer_cells_at_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_gpu_without_memory_predicts_fewer_cells_at_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Small:
         """Says of every cell its mean, of five at once at most."""
 
@@ -219,8 +219,9 @@ def test_a_gpu_without_memory_predicts_fewer_cells_at_once(caplog: pytest.LogCap
             return np.stack([np.zeros(len(pixels)), pixels.mean(axis=(1, 2, 3))], axis=1).astype(np.float32)
 
     cells, _ = cells_and_split()
+    monkeypatch.setattr(predicting, "PREDICTED_PX", 16 * SPEC.input_size**2)
     with caplog.at_level(logging.WARNING):
-        p_all = predict_p_all(Small(), cells.crops, SPEC, 16)
+        p_all = predict_p_all(Small(), cells.crops, SPEC)
     assert [record.getMessage().split(" predicts ")[1][:1] for record in caplog.records] == ["8", "4"]
     alone = [predict_p_all(Small(), cells.crops[i : i + 1], SPEC)[0] for i in range(24)]
     np.testing.assert_allclose(p_all, alone, atol=1e-6)
@@ -236,3 +237,22 @@ def test_no_memory_to_predict_one_cell_is_one_line() -> None:
     cells, _ = cells_and_split()
     with pytest.raises(InputError, match="mobilenet: out of memory with one cell at a time; give it more"):
         predict_p_all(Starved(), cells.crops, SPEC)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "no bundle", "--cells", "no images"],
+        ["ablation", "no run"],
+        ["export", "no run", "--name", "mine", "--version", "1"],
+        ["segmenter", "--masks", "no images", "--version", "1"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "out"
+    assert main([*words, "--out", str(out)]) == 1
+    assert re.search(rf"{re.escape(str(out))}: can't be written \(.+\); name another folder", said(capsys))

@@ -15,7 +15,7 @@ from sklearn import metrics as sklearn_metrics
 from all_detect_training import bundling
 from all_detect_training.bundling import About, export_bundle
 from all_detect_training.card.held_out import subjects_section
-from all_detect_training.dataset import Cells
+from all_detect_training.cells import Cells
 from all_detect_training.held_out import held_out_figures
 from all_detect_training.presets import FitParams
 from all_detect_training.runs import Run, load_run

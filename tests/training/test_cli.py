@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from all_detect_training import cli, plans, rounding, run_cells, runs
+from all_detect_training.cells import Cells
 from all_detect_training.commands import fit as fit_command
-from all_detect_training.dataset import Cells
+from all_detect_training.figures import figure_text
 from all_detect_training.metrics import auc
 from all_detect_training.predicting import predict_p_all
 from all_detect_training.presets import FitParams
-from all_detect_training.resampling import figure_text
 from all_detect_training.splits import split_contiguous
 from all_detect_training.training_set import folder_set
 from napari_all_detect import trust

@@ -12,10 +12,10 @@ from sklearn import metrics as sklearn_metrics
 from all_detect_training import telling
 from all_detect_training.cli import main
 from all_detect_training.commands import measuring
-from all_detect_training.dataset import read_cells
 from all_detect_training.evaluate import evaluate, evaluation_figures, write_evaluation
 from all_detect_training.listing import LabelledImage
 from all_detect_training.plans import images_digest
+from all_detect_training.reading import read_cells
 from all_detect_training.seen_images import sides_in_training
 from napari_all_detect import draw_smear
 from napari_all_detect.bundle import load_bundle

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from all_detect_training import checkpoint as checkpoint_module
-from all_detect_training import fit, telling
-from all_detect_training.dataset import Cells
+from all_detect_training import fit, predicting, telling
+from all_detect_training.cells import Cells
 from all_detect_training.fit import fit_ensemble, fit_member
 from all_detect_training.predicting import predict_p_all
 from all_detect_training.presets import PRESETS, FitParams, MemberSpec
@@ -35,10 +35,15 @@ def coloured() -> tuple[Cells, Any]:
     return cells, np.where(np.arange(80) < 50, "train", "validation")
 
 
+def fit_in(folder: Path, params: FitParams) -> tuple[Any, list[dict[str, float]]]:
+    """Train a member on coloured squares, with its checkpoint and its log in the folder."""
+    return fit_member(*coloured(), SPEC, params, None, folder / "m.npz", folder / "m.csv")
+
+
 def test_a_killed_training_ends_as_if_it_had_never_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cells, split = coloured()
-    path = tmp_path / "mobilenet.checkpoint.npz"
-    undisturbed, expected = fit_member(cells, split, SPEC, PARAMS, None)
+    (tmp_path / "undisturbed").mkdir()
+    undisturbed, expected = fit_in(tmp_path / "undisturbed", PARAMS)
+    (tmp_path / "killed").mkdir()
     train_epoch, calls = fit._train_epoch, []
 
     def killed(*arguments: Any) -> float:
@@ -50,23 +55,21 @@ def test_a_killed_training_ends_as_if_it_had_never_stopped(tmp_path: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(fit, "_train_epoch", killed)
         with pytest.raises(KeyboardInterrupt):
-            fit_member(cells, split, SPEC, PARAMS, None, path)
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
-    resumed, history = fit_member(cells, split, SPEC, PARAMS, None, path)
+            fit_in(tmp_path / "killed", PARAMS)
+    assert {p.name for p in (tmp_path / "killed").iterdir()} == {"m.npz", "m.csv"}
+    resumed, history = fit_in(tmp_path / "killed", PARAMS)
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     for row, wanted in zip(history, expected, strict=True):
         assert row == pytest.approx(wanted, rel=1e-4)
     for found, wanted_weights in zip(resumed.get_weights(), undisturbed.get_weights(), strict=True):
         np.testing.assert_allclose(found, wanted_weights, atol=2e-3)
-    _, once_more = fit_member(cells, split, SPEC, PARAMS, None, path)
+    _, once_more = fit_in(tmp_path / "killed", PARAMS)
     assert once_more == history
 
 
 def test_the_rate_goes_on_where_it_was(tmp_path: Path) -> None:
-    cells, split = coloured()
-    path = tmp_path / "m.npz"
-    fit_member(cells, split, SPEC, replace(PARAMS, epochs=1), None, path)
-    with np.load(path) as arrays:
+    fit_in(tmp_path, replace(PARAMS, epochs=1))
+    with np.load(tmp_path / "m.npz") as arrays:
         counts = [
             int(arrays[name]) for name in arrays.files if arrays[name].shape == () and "i" in arrays[name].dtype.kind
         ]
@@ -74,35 +77,29 @@ def test_the_rate_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_and_keeps_the_epoch_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cells, split = coloured()
-    path = tmp_path / "m.npz"
-    fit_member(cells, split, SPEC, replace(PARAMS, epochs=1), None, path)
-    before = path.read_bytes()
+    fit_in(tmp_path, replace(PARAMS, epochs=1))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(checkpoint_module.np, "savez", full)
     with pytest.raises(OutputError, match=r"No space left on device.*go on with the same") as caught:
-        fit_member(cells, split, SPEC, PARAMS, None, path)
+        fit_in(tmp_path, PARAMS)
     assert "\n" not in str(caught.value)
-    assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["m.npz"]
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    cells, split = coloured()
-    path = tmp_path / "m.npz"
-    path.write_bytes(b"PK no checkpoint")
+    (tmp_path / "m.npz").write_bytes(b"PK no checkpoint")
     with pytest.raises(InputError, match=r"m\.npz: damaged"):
-        fit_member(cells, split, SPEC, PARAMS, None, path)
+        fit_in(tmp_path, PARAMS)
 
 
-def test_training_stops_when_nothing_gets_better(monkeypatch: pytest.MonkeyPatch) -> None:
-    cells, split = coloured()
+def test_training_stops_when_nothing_gets_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     auc = iter([0.5, 0.8, 0.7, 0.9, 0.8, 0.9, 0.95, 0.9])
     monkeypatch.setattr(fit, "member_figures", lambda *_: {"auc": next(auc)})
-    _, history = fit_member(cells, split, SPEC, replace(PARAMS, epochs=9, patience=2), None)
+    _, history = fit_in(tmp_path, replace(PARAMS, epochs=9, patience=2))
     # The second 0.9 is as good, not better.
     assert [row["auc"] for row in history] == [0.5, 0.8, 0.7, 0.9, 0.8, 0.9]
 
@@ -153,17 +150,15 @@ def test_another_error_is_not_taken_for_want_of_memory(tmp_path: Path, monkeypat
         fit_ensemble(cells, split, PARAMS, tmp_path)
 
 
-def test_time_left_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    cells, split = coloured()
+def test_time_left_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        fit_member(cells, split, SPEC, replace(PARAMS, epochs=2), None)
+        fit_in(tmp_path, replace(PARAMS, epochs=2))
     told = [record.getMessage() for record in caplog.records]
     assert told[-1].endswith("0:00:00 left of this member")
 
 
 def test_the_rate_is_in_the_log_of_a_fit_begun_before_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cells, split = coloured()
-    path, log_file = tmp_path / "m.npz", tmp_path / "m.csv"
+    log_file = tmp_path / "m.csv"
     save = fit.save_checkpoint
 
     def without_rate(path: Path, network: Any, rng: Any, progress: Any) -> None:
@@ -172,10 +167,10 @@ def test_the_rate_is_in_the_log_of_a_fit_begun_before_it_was(tmp_path: Path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(fit, "save_checkpoint", without_rate)
-        fit_member(cells, split, SPEC, replace(PARAMS, epochs=1), None, path, log_file)
+        fit_in(tmp_path, replace(PARAMS, epochs=1))
     # A cycle of two epochs up, two down.
     assert float(log_file.read_text().split()[1].split(",")[3]) == pytest.approx(PARAMS.highest_rate / 2, rel=0.01)
-    fit_member(cells, split, SPEC, replace(PARAMS, epochs=2), None, path, log_file)
+    fit_in(tmp_path, replace(PARAMS, epochs=2))
     header, *rows = (line.split(",") for line in log_file.read_text().split())
     assert header[:4] == ["epoch", "loss", "batch_size", "rate"]
     assert rows[0][3] == ""
@@ -205,11 +200,27 @@ def test_stain_is_normalised_where_the_crops_are() -> None:
     np.testing.assert_array_equal(crops, expected)
 
 
-def test_an_epoch_tells_how_far_it_has_come(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stain_is_not_normalised_where_nothing_is_left_to_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It takes minutes for the cells of C-NMC 2019."""
+    monkeypatch.setattr(fit, "normalise_stain", lambda *_: pytest.fail("stain was normalised"))
+    (tmp_path / "members").mkdir()
+    for name in ("mobilenet.npy", "members/mobilenet.weights.h5"):
+        (tmp_path / name).touch()
+    with caplog.at_level(logging.INFO):
+        fit_ensemble(*coloured(), replace(PARAMS, stain_normalisation="macenko"), tmp_path)
+    assert [record.getMessage() for record in caplog.records] == ["mobilenet: trained already"]
+
+
+def test_an_epoch_tells_how_far_it_has_come(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(telling, "FIRST_S", 0)
+    monkeypatch.setattr(predicting, "PREDICTED_PX", 20 * SPEC.input_size**2)
     with caplog.at_level(logging.INFO, "all_detect_training"):
-        network, _ = fit_member(*coloured(), SPEC, replace(PARAMS, epochs=1), None)
-        predict_p_all(network, coloured()[0].crops, SPEC, batch_size=20)
+        network, _ = fit_in(tmp_path, replace(PARAMS, epochs=1))
+        predict_p_all(network, coloured()[0].crops, SPEC)
     assert "mobilenet: cells of this epoch: 8 of 50, about " in caplog.text
     assert "mobilenet: predicting cells: 20 of 80, about " in caplog.text
 
@@ -268,7 +279,7 @@ def test_an_epoch_shows_each_cell_once_moved_and_with_its_class(monkeypatch: pyt
 
 
 def test_only_cells_that_train_are_shown_and_only_those_that_validate_are_judged(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells, _ = coloured()
     split = np.repeat(["train", "validation", "test"], [50, 20, 10])
@@ -286,9 +297,10 @@ def test_only_cells_that_train_are_shown_and_only_those_that_validate_are_judged
     monkeypatch.setattr(fit, "_train_epoch", shown)
     monkeypatch.setattr(fit, "predict_p_all", predict)
     starts = []
-    for seed in (1, 1, 2):
+    for k, seed in enumerate((1, 1, 2)):
         params = replace(PARAMS, epochs=2, cells_per_epoch=30, seed=seed)
-        network, history = fit_member(cells, split, replace(SPEC, stretch=1.5), params, None)
+        files = tmp_path / f"{k}.npz", tmp_path / f"{k}.csv"
+        network, history = fit_member(cells, split, replace(SPEC, stretch=1.5), params, None, *files)
         assert len(history) == 3
         starts.append(network.get_weights()[0])
     assert {len(order) for order in orders} == {30}

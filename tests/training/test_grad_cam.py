@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from all_detect_training.bundling import About, export_bundle
-from all_detect_training.dataset import Cells
+from all_detect_training.cells import Cells
 from all_detect_training.fit import fit_ensemble
 from all_detect_training.plans import plan_run, write_record
 from all_detect_training.presets import FitParams, MemberSpec

@@ -48,6 +48,8 @@ def test_runs_and_bundles_hold_their_preset(tmp_path: Path) -> None:
         ({"members": []}, "there is no member; expected one at least"),
         ({"members": [MOBILENET, MOBILENET]}, "2 members are mobilenet; expected each architecture once"),
         ({"members": [MOBILENET | {"architecture": "resnet"}]}, "architecture is 'resnet'; expected one of vgg16, "),
+        ({"members": [MOBILENET | {"input_size": 24}]}, "input_size is 24; expected greater than or equal to 32"),
+        ({"members": [MOBILENET | {"input_size": 1200}]}, "input_size is 1200; expected less than or equal to 1024"),
         ({"members": [MOBILENET | {"stretch": 0.01}]}, "stretch of mobilenet is 0.01, which leaves it no epoch"),
         ({"members": [MOBILENET | {"stretch": 1e308}]}, "stretch is 1e+308; expected less than or equal to 1000"),
         ({"epochs": 10**30}, "; expected less than or equal to 1000000"),
@@ -97,7 +99,7 @@ def test_what_a_value_is_not_given_is_the_usual_one() -> None:
     ("member", "said"),
     [
         (MOBILENET | {"cut": "conv_pw_99"}, "mobilenet has no layer 'conv_pw_99' to cut at; correct input_size or cut"),
-        (MOBILENET | {"input_size": 24}, "mobilenet takes inputs of at least 32 px; got 24"),
+        ({"architecture": "xception", "input_size": 64}, "xception takes inputs of at least 71 px; got 64"),
     ],
 )
 def test_a_network_that_cannot_be_built_is_refused_before_images_are_read(

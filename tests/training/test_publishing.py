@@ -15,8 +15,8 @@ import pytest
 from all_detect_training import bioimageio_package
 from all_detect_training.bundling import About, export_bundle
 from all_detect_training.card.page import card_page
+from all_detect_training.cells import Cells
 from all_detect_training.cli import main
-from all_detect_training.dataset import Cells
 from napari_all_detect.bundle import load_bundle
 
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from all_detect_training import fit, plans, run_cells
+from all_detect_training.cells import Cells
 from all_detect_training.cli import main
 from all_detect_training.commands import fit as fit_command
 from all_detect_training.commands.arguments import at_least
-from all_detect_training.dataset import Cells
 from all_detect_training.fit import fit_ensemble, fit_member
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.starting import refuse_no_trunks
@@ -99,7 +99,7 @@ def test_memory_that_runs_out_later_loses_no_epoch(
     plain, starved = Training(), Training(largest=4, starved_from=3)
     with monkeypatch.context() as patch:
         patch.setattr(fit, "_train_epoch", plain)
-        fit_member(cells, split, SPEC, PARAMS, None)
+        fit_member(cells, split, SPEC, PARAMS, None, tmp_path / "plain.npz", tmp_path / "plain.csv")
     monkeypatch.setattr(fit, "_train_epoch", starved)
     fit_ensemble(cells, split, PARAMS, tmp_path)
     assert [(row["epoch"], row["batch_size"]) for row in history(tmp_path)] == [(1, 8), (2, 8), (3, 4)]
@@ -114,7 +114,7 @@ def test_a_damaged_checkpoint_is_named_with_what_to_do(cells: Cells, split: Spli
     path.write_bytes(path.read_bytes()[: round(keep * path.stat().st_size)])
     for call in (
         lambda: fit_ensemble(cells, split, PARAMS, tmp_path),
-        lambda: fit_member(cells, split, SPEC, PARAMS, None, path),
+        lambda: fit_member(cells, split, SPEC, PARAMS, None, path, tmp_path / "mobilenet.csv"),
     ):
         with pytest.raises(InputError, match=r"mobilenet\.checkpoint\.npz: damaged .*remove it, and the member is"):
             call()

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from all_detect_training.cli import main
+from all_detect_training.commands import segmenter as cli
 from all_detect_training.metrics import auc
-from all_detect_training.segmenter import cli, fit, pack
+from all_detect_training.out_folder import check_out
+from all_detect_training.segmenter import fit, pack
 from all_detect_training.segmenter.fit import SegmenterParams, fit_segmenter
-from all_detect_training.segmenter.pack import check_out, pack_segmenter
+from all_detect_training.segmenter.pack import pack_segmenter
 from all_detect_training.segmenter.scenes import Scenes, compose, core_depth
 from all_detect_training.segmenter.stains import as_seen
 from all_detect_training.weights import round_to_half, save_half_precision
@@ -241,16 +243,19 @@ def test_the_same_network_gives_the_same_digest(network: Any, tmp_path: Path) ->
     assert one.network.sha256 == same.network.sha256
 
 
-def test_only_a_new_or_an_empty_folder_is_free(network: Any, tmp_path: Path) -> None:
+def test_only_a_new_or_an_empty_folder_is_free(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
     for path in (tmp_path / "full" / "mine.txt", tmp_path / "file"):
         path.write_text("mine")
-    for name in ("new", "empty"):
+    for name in ("new", "deep/new", "empty"):
         check_out(tmp_path / name)
     for name in ("full", "file"):
         with pytest.raises(OutputError, match=f"{name} exists already; name a new or an empty folder"):
-            pack_segmenter(network, tmp_path / name, **NAMED, params=TINY, data=DATA, metrics={})
+            check_out(tmp_path / name)
+    with pytest.raises(OutputError, match=r"new: can't be written \(.*\); name another folder"):
+        check_out(tmp_path / "file" / "new")
+    assert {p.name for p in tmp_path.iterdir()} == {"empty", "full", "file"}
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine.txt"]
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -263,7 +268,7 @@ def test_a_name_that_no_bundle_can_have_is_refused_and_nothing_is_left(
     (field,) = wrong
     with pytest.raises(BundleError, match=field):
         pack_segmenter(network, out, **(NAMED | wrong), params=TINY, data=DATA, metrics={})
-    check_out(out)
+    assert not out.exists()
 
 
 @dataclass(frozen=True)
@@ -462,6 +467,29 @@ def test_measure_tells_folders_of_the_same_name_apart(
     assert sorted(m["images"] for m in json.loads(capsys.readouterr().out).values()) == [2, 5]
 
 
+def test_measure_tells_folders_of_different_options_apart(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = write_masks(tmp_path / "laboratory" / "fields", 2)
+    assert main(["measure", "--masks", str(there), "--boxes", str(trained.boxes), "--segmentation", "classical"]) == 0
+    images = {name: m["images"] for name, m in json.loads(capsys.readouterr().out).items()}
+    assert images == {str(there): 2, str(trained.boxes): 4}
+
+
+@pytest.mark.usefixtures("quick_training")
+def test_a_folder_that_two_options_name_counts_for_each(
+    trained: Trained, tmp_path: Path, train: Callable[..., int]
+) -> None:
+    both = trained.boxes
+    assert train("--masks", trained.masks, "--boxes", both, "--smears", both, "--hold-out", 2) == 0
+    data = load_segmenter(tmp_path / "out").manifest.training["data"]
+    assert {name: count["train"] for name, count in data.items()} == {
+        "drawn": 3,
+        f"{both} (boxes)": 2,
+        f"{both} (smears)": 4,
+    }
+
+
 def test_segmenter_tells_folders_of_the_same_name_apart(
     trained: Trained, tmp_path: Path, train: Callable[..., int], quick_training: list[SegmenterParams]
 ) -> None:
@@ -489,7 +517,7 @@ def test_a_folder_with_something_in_it_is_refused_before_training(
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    assert train("--masks", trained.masks) == 1
+    assert train("--masks", tmp_path / "no such folder") == 1
     assert "out exists already; name a new or an empty folder" in one_line(capsys)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine.txt"]
 

@@ -184,11 +184,6 @@ def test_images_without_boxes_have_no_share_found_but_false_cells(finding: Calla
     assert figures == {"images": 1, "boxes": 0, "found": None, "false_per_image": 2.0}
 
 
-def test_no_images_have_no_figures() -> None:
-    expected = {"images": 0, "boxes": 0, "found": None, "false_per_image": None}
-    assert box_figures([], CLASSICAL) == expected
-
-
 def test_a_real_method_finds_drawn_smears_well() -> None:
     images = []
     for seed in range(2):

@@ -97,7 +97,8 @@ def test_smears_teach_whole_cells_and_what_is_far_from_any(smear: Smear, tmp_pat
 def test_of_many_smears_some_are_read(smear: Smear, tmp_path: Path) -> None:
     for i in range(6):
         Image.fromarray(smear.rgb).save(tmp_path / f"{i}.png")
-    assert [image.name for image in read_smears(tmp_path, at_most=3)] == ["0", "2", "4"]
+    assert [image.name for image in read_smears(tmp_path, at_least=3)] == ["0", "2", "4"]
+    assert len(read_smears(tmp_path, at_least=4)) == 6
 
 
 def test_the_images_given_are_not_changed(smear: Smear) -> None:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from all_detect_training import trusting
 from all_detect_training.bundling import About, export_bundle
 from all_detect_training.calibration import RATES, bounds_at, fit_temperature
+from all_detect_training.cells import Cells
 from all_detect_training.cli import main
-from all_detect_training.dataset import Cells
 from all_detect_training.plans import write_record
 from all_detect_training.presets import FitParams
 from all_detect_training.splits import split_contiguous

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from all_detect_training.weights import LARGEST_HALF, round_to_half, save_half_precision
+from napari_all_detect.errors import InputError
 
 
 def network(seed: int = 0) -> Any:
@@ -67,9 +68,9 @@ def test_a_weight_that_half_precision_cannot_hold_is_refused(tmp_path: Path, val
     weights = model.get_weights()
     weights[0][0, 0, 0, 0] = value
     model.set_weights(weights)
-    with pytest.raises(OverflowError, match="100000 does not fit half precision"):
+    with pytest.raises(InputError, match="100000 does not fit half precision"):
         round_to_half(model)
-    with pytest.raises(OverflowError, match="does not fit"):
+    with pytest.raises(InputError, match="does not fit"):
         save_half_precision(model, tmp_path / "m.weights.h5")
 
 

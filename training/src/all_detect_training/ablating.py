@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from all_detect_training.ablation import ENSEMBLES, THRESHOLD, Classifier, classifiers, table_4
+from all_detect_training.ablation import THRESHOLD, Classifier, classifiers, table_4
 from all_detect_training.bundling import About, export_run
 from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.cnmc import FOLDS
+from all_detect_training.figures import ENSEMBLES, figure_text
 from all_detect_training.history import trained_facts, training_in_words
 from all_detect_training.out_folder import scratch_in
 from all_detect_training.presets import departures
 from all_detect_training.report import write_report
 from all_detect_training.report_page import chosen_cells
 from all_detect_training.reporting import Findings, Panel
-from all_detect_training.resampling import figure_text
 from all_detect_training.runs import Run, load_run
 from napari_all_detect.bundle import Bundle, load_bundle
 from napari_all_detect.ensemble import member_weights

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from all_detect_training.figures import ENSEMBLES, FIGURES, confusion_of, paper_figures
 from all_detect_training.metrics import member_figures
 from all_detect_training.published import TABLE_4
 from all_detect_training.resampling import confusion_by_group, resamples, weighted_auc, with_interval
@@ -15,20 +16,10 @@ from all_detect_training.voting import ensemble_p_all
 from napari_all_detect.bundle.manifest import Validation
 from napari_all_detect.errors import InputError
 
-__all__ = ["ENSEMBLES", "FIGURES", "THRESHOLD", "UNCALIBRATED", "Classifier", "classifiers", "paper_figures", "table_4"]
+__all__ = ["THRESHOLD", "UNCALIBRATED", "Classifier", "classifiers", "table_4"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
-
-FIGURES = {
-    "weighted_precision": "WP",
-    "weighted_recall": "WR",
-    "weighted_f1": "WFS",
-    "accuracy": "ACC",
-    "balanced_accuracy": "BA",
-    "auc": "AUC",
-}
-ENSEMBLES = {"equal": "SAP", "accuracy": "WEN-accuracy", "auc": "WEN-AUC", "f1": "WEN-F1", "kappa": "WEN-kappa"}
 
 THRESHOLD = 0.5
 
@@ -69,7 +60,7 @@ class Classifier:
     @property
     def confusion(self) -> NDArray[np.int64]:
         """(2, 2) counts: rows true Hem and ALL, columns called Hem and ALL."""
-        return np.bincount(2 * self.is_all + (self.p_all >= THRESHOLD), minlength=4).reshape(2, 2)
+        return confusion_of(self.is_all, self.p_all >= THRESHOLD)
 
 
 def classifiers(run: Run) -> list[Classifier]:
@@ -92,44 +83,6 @@ def _combined(p_all: Floats, validation: Sequence[Validation], weighting: str) -
         return ensemble_p_all(p_all, validation, weighting)
     except InputError:
         return np.full(len(p_all), np.nan, np.float32)
-
-
-def paper_figures(confusion: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
-    """Return the figures of calls that the paper prints.
-
-    Parameters
-    ----------
-    confusion : (R, 4) int
-        Hem called Hem, Hem called ALL, ALL called Hem, ALL called ALL.
-
-    Returns
-    -------
-    figures : dict of str to (R,) float64
-        Precision, recall and F1 of the two classes weighted by their numbers of cells (a class that is never called
-        has precision and F1 0), accuracy, and balanced accuracy. NaN where a class is missing.
-
-    Examples
-    --------
-    The matrix of the paper's Table 5, for WEN-kappa:
-
-    >>> figures = paper_figures(np.array([[502, 146, 64, 1155]]))
-    >>> [round(float(value[0]), 3) for value in figures.values()]
-    [0.887, 0.888, 0.886, 0.888, 0.861]
-    """
-    hem_hem, hem_all, all_hem, all_all = confusion.T.astype(np.float64)
-    n_hem, n_all = hem_hem + hem_all, all_hem + all_all
-    n = n_hem + n_all
-    with np.errstate(divide="ignore", invalid="ignore"):
-        precision_hem, precision_all = _or_zero(hem_hem / (hem_hem + all_hem)), _or_zero(all_all / (all_all + hem_all))
-        f1_hem, f1_all = 2 * hem_hem / (n_hem + hem_hem + all_hem), 2 * all_all / (n_all + all_all + hem_all)
-        accuracy = (hem_hem + all_all) / n
-        return {
-            "weighted_precision": (n_hem * precision_hem + n_all * precision_all) / n,
-            "weighted_recall": accuracy,
-            "weighted_f1": (n_hem * _or_zero(f1_hem) + n_all * _or_zero(f1_all)) / n,
-            "accuracy": accuracy,
-            "balanced_accuracy": (hem_hem / n_hem + all_all / n_all) / 2,
-        }
 
 
 def table_4(of: Sequence[Classifier]) -> pd.DataFrame:
@@ -165,7 +118,3 @@ def _figures(one: Classifier) -> dict[str, NDArray[np.float64]]:
     times = resamples(len(groups))
     confusion = times @ confusion_by_group(one.is_all, one.p_all >= THRESHOLD, group, len(groups))
     return paper_figures(confusion) | {"auc": weighted_auc(one.is_all, one.p_all, times, group)}
-
-
-def _or_zero(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.nan_to_num(values, nan=0.0)

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,14 @@ from all_detect_training.held_out import held_out_figures
 from all_detect_training.history import trained_facts
 from all_detect_training.metrics import member_figures
 from all_detect_training.naming import check_name
-from all_detect_training.out_folder import move_bundle, refuse_filled, scratch_in, write_facts
+from all_detect_training.out_folder import (
+    check_out,
+    move_bundle,
+    refuse_filled,
+    removed_if_empty,
+    scratch_in,
+    write_facts,
+)
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.resampling import DIGITS
 from all_detect_training.rounding import bf16_facts
@@ -110,7 +117,7 @@ def export_bundle(
         If bf16 is asked for and can't be measured here.
     """
     check_name(about.name, about.version)
-    refuse_filled(out)
+    check_out(out)
     return export_run(load_run(run), out, about, targets, bf16)
 
 
@@ -138,18 +145,15 @@ def export_run(run: Run, out: Path, about: About, targets: TrustTargets | None =
 def _filled_or_as_it_was(out: Path) -> Iterator[None]:
     """Make a folder if need be; on an error leave nothing of a bundle, which would block the next try."""
     refuse_filled(out)
-    made = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(out / "members", ignore_errors=True)
-        for name in (MODEL_CARD, MANIFEST):
-            (out / name).unlink(missing_ok=True)
-        if made:
-            with suppress(OSError):
-                out.rmdir()
-        raise
+    with removed_if_empty(out):
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(out / "members", ignore_errors=True)
+            for name in (MODEL_CARD, MANIFEST):
+                (out / name).unlink(missing_ok=True)
+            raise
 
 
 def _write(out: Path, manifest: Manifest, about: About) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from all_detect_training.dataset import opened_npz
+from all_detect_training.cells import opened_npz
 from napari_all_detect.atomic import written_atomically
 from napari_all_detect.errors import OutputError
 

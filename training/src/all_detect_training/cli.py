@@ -11,7 +11,7 @@ from all_detect_training.commands.export import add_export
 from all_detect_training.commands.fit import add_fit, add_preset
 from all_detect_training.commands.measuring import add_ablation, add_check, add_evaluate
 from all_detect_training.commands.publishing import add_bioimageio, add_card
-from all_detect_training.segmenter.cli import add_measure, add_segmenter
+from all_detect_training.commands.segmenter import add_measure, add_segmenter
 from napari_all_detect.cli import INTERRUPTED
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.research_use import RESEARCH_USE

@@ -13,17 +13,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from all_detect_training.ablation import FIGURES, paper_figures
 from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.calibration import calibration_error, reliability
-from all_detect_training.dataset import Kind, in_corner, warn_no_cell
-from all_detect_training.listing import LabelledImage, some
+from all_detect_training.figures import FIGURES, call_figures, figure_text, paper_figures
+from all_detect_training.listing import Kind, LabelledImage, some
+from all_detect_training.reading import in_corner, warn_no_cell
 from all_detect_training.resampling import (
     DIGITS,
     NO_INTERVAL,
-    call_figures,
     confusion_by_group,
-    figure_text,
     resamples,
     weighted_auc,
     with_interval,

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from all_detect_training.augment import augment, jitter_stain, random_transforms
+from all_detect_training.cells import Cells
 from all_detect_training.checkpoint import Progress, load_checkpoint, save_checkpoint, saved_batch_size
-from all_detect_training.dataset import Cells
 from all_detect_training.history import epochs_at_most, write_history
 from all_detect_training.metrics import member_figures
 from all_detect_training.predicting import no_memory_for_one, predict_p_all
@@ -63,11 +63,14 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
     OutputError
         If the disk is full or can't be written; the same call goes on from there.
     """
-    _normalise(cells.crops, params.stain_normalisation)
     with _writable(run):
         (run / "members").mkdir(parents=True, exist_ok=True)
-    for k, spec in enumerate(params.members, 1):
-        predictions, member = run / f"{spec.architecture}.npy", run / "members" / f"{spec.architecture}.weights.h5"
+    files = {
+        m: (run / f"{m.architecture}.npy", run / "members" / f"{m.architecture}.weights.h5") for m in params.members
+    }
+    if not all(path.exists() for both in files.values() for path in both):
+        _normalise(cells.crops, params.stain_normalisation)  # minutes, for nothing where all are trained
+    for k, (spec, (predictions, member)) in enumerate(files.items(), 1):
         if predictions.exists() and member.exists():
             log.info("%s: trained already", spec.architecture)
             continue
@@ -139,8 +142,8 @@ def fit_member(
     spec: MemberSpec,
     params: FitParams,
     weights: str | Path | None,
-    checkpoint: Path | None = None,
-    log_file: Path | None = None,
+    checkpoint: Path,
+    log_file: Path,
 ) -> tuple[Any, list[dict[str, float]]]:
     """Train one member.
 
@@ -154,11 +157,11 @@ def fit_member(
     params : FitParams
     weights : str, Path or None
         What the trunk starts from, by `starting.trunk_weights`.
-    checkpoint : Path, optional
+    checkpoint : Path
         Written anew after each epoch. Where it is there, training goes on after its last epoch, with the same figures
         as if it had never stopped (on a GPU, whose sums have no fixed order, with about the same); with another batch
         size the rate goes on at the same place of its cycle.
-    log_file : Path, optional
+    log_file : Path
         A CSV that has a row more after each epoch.
 
     Returns
@@ -183,7 +186,7 @@ def fit_member(
     updates = -(-len(_epoch(cells, train, params, rng)) // params.batch_size)
     network = compiled_network(spec, params, weights, updates)
     progress = Progress(network.get_weights(), [])
-    if checkpoint is not None and checkpoint.exists():
+    if checkpoint.exists():
         progress = load_checkpoint(checkpoint, network, rng)
         if progress.history[-1]["batch_size"] != params.batch_size:
             network.optimizer.iterations.assign(len(progress.history) * updates)
@@ -199,11 +202,9 @@ def fit_member(
         row = {"epoch": epoch, "loss": loss, "batch_size": params.batch_size, "rate": rate, **figures}
         is_best = all(row["auc"] >= earlier["auc"] for earlier in progress.history)
         progress = Progress(network.get_weights() if is_best else progress.best, [*progress.history, row])
-        if checkpoint is not None:
-            save_checkpoint(checkpoint, network, rng, progress)
-        if log_file is not None:
-            with _writable(log_file.parent):
-                write_history(log_file, progress.history)
+        save_checkpoint(checkpoint, network, rng, progress)
+        with _writable(log_file.parent):
+            write_history(log_file, progress.history)
         done = len(progress.history)
         left = timedelta(seconds=round((time.monotonic() - began) / (done - first) * (epochs - done)))
         shown = {name: value if isinstance(value, int) else float(f"{value:.4g}") for name, value in row.items()}

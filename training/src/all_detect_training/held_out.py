@@ -9,12 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from all_detect_training.by_subject import subject_table
-from all_detect_training.dataset import Cells
+from all_detect_training.cells import Cells
+from all_detect_training.figures import call_figures, confusion_of
 from all_detect_training.resampling import (
     LEVEL,
     RESAMPLES,
     RESAMPLING_SEED,
-    call_figures,
     confusion_by_group,
     resamples,
     weighted_auc,
@@ -141,7 +141,10 @@ def _detail(
     return {
         "confusion": {
             "order": "rows: true Hem, ALL; columns: called Hem, ALL",
-            **{name: _confusion(one.is_all, one.score(p_all) >= np.float32(threshold)) for name, one in levels.items()},
+            **{
+                name: confusion_of(one.is_all, one.score(p_all) >= np.float32(threshold)).tolist()
+                for name, one in levels.items()
+            },
         },
         "auc_by_folder": {
             folder: {
@@ -166,8 +169,3 @@ def _subjects(subject: NDArray[np.str_], cells: Cells, p_all: Floats, threshold:
     return [
         {str(name): None if pd.isna(value) else value for name, value in row.items()} for row in rows.to_dict("records")
     ]
-
-
-def _confusion(is_all: Bools, called: Bools) -> list[list[int]]:
-    counts: list[list[int]] = np.bincount(2 * is_all + called, minlength=4).reshape(2, 2).tolist()
-    return counts

@@ -2,17 +2,21 @@
 
 import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 from unicodedata import normalize
 
 from all_detect_training.splits import SPLITS
 from napari_all_detect.errors import InputError
+from napari_all_detect.sources import find_images
 
-__all__ = ["LabelledImage", "read_manifest", "some"]
+__all__ = ["Kind", "LabelledImage", "list_folders", "read_manifest", "some"]
+
+Kind = Literal["smears", "cells"]
+"""Of images: each shows many cells, or one."""
 
 COLUMNS = ("path", "class", "subject", "split")
 NEEDED = {"path", "class", "subject"}
@@ -39,6 +43,32 @@ class LabelledImage:
     is_all: bool
     subject: str = ""
     group: str = ""
+
+
+def list_folders(folder: Path, classes: Mapping[str, str]) -> list[LabelledImage]:
+    """List the images of a folder that holds one sub-folder per class; whose they are is unknown.
+
+    Raises
+    ------
+    InputError
+        If a sub-folder is missing or empty, or a class is none.
+    """
+    wrong = sorted(set(classes.values()) - {"ALL", "Hem"})
+    if wrong:
+        raise InputError(f"classes map to {', '.join(wrong)}; expected ALL or Hem")
+    return list(_images(folder, classes))
+
+
+def _images(folder: Path, classes: Mapping[str, str]) -> Iterator[LabelledImage]:
+    for sub, name in classes.items():
+        if not (folder / sub).is_dir():
+            raise InputError(f"{folder}: no sub-folder {sub!r}; expected one for each of: {', '.join(classes)}")
+        files = find_images([folder / sub])
+        # Of a folder without an image the folder itself comes back.
+        if [file.path for file in files] == [folder / sub]:
+            raise InputError(f"{folder / sub}: no image; put some there, or leave {sub!r} out of --classes")
+        for file in files:
+            yield LabelledImage(file.path, f"{sub}/{file.image}", name == "ALL")
 
 
 def read_manifest(path: Path) -> list[LabelledImage]:

@@ -15,9 +15,9 @@ def auc(is_all: Bools, p_all: Floats) -> float:
     return float(roc_auc_score(is_all, p_all)) if 0 < is_all.sum() < len(is_all) else float("nan")
 
 
-def member_figures(is_all: Bools, p_all: Floats, threshold: float = 0.5) -> dict[str, float]:
+def member_figures(is_all: Bools, p_all: Floats) -> dict[str, float]:
     """Return accuracy, AUC, F1 of ALL and Cohen's kappa: the weights of Eq. 2 in Mondal et al. (2021)."""
-    call = p_all >= threshold
+    call = p_all >= 0.5
     return {
         "accuracy": float(accuracy_score(is_all, call)),
         "auc": auc(is_all, p_all),

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,7 +12,16 @@ from napari_all_detect.bundle import Manifest, SegmenterManifest
 from napari_all_detect.bundle.verified import MANIFEST, MODEL_CARD
 from napari_all_detect.errors import OutputError
 
-__all__ = ["SCRATCH", "move_bundle", "refuse_filled", "scratch_in", "write_facts", "write_whole"]
+__all__ = [
+    "SCRATCH",
+    "check_out",
+    "move_bundle",
+    "refuse_filled",
+    "removed_if_empty",
+    "scratch_in",
+    "write_facts",
+    "write_whole",
+]
 
 
 SCRATCH = ".scratch-"
@@ -23,6 +32,30 @@ def refuse_filled(out: Path) -> None:
     """Raise OutputError unless `out` is a new or an empty folder."""
     if out.exists() and (not out.is_dir() or any(not path.name.startswith(SCRATCH) for path in out.iterdir())):
         raise OutputError(f"{out} exists already; name a new or an empty folder")
+
+
+def check_out(out: Path) -> None:
+    """Raise OutputError unless `out` is a new or an empty folder that can be written in: better before long work."""
+    try:
+        refuse_filled(out)
+        with removed_if_empty(out):
+            out.mkdir(parents=True, exist_ok=True)
+            with scratch_in(out):
+                pass
+    except OSError as error:
+        raise OutputError(f"{out}: can't be written ({error.strerror or error}); name another folder") from error
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove a folder and its parents again as far as they were made meanwhile and are empty in the end."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            for each in new:
+                each.rmdir()
 
 
 @contextmanager

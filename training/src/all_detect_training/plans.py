@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import all_detect_training
 import napari_all_detect
-from all_detect_training.dataset import Cells
+from all_detect_training.cells import Cells
 from all_detect_training.listing import LabelledImage
 from all_detect_training.out_folder import write_whole
 from all_detect_training.presets import FitParams

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["comparison_plot", "reliability_plot", "roc_plot"]
+__all__ = ["comparison_plot", "reliability_figures", "reliability_plot", "roc_plot"]
 
 Diagram = Sequence[Mapping[str, float]]
 
@@ -36,6 +36,22 @@ def roc_plot(curves: Mapping[str, tuple[NDArray[np.bool_], NDArray[np.floating]]
     axes.set(xlabel="Hem called ALL", ylabel="ALL called ALL", xlim=(0, 1), ylim=(0, 1.005))
     axes.legend(loc="lower right", fontsize=8, frameon=False)
     return _svg(figure)
+
+
+def reliability_figures(calibration: Mapping[str, Any]) -> str:
+    """Return the reliability diagrams of members and ensemble as HTML, with their calibration errors.
+
+    Parameters
+    ----------
+    calibration : mapping of str to mapping
+        As `trust_figures` gives it.
+    """
+    return "".join(
+        f"<figure>{reliability_plot(name, row['before']['reliability'], row['after']['reliability'])}"
+        f"<figcaption>calibration error {row['before']['calibration_error']:.3f} before, "
+        f"{row['after']['calibration_error']:.3f} after</figcaption></figure>"
+        for name, row in calibration.items()
+    )
 
 
 def reliability_plot(title: str, before: Diagram, after: Diagram) -> str:

@@ -20,10 +20,8 @@ PREDICTED_PX = 256 * 96**2
 """Pixels predicted at once: VGG-16 takes 256 bytes for each in its first layers."""
 
 
-def predict_p_all(
-    network: Any, crops: NDArray[np.uint8], spec: MemberSpec, batch_size: int | None = None
-) -> NDArray[np.float32]:
-    """Return P(ALL) of (N, s, s, 3) uint8 crops, (N,) float32, by default as many at once as memory holds.
+def predict_p_all(network: Any, crops: NDArray[np.uint8], spec: MemberSpec) -> NDArray[np.float32]:
+    """Return P(ALL) of (N, s, s, 3) uint8 crops, (N,) float32, as many at once as memory holds.
 
     Raises
     ------
@@ -32,7 +30,7 @@ def predict_p_all(
     """
     import keras
 
-    batch_size = batch_size or max(1, min(256, PREDICTED_PX // spec.input_size**2))
+    batch_size = max(1, min(256, PREDICTED_PX // spec.input_size**2))
     mode = ARCHITECTURES[spec.architecture].preprocessing
     p_all = [np.zeros(0, np.float32)]
     done = 0

@@ -10,7 +10,10 @@ from pydantic import ConfigDict, Field
 __all__ = ["PRESETS", "FitParams", "MemberSpec", "departures", "with_options"]
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Pixels = Annotated[int, Field(ge=16, le=2048)]
+CropPixels = Annotated[int, Field(ge=16, le=2048)]
+InputPixels = Annotated[int, Field(ge=32, le=1024)]
+"""Both as of a bundle: what is trained must be one that can be exported."""
+
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, lt=1)]
@@ -25,7 +28,7 @@ class MemberSpec:
     __pydantic_config__ = STRICT
 
     architecture: str
-    input_size: Pixels
+    input_size: InputPixels
     cut: str | None = None
     stretch: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Epochs over those of the others; the rate's cycle stretches along."""
@@ -45,7 +48,7 @@ class FitParams:
     __pydantic_config__ = STRICT
 
     members: tuple[MemberSpec, ...]
-    crop_size: Pixels
+    crop_size: CropPixels
     epochs: Count
     cells_per_epoch: Count | None = None
     """Of the oversampled cells an epoch shows this many, drawn afresh; None shows all."""

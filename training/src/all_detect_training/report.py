@@ -5,11 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from all_detect_training.ablation import FIGURES, UNCALIBRATED
+from all_detect_training.ablation import UNCALIBRATED
+from all_detect_training.card.tables import table
+from all_detect_training.figures import FIGURES, figure_in, figure_text
 from all_detect_training.out_folder import write_whole
 from all_detect_training.report_page import report_page
 from all_detect_training.reporting import Findings
-from all_detect_training.resampling import NO_INTERVAL, figure_text
+from all_detect_training.resampling import NO_INTERVAL
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.csv import csv_text
 
@@ -52,25 +54,22 @@ def _markdown(found: Findings) -> str:
     doubts = "".join(f"\n**{text}**\n" for text in (found.doubt, found.not_the_papers) if text)
     facts = "".join(f"- {name}: {text}\n" for name, text in found.facts.items())
     return (
-        f"{_table(found.table)}\n\nIn brackets: 95% intervals. {NO_INTERVAL} n/a: not defined. After a slash: Mondal "
+        f"{_table_4(found.table)}\n\nIn brackets: 95% intervals. {NO_INTERVAL} n/a: not defined. After a slash: Mondal "
         f"et al. (2021), on the preliminary set of C-NMC 2019. {UNCALIBRATED}\n{doubts}"
         + (f"\n{facts}" if facts else "")
     )
 
 
-def _table(table: pd.DataFrame) -> str:
+def _table_4(figures: pd.DataFrame) -> str:
     head = ["input", "classifier", *FIGURES.values()]
     rows = [
         [f"{row['input_px']} px", str(row["classifier"]), *(_text(row, name) for name in FIGURES)]
-        for _, row in table.iterrows()
+        for _, row in figures.iterrows()
     ]
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table(head, rows)
 
 
 def _text(row: Any, name: str) -> str:
     """Return a figure, its interval and the paper's own."""
-    values = {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
     paper = row[f"{name}_paper"]
-    figure = {key: None if pd.isna(value) else value for key, value in values.items()}
-    return figure_text(figure) + ("" if pd.isna(paper) else f" / {paper:.3f}")
+    return figure_text(figure_in(row, name)) + ("" if pd.isna(paper) else f" / {paper:.3f}")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from all_detect_training.ablation import ENSEMBLES, FIGURES, UNCALIBRATED, Classifier
-from all_detect_training.plots import comparison_plot, reliability_plot, roc_plot
+from all_detect_training.ablation import UNCALIBRATED, Classifier
+from all_detect_training.figures import ENSEMBLES, FIGURES, figure_in, figure_text
+from all_detect_training.plots import comparison_plot, reliability_figures, roc_plot
 from all_detect_training.published import METHODS, PublishedMethod
 from all_detect_training.reporting import Findings, Panel
 from all_detect_training.resampling import NO_INTERVAL
@@ -103,17 +104,10 @@ def _method(one: PublishedMethod) -> str:
 
 def _calibration(caption: str, figures: Mapping[str, Any]) -> str:
     """Draw the reliability of the members and the ensemble before and after calibration."""
-    drawn = [
-        "<figure>"
-        + reliability_plot(name, row["before"]["reliability"], row["after"]["reliability"])
-        + f"<figcaption>calibration error {row['before']['calibration_error']:.3f} before, "
-        + f"{row['after']['calibration_error']:.3f} after</figcaption></figure>"
-        for name, row in figures.items()
-    ]
     return (
         f"<h2>Reliability</h2>\n<p>{escape(caption)}: of the test cells given a probability, how many are ALL, before "
         "and after calibration by a temperature fitted on the validation cells. Both classes weigh the same; a dot's "
-        f"area is the weight of its cells.</p>\n<div class='row'>{''.join(drawn)}</div>\n"
+        f"area is the weight of its cells.</p>\n<div class='row'>{reliability_figures(figures)}</div>\n"
     )
 
 
@@ -132,14 +126,12 @@ def _html_table(table: pd.DataFrame) -> str:
 
 def _html_figure(row: Any, name: str) -> str:
     paper = row[f"{name}_paper"]
-    return _with_interval(row, name, "<br>") + ("" if pd.isna(paper) else f"<br><span class='paper'>{paper:.3f}</span>")
+    return _figure(row, name, "<br>") + ("" if pd.isna(paper) else f"<br><span class='paper'>{paper:.3f}</span>")
 
 
-def _with_interval(row: Any, name: str, gap: str) -> str:
-    """Return a figure and its interval, as far as they are defined."""
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    text = "n/a" if pd.isna(row[name]) else f"{row[name]:.3f}"
-    return text + ("" if pd.isna(low) else f"{gap}<small>({low:.3f} to {high:.3f})</small>")
+def _figure(row: Any, name: str, gap: str) -> str:
+    """Return a figure and its interval, which is smaller and stands after the gap."""
+    return figure_text(figure_in(row, name), interval=f"{gap}<small>({{low:.3f}} to {{high:.3f}})</small>")
 
 
 def _confusion(one: Classifier) -> str:
@@ -160,7 +152,7 @@ def _subjects(caption: str, rows: pd.DataFrame) -> str:
     head = "".join(f"<th>{text}</th>" for text in ("subject", "class", "cells", "called ALL", "mean P(ALL)"))
     lines = "".join(
         f"<tr><td>{escape(str(row['subject']))}</td><td>{row['class']}</td><td>{row['cells']}</td>"
-        f"<td>{row['called_all']:.1%}</td><td>{_with_interval(row, 'mean_p_all', ' ')}</td></tr>"
+        f"<td>{row['called_all']:.1%}</td><td>{_figure(row, 'mean_p_all', ' ')}</td></tr>"
         for _, row in rows.iterrows()
     )
     return f"<h2>Subjects</h2>\n<p>{escape(caption)}</p>\n<table><tr>{head}</tr>{lines}</table>\n"

@@ -1,7 +1,5 @@
 """Figures that know which cells belong together: whole images, or subjects, are drawn again and again."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,9 +9,7 @@ __all__ = [
     "NO_INTERVAL",
     "RESAMPLES",
     "RESAMPLING_SEED",
-    "call_figures",
     "confusion_by_group",
-    "figure_text",
     "resamples",
     "weighted_auc",
     "with_interval",
@@ -82,35 +78,6 @@ def confusion_by_group(is_all: Bools, called: Bools, group: NDArray[np.intp], n_
     """Count for each group Hem called Hem, Hem called ALL, ALL called Hem and ALL called ALL; (n_groups, 4)."""
     outcome = 2 * is_all + called
     return np.bincount(4 * group + outcome, minlength=4 * n_groups).reshape(n_groups, 4)
-
-
-def call_figures(confusion: Counts) -> dict[str, NDArray[np.float64]]:
-    """Return the figures of (R, 4) confusion counts; NaN where one is not defined."""
-    tn, fp, fn, tp = confusion.T.astype(np.float64)
-    n = tn + fp + fn + tp
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sensitivity, specificity = tp / (tp + fn), tn / (tn + fp)
-        chance = ((tp + fp) * (tp + fn) + (tn + fn) * (tn + fp)) / n**2
-        return {
-            "accuracy": (tp + tn) / n,
-            "f1": 2 * tp / (2 * tp + fp + fn),
-            "kappa": ((tp + tn) / n - chance) / (1 - chance),
-            "balanced_accuracy": (sensitivity + specificity) / 2,
-            "sensitivity": sensitivity,
-            "specificity": specificity,
-        }
-
-
-def figure_text(figure: Mapping[str, float | None], undefined: str = "n/a") -> str:
-    """Return a figure with its interval, as far as they are defined.
-
-    >>> figure_text({"value": 0.9, "low": 0.8, "high": 0.95}), figure_text({"value": 1.0, "low": None, "high": None})
-    ('0.900 (0.800 to 0.950)', '1.000')
-    """
-    value, low, high = (figure[key] for key in ("value", "low", "high"))
-    if value is None:
-        return undefined
-    return f"{value:.3f}" if low is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def with_interval(values: NDArray[np.float64]) -> dict[str, float | None]:

@@ -5,16 +5,17 @@ import errno
 import io
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from all_detect_training.dataset import Cells, read_cells
-from all_detect_training.out_folder import write_whole
+from all_detect_training.cells import Cells
+from all_detect_training.out_folder import removed_if_empty, write_whole
 from all_detect_training.plans import refuse_other, write_record
+from all_detect_training.reading import read_cells
 from all_detect_training.splits import SPLITS, refuse_shared_cells, split_contiguous
 from all_detect_training.training_set import TrainingSet
 from napari_all_detect.atomic import PART
@@ -42,20 +43,14 @@ def locked_run(run: Path) -> Iterator[None]:
     OutputError
         If another fit writes into it now, or it can't be made. The lock of one that was killed is open.
     """
-    new = [folder for folder in (run, *run.parents) if not folder.exists()]
-    try:
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked_folder(run))
-            except OutputError as error:
-                if not run.is_dir() or getattr(error.__cause__, "errno", None) not in NO_LOCK:
-                    raise
-                log.warning("%s can't be locked: see that no other fit writes into it", run)
-            yield
-    finally:
-        with suppress(OSError):
-            for folder in new:
-                folder.rmdir()
+    with removed_if_empty(run), ExitStack() as stack:
+        try:
+            stack.enter_context(locked_folder(run))
+        except OutputError as error:
+            if not run.is_dir() or getattr(error.__cause__, "errno", None) not in NO_LOCK:
+                raise
+            log.warning("%s can't be locked: see that no other fit writes into it", run)
+        yield
 
 
 def open_cells(run: Path, given: TrainingSet, plan: Mapping[str, Any], workers: int) -> Cells:

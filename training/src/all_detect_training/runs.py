@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from all_detect_training.dataset import Cells
+from all_detect_training.cells import Cells
 from all_detect_training.plans import read_record
 from all_detect_training.preset_file import checked_params
 from all_detect_training.presets import FitParams

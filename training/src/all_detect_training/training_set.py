@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from all_detect_training.cnmc import FOLDS, PRELIMINARY, list_cnmc, refuse_empty_folds
-from all_detect_training.dataset import Kind, list_folders
-from all_detect_training.listing import LabelledImage, read_manifest, some
+from all_detect_training.listing import Kind, LabelledImage, list_folders, read_manifest, some
 from all_detect_training.splits import (
     PAPER_IMAGES,
     PAPER_SUBJECTS,

@@ -7,13 +7,9 @@ import numpy as np
 
 from napari_all_detect.errors import InputError
 
-__all__ = ["WeightOverflowError", "round_to_half", "save_half_precision"]
+__all__ = ["round_to_half", "save_half_precision"]
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
-
-
-class WeightOverflowError(InputError, OverflowError):
-    """A trained weight is too large for half precision, or no number."""
 
 
 def round_to_half(network: Any) -> None:
@@ -21,7 +17,7 @@ def round_to_half(network: Any) -> None:
 
     Raises
     ------
-    WeightOverflowError
+    InputError
         If a weight is too large for it, or no number.
     """
     network.set_weights([_half(w, network.name).astype(w.dtype) for w in network.get_weights()])
@@ -32,7 +28,7 @@ def save_half_precision(network: Any, path: Path) -> None:
 
     Raises
     ------
-    WeightOverflowError
+    InputError
         If a weight is too large for half precision, or no number.
     """
     import h5py
@@ -61,7 +57,7 @@ def _half(values: Any, name: str) -> Any:
     largest = np.abs(values).max(initial=0.0)
     # Asked this way round, as NaN is not larger than anything.
     if not largest <= LARGEST_HALF:
-        raise WeightOverflowError(
+        raise InputError(
             f"{name}: a weight of {largest:g} does not fit half precision (+-{LARGEST_HALF:g}): the training diverged; "
             "train at a lower rate"
         )

@@ -143,9 +143,11 @@ def _limits(manifest: Manifest) -> str:
 
 
 def _calibration(manifest: Manifest) -> str:
-    if any(m.temperature != 1 for m in manifest.members):
+    ensemble = manifest.ensemble
+    if ensemble.temperatures[ensemble.weighting] != 1 or any(m.temperature != 1 for m in manifest.members):
         return ""
     return (
-        "- **Probabilities are not calibrated yet.** Of the cells given 0.9, more or fewer than nine in ten may be "
-        "ALL; the classes were balanced for training, and are not in a patient.\n"
+        "- **Probabilities are not calibrated.** The validation cells are all told apart, or nearly, and don't show "
+        "how sure to be. Of the cells given 0.9, more or fewer than nine in ten may be ALL; the classes were balanced "
+        "for training, and are not in a patient.\n"
     )

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from all_detect_training.ablation import ENSEMBLES
 from all_detect_training.calibration import FEW
 from all_detect_training.card.tables import figures_table, table
-from all_detect_training.resampling import figure_text
+from all_detect_training.figures import ENSEMBLES, figure_in, figure_text
 from napari_all_detect.bundle.manifest import Manifest
 
 __all__ = ["confusion_section", "held_out_section", "subjects_section", "trust_section"]
@@ -18,7 +17,6 @@ CELL_COLUMNS = {
     "kappa": "kappa",
     "balanced_accuracy": "balanced accuracy",
 }
-MEAN_ENDS = {"value": "", "low": "_low", "high": "_high"}
 IMAGE_COLUMNS = {"auc": "AUC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 
 
@@ -52,7 +50,7 @@ def subjects_section(manifest: Manifest) -> str:
             row["class"],
             f"{row['cells']}",
             f"{row['called_all']:.1%}",
-            figure_text({key: row[f"mean_p_all{end}"] for key, end in MEAN_ENDS.items()}),
+            figure_text(figure_in(row, "mean_p_all")),
         ]
         for row in metrics["kappa_detail"]["subjects"]
     ]
@@ -87,8 +85,8 @@ def confusion_section(manifest: Manifest) -> str:
 
 def trust_section(manifest: Manifest) -> str:
     """Say how true the probabilities are, what is called uncertain, and what lies out of the domain."""
-    figures = manifest.metrics.get("trust")
-    return "" if figures is None else "\n\n".join([*_calibrated(manifest, figures), *_called(manifest, figures)]) + "\n"
+    figures = manifest.metrics["trust"]
+    return "\n\n".join([*_calibrated(manifest, figures), *_called(manifest, figures)]) + "\n"
 
 
 def _calibrated(manifest: Manifest, figures: Mapping[str, Any]) -> list[str]:
@@ -141,14 +139,12 @@ def _called(manifest: Manifest, figures: Mapping[str, Any]) -> list[str]:
             f"{of_test['in_domain'] / of_test['cells']:.1%} are in it, and {of_test['blurred'] / of_test['cells']:.1%} "
             "are flagged as blurred."
         ]
-    return [*parts, *_rounded(manifest, figures.get("bf16"))]
+    return [*parts, *_rounded(manifest, figures)]
 
 
 def _confidence(figures: Mapping[str, Any]) -> str:
-    """Say how surely the rate is to be kept to; bundles of earlier versions aimed at it on average."""
-    of = figures.get("validation")
-    if of is None:
-        return ""
+    """Say how surely the rate is to be kept to."""
+    of = figures["validation"]
     if min(of["ALL"], of["Hem"]) < FEW:
         return (
             f"; these are of {of['ALL']} {of['drawn']} with ALL and {of['Hem']} with Hem cells, too few to tell how "
@@ -161,11 +157,12 @@ def _confidence(figures: Mapping[str, Any]) -> str:
     )
 
 
-def _rounded(manifest: Manifest, on_test: Mapping[str, Any] | None) -> list[str]:
+def _rounded(manifest: Manifest, figures: Mapping[str, Any]) -> list[str]:
     """Say which members may compute in bf16, if that was found out."""
     rounded = manifest.bf16
-    if rounded is None or on_test is None:
+    if rounded is None:
         return []
+    on_test = figures["bf16"]
     names, given = [m.name for m in manifest.members], rounded.precision.split(",")
     in_fp32 = [name for name, precision in zip(names, given, strict=False) if precision == "fp32"]
     which = f"All members but {', '.join(in_fp32)}" if in_fp32 else "All members"
@@ -178,9 +175,9 @@ def _rounded(manifest: Manifest, on_test: Mapping[str, Any] | None) -> list[str]
 
 
 def _called_wrongly(row: Mapping[str, Any], name: str, other: str) -> str:
-    """Write the share of a class that is called the other, with its interval; bundles of earlier versions have none."""
-    figure = row.get(f"{name}_called_{other}", {})
-    interval = f" ({figure['low']:.1%} to {figure['high']:.1%})" if figure.get("low") is not None else ""
+    """Write the share of a class that is called the other, with its interval."""
+    figure = row[f"{name}_called_{other}"]
+    interval = "" if figure["low"] is None else f" ({figure['low']:.1%} to {figure['high']:.1%})"
     return _share_of(row[name], other) + interval
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-from all_detect_training.plots import comparison_plot, reliability_plot
+from all_detect_training.plots import comparison_plot, reliability_figures
 from napari_all_detect.bundle import AnyBundle
 from napari_all_detect.bundle.manifest import Manifest
 from napari_all_detect.export.report import POLICY
@@ -75,10 +75,4 @@ def _intervals(metrics: Mapping[str, Any]) -> str:
 def _reliability(metrics: Mapping[str, Any]) -> str:
     """Draw reliability diagrams before and after calibration."""
     figures = metrics.get("trust", {}).get("calibration", {})
-    drawn = [
-        f"<figure>{reliability_plot(name, row['before']['reliability'], row['after']['reliability'])}"
-        f"<figcaption>calibration error {row['before']['calibration_error']:.3f} before, "
-        f"{row['after']['calibration_error']:.3f} after</figcaption></figure>"
-        for name, row in figures.items()
-    ]
-    return f'<div class="row">{"".join(drawn)}</div>\n' if drawn else ""
+    return f'<div class="row">{reliability_figures(figures)}</div>\n' if figures else ""

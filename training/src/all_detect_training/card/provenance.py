@@ -77,10 +77,10 @@ def split_section(manifest: Manifest) -> str:
     train, validation = params["train_share"], params["validation_share"]
     return (
         "## How it was split\n\n"
-        "Of each class, the images in which cells are found, in the order of their numbers, or of the list: the first "
-        f"{train:.0%} train, the next {validation:.0%} validate, the last {1 - train - validation:.0%} test. All cells "
-        "of an image are on one side. The validation cells choose each member's best epoch and its weight; the test "
-        "images choose nothing in a run.\n"
+        "Of each class, the images in which cells are found, in the order of their names, numbers in them by value: "
+        f"the first {train:.0%} train, the next {validation:.0%} validate, the last "
+        f"{1 - train - validation:.0%} test. All cells of an image are on one side. The validation cells choose each "
+        "member's best epoch and its weight; the test images choose nothing in a run.\n"
     )
 
 
@@ -91,7 +91,7 @@ def training_section(manifest: Manifest) -> str:
     values = {k: v for k, v in training["params"].items() if k != "members"}
     other = departures(training["preset"], params)
     but = f", but for {', '.join(f'`{name}`' for name in other)}" if other else ""
-    trained = training.get("trained", {})
+    trained = training["trained"]
     head = ["member", "its trunk started from", "epochs at most"]
     head += ["trained", "kept", "batches of"] if trained else []
     members = [

@@ -31,7 +31,7 @@ def reproduce_section(manifest: Manifest, has_notes: bool) -> str:
 
 def _batch_sizes(training: Mapping[str, Any]) -> list[int]:
     """Return in which batches members were trained, the largest first; none where that is not known."""
-    return sorted({n for facts in training.get("trained", {}).values() for n in facts["batch_sizes"]}, reverse=True)
+    return sorted({n for facts in training["trained"].values() for n in facts["batch_sizes"]}, reverse=True)
 
 
 def _halved(training: Mapping[str, Any]) -> str:
@@ -111,9 +111,8 @@ def _export_command(manifest: Manifest, has_notes: bool) -> str:
         "--citation": manifest.citation,
     }
     words = [f"{flag} {shlex.quote(text)}" for flag, text in texts.items() if text]
-    trust = manifest.metrics.get("trust", {})
-    targets, usual = trust.get("targets", {}), asdict(TrustTargets())
-    words += [f"--{name.replace('_', '-')} {rate:g}" for name, rate in targets.items() if rate != usual[name]]
+    trust, usual = manifest.metrics["trust"], asdict(TrustTargets())
+    words += [f"--{name.replace('_', '-')} {rate:g}" for name, rate in trust["targets"].items() if rate != usual[name]]
     words += ["--bf16"] if "bf16" in trust else []
     words += ["--data-notes NOTES"] if has_notes else []
     return " \\\n    ".join(["all-detect-train export RUN --out BUNDLE", *words])

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from all_detect_training.resampling import figure_text
+from all_detect_training.figures import figure_text
 
 __all__ = ["figures_table", "table"]
 

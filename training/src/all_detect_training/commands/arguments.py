@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from all_detect_training.cnmc import list_cnmc
-from all_detect_training.dataset import Kind, list_folders
-from all_detect_training.listing import LabelledImage, read_manifest
+from all_detect_training.listing import Kind, LabelledImage, list_folders, read_manifest
 
 __all__ = ["add_images", "at_least", "classes_of", "kind_of", "listed", "seed", "share"]
 

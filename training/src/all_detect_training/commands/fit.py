@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from all_detect_training.cells import Cells
 from all_detect_training.commands.arguments import add_images, at_least, classes_of, kind_of, seed, share
-from all_detect_training.dataset import Cells
 from all_detect_training.fit import fit_ensemble
 from all_detect_training.metrics import auc
 from all_detect_training.plans import plan_run

@@ -11,7 +11,7 @@ from all_detect_training.cnmc import check_cnmc, describe
 from all_detect_training.commands.arguments import add_images, listed
 from all_detect_training.evaluate import evaluate, evaluation_figures, write_evaluation
 from all_detect_training.listing import LabelledImage
-from all_detect_training.out_folder import refuse_filled
+from all_detect_training.out_folder import check_out
 from all_detect_training.seen_images import sides_in_training
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.errors import InputError
@@ -59,7 +59,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     """Score labelled images, and print how well the bundle does."""
-    refuse_filled(args.out)
+    check_out(args.out)
     images, kind = listed(args)
     manifest = load_bundle(args.bundle).manifest
     chosen = _chosen(images, sides_in_training(manifest, images), args.only)
@@ -90,5 +90,5 @@ def _chosen(images: Sequence[LabelledImage], sides: Sequence[str] | None, only: 
 
 def _ablation(args: argparse.Namespace) -> None:
     """Write the table and the report of runs, and print the table."""
-    refuse_filled(args.out)
+    check_out(args.out)
     sys.stdout.write(write_ablation(args.runs, args.out))

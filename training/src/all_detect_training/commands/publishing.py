@@ -28,9 +28,9 @@ def add_bioimageio(parser: argparse.ArgumentParser) -> None:
 
 def _card(args: argparse.Namespace) -> None:
     """Write the page, and print where it is."""
-    page = card_page(load_any_bundle(args.bundle))
     if args.out.exists():
         raise OutputError(f"{args.out} exists already; name a new file")
+    page = card_page(load_any_bundle(args.bundle))
     try:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(page, encoding="utf-8")

@@ -77,5 +77,5 @@ def box_figures(images: Sequence[DrawnImage], params: SegmentationParams) -> dic
         "images": len(images),
         "boxes": n,
         "found": round(found / n, DIGITS) if n else None,
-        "false_per_image": round(false / len(images), DIGITS) if images else None,
+        "false_per_image": round(false / len(images), DIGITS),
     }

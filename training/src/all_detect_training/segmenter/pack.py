@@ -8,29 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from all_detect_training.naming import check_name
-from all_detect_training.out_folder import refuse_filled, write_facts
+from all_detect_training.out_folder import write_facts
 from all_detect_training.plans import versions
 from all_detect_training.segmenter.fit import SegmenterParams
 from all_detect_training.weights import save_half_precision
 from napari_all_detect.bundle import SegmenterManifest
 from napari_all_detect.bundle.manifest import validated
 from napari_all_detect.digest import file_digest
-from napari_all_detect.errors import OutputError
 from napari_all_detect.research_use import RESEARCH_USE
 
-__all__ = ["check_out", "pack_segmenter"]
+__all__ = ["pack_segmenter"]
 
 WEIGHTS = "network.weights.h5"
 CITATION = "Ronneberger O. et al., U-Net: convolutional networks for biomedical image segmentation, MICCAI 2015"
-
-
-def check_out(out: Path) -> None:
-    """Make a folder; raise OutputError unless it is new or empty and can be written in."""
-    refuse_filled(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: can't be made ({error.strerror or error}); name another folder") from error
 
 
 def pack_segmenter(
@@ -49,7 +39,7 @@ def pack_segmenter(
     ----------
     network : keras.Model
     out : Path
-        A new or an empty folder.
+        A new folder.
     name, version : str
     params : SegmenterParams
     data : mapping
@@ -59,15 +49,13 @@ def pack_segmenter(
 
     Raises
     ------
-    OutputError
-        If `out` holds something already.
     BundleError
         If the name is none that a bundle can have.
     OSError
-        If a file can't be written.
+        If the folder is there already, or a file can't be written.
     """
     check_name(name, version)
-    check_out(out)
+    out.mkdir(parents=True)
     save_half_precision(network, out / WEIGHTS)
     content = _content(name, version, params, file_digest(out / WEIGHTS), data, metrics)
     manifest = validated(SegmenterManifest, json.dumps(content).encode(), str(out))

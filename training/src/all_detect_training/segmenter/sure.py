@@ -28,14 +28,16 @@ OUTLINE = 0.05
 """Over a cell's diameter: so far to both sides of an outline that nobody drew it is not sure."""
 
 
-def read_smears(folder: Path, at_most: int = 240) -> list[DrawnImage]:
+def read_smears(folder: Path, at_least: int = 240) -> list[DrawnImage]:
     """Read smears in which nobody drew: cells that the classical method is sure of, and what is far from any.
+
+    Of twice as many as `at_least`, or more, every second is read, of three times as many every third, and so on.
 
     Sure are whole cells of common size without dents. What lies between is unknown, and so is a corner with a scale
     bar: nothing there is far from what looks like one.
     """
     files = find_images([folder])
-    step = max(1, len(files) // at_most)
+    step = max(1, len(files) // at_least)
     found = [_surely_found(file.path.stem, read_rgb(file.path)) for file in files[::step]]
     return [image for image in found if image is not None]
 

@@ -1,28 +1,24 @@
 """Images by class -> cells by class.
 
-A folder holds one sub-folder per class, of smears or of single cells. A smear's cells inherit its class: a weak
-label, for a smear of leukemia holds normal cells too.
+A smear's cells inherit its class: a weak label, for a smear of leukemia holds normal cells too.
 """
 
 import logging
 import os
 import signal
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-from zipfile import BadZipFile
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from all_detect_training.listing import LabelledImage, some
+from all_detect_training.cells import Cells
+from all_detect_training.listing import Kind, LabelledImage, some
 from all_detect_training.single_cells import (
     cut_centre,
     diameter_px,
@@ -32,17 +28,16 @@ from all_detect_training.single_cells import (
     warn_not_on_black,
 )
 from all_detect_training.telling import Telling
-from napari_all_detect.atomic import written_atomically
 from napari_all_detect.batch.cutting import ENVIRONMENT
 from napari_all_detect.crops import center_crop, crop_scale
 from napari_all_detect.errors import InputError
 from napari_all_detect.labelled import LabelImage
 from napari_all_detect.segmentation import segment_cells
-from napari_all_detect.sources import Plane, find_images
+from napari_all_detect.shielding import shielded
+from napari_all_detect.sources import Plane
 
-__all__ = ["Cells", "Kind", "in_corner", "list_folders", "opened_npz", "read_cells", "warn_no_cell"]
+__all__ = ["in_corner", "read_cells", "warn_no_cell"]
 
-Kind = Literal["smears", "cells"]
 Crops = NDArray[np.uint8]
 log = logging.getLogger(__name__)
 
@@ -53,46 +48,6 @@ BLOCK_BYTES = 2**26
 """Of crops side by side: so large a piece of memory goes back to the system when it is freed, single crops do not."""
 
 
-@dataclass(frozen=True)
-class Cells:
-    """Crops with their class and where they come from.
-
-    Attributes
-    ----------
-    crops : (N, s, s, 3) uint8
-    is_all : (N,) bool
-        The class of the image that a cell was found in.
-    image : (N,) str
-        `<class folder>/<file>`, in the order of the folders' natural sorting.
-    diameter_px : (N,) float32
-        Of the circle of the same area.
-    """
-
-    crops: NDArray[np.uint8]
-    is_all: NDArray[np.bool_]
-    image: NDArray[np.str_]
-    diameter_px: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.crops)
-
-    def __getitem__(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> "Cells":
-        return Cells(self.crops[which], self.is_all[which], self.image[which], self.diameter_px[which])
-
-    def save(self, path: Path) -> None:
-        """Write to an `.npz` file, whole or not at all."""
-        arrays = {name: getattr(self, name) for name in ("crops", "is_all", "image", "diameter_px")}
-        with written_atomically(path) as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-
-    @classmethod
-    def load(cls, path: Path, *, crops: bool = True) -> "Cells":
-        """Read what `save` wrote, or all but its crops, whose sides are then 0; InputError if the file is damaged."""
-        with opened_npz(path, "remove it, and the same `all-detect-train fit` reads the images again") as arrays:
-            own = {name: arrays[name] for name in ("is_all", "image", "diameter_px")}
-            return cls(arrays["crops"] if crops else np.zeros((len(own["image"]), 0, 0, 3), np.uint8), **own)
-
-
 class Found(NamedTuple):
     """The cells of one image; `typical_px` is the median diameter of all that are there, if it is a smear."""
 
@@ -101,24 +56,6 @@ class Found(NamedTuple):
     is_on_black: bool = True
     was_read: bool = True
     typical_px: float | None = None
-
-
-@contextmanager
-def opened_npz(path: Path, remedy: str) -> Iterator[Any]:
-    """Open an `.npz` file; what is wrong with it, or with what is read from it, becomes an InputError.
-
-    Parameters
-    ----------
-    path : Path
-    remedy : str
-        What to do about a damaged file; the message ends with it.
-    """
-    try:
-        # Opened here, as NumPy leaves a file open that is no archive.
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            yield arrays
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: damaged ({error}); {remedy}") from error
 
 
 def read_cells(
@@ -211,15 +148,17 @@ def warn_no_cell(names: Sequence[str], n_images: int) -> None:
 def _found(paths: Sequence[Path], task: Callable[[Path], Found], workers: int) -> list[Found]:
     """Read images in processes."""
     workers = min(workers, MOST_PROCESSES) if os.name == "nt" else workers
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_reader)
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_reader) as pool:
-            # One by one: after Ctrl-C what has been handed out is still read.
-            return list(_in_blocks(_told(pool.map(task, paths), len(paths))))
+        # One by one: after Ctrl-C what has been handed out is still read.
+        return list(_in_blocks(_told(shielded(partial(pool.map, task, paths)), len(paths))))
     except BrokenProcessPool as error:
         raise InputError(
             "a process that read images was ended by the operating system, most likely for want of memory; give it "
             "more, or take fewer --workers"
         ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _told(found: Iterable[Found], n_images: int) -> Iterator[Found]:
@@ -246,7 +185,7 @@ def _in_blocks(found: Iterable[Found]) -> Iterator[Found]:
 def _prepare_reader() -> None:
     """Keep a process that reads, one of many, to one core, unless the user's environment says otherwise.
 
-    Ctrl-C, which all of them hear, is left to the process that they read for.
+    Ctrl-C, which on Windows all of them hear, is left to the process that they read for.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name, value in ENVIRONMENT.items():
@@ -262,32 +201,6 @@ def _moved(found: list[Found]) -> Crops:
         crops[end - len(own) : end] = own
         end -= len(own)
     return crops
-
-
-def list_folders(folder: Path, classes: Mapping[str, str]) -> list[LabelledImage]:
-    """List the images of a folder that holds one sub-folder per class; whose they are is unknown.
-
-    Raises
-    ------
-    InputError
-        If a sub-folder is missing or empty, or a class is none.
-    """
-    wrong = sorted(set(classes.values()) - {"ALL", "Hem"})
-    if wrong:
-        raise InputError(f"classes map to {', '.join(wrong)}; expected ALL or Hem")
-    return list(_images(folder, classes))
-
-
-def _images(folder: Path, classes: Mapping[str, str]) -> Iterator[LabelledImage]:
-    for sub, name in classes.items():
-        if not (folder / sub).is_dir():
-            raise InputError(f"{folder}: no sub-folder {sub!r}; expected one for each of: {', '.join(classes)}")
-        files = find_images([folder / sub])
-        # Of a folder without an image the folder itself comes back.
-        if [file.path for file in files] == [folder / sub]:
-            raise InputError(f"{folder / sub}: no image; put some there, or leave {sub!r} out of --classes")
-        for file in files:
-            yield LabelledImage(file.path, f"{sub}/{file.image}", name == "ALL")
 
 
 def in_corner(labels: LabelImage, side_px: int) -> NDArray[np.int32]:

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage as ndi
 
-from all_detect_training import dataset, telling
-from all_detect_training.dataset import Cells, list_folders
-from all_detect_training.dataset import read_cells as read_listed
+from all_detect_training import reading, telling
+from all_detect_training.cells import Cells
+from all_detect_training.listing import list_folders
+from all_detect_training.reading import read_cells as read_listed
+from all_detect_training.single_cells import first_plane
 from napari_all_detect.bundle.manifest import Crop
 from napari_all_detect.crops import center_crop
 from napari_all_detect.errors import InputError
@@ -38,7 +40,7 @@ def read_cells(folder: Path, classes: dict[str, str], **options: Any) -> Cells:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read in threads: processes take seconds to start, and their log can't be caught."""
-    monkeypatch.setattr(dataset, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(reading, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))
 
 
 @pytest.fixture
@@ -179,7 +181,7 @@ def test_processes_read_the_same_and_say_what_they_leave_out(
     (smears / "Early" / "im3.png").write_bytes(b"no image")
     by_processes = read_cells(smears, CLASSES, kind="smears", crop_size=48, workers=2)
     assert "im3.png" in capfd.readouterr().err
-    monkeypatch.setattr(dataset, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(reading, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))
     here = read_cells(smears, CLASSES, kind="smears", crop_size=48)
     np.testing.assert_array_equal(by_processes.crops, here.crops)
     assert by_processes.image.tolist() == here.image.tolist()
@@ -321,7 +323,7 @@ def test_a_reading_process_that_dies_is_an_error_that_says_what_to_do(
         raise BrokenProcessPool
 
     monkeypatch.setattr(ThreadPoolExecutor, "map", died)
-    monkeypatch.setattr(dataset, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(reading, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))
     with pytest.raises(InputError, match="want of memory; give it more, or take fewer --workers"):
         read_cells(smears, CLASSES, kind="smears", crop_size=48)
 
@@ -329,7 +331,7 @@ def test_a_reading_process_that_dies_is_an_error_that_says_what_to_do(
 def test_a_process_that_reads_keeps_to_one_core_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
     monkeypatch.delenv("ALL_DETECT_THREADS", raising=False)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=dataset._prepare_reader) as pool:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=reading._prepare_reader) as pool:
         found = list(pool.map(os.getenv, ("TF_NUM_INTRAOP_THREADS", "ALL_DETECT_THREADS")))
     assert found == ["3", "1"]
 
@@ -341,12 +343,12 @@ def test_crops_are_never_held_twice() -> None:
     """
     program = """
 import resource, numpy as np
-from all_detect_training import dataset
-from all_detect_training.dataset import Found, _moved
+from all_detect_training import reading
+from all_detect_training.reading import Found, _moved
 np.ones(30_000_000, np.uint8)
 read = (Found(np.full((1, 600, 600, 3), i % 255, np.uint8), np.zeros(1, np.float32)) for i in range(500))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-found = list(dataset._in_blocks(read))
+found = list(reading._in_blocks(read))
 later = np.ones(1_000_000, np.uint8)
 crops = _moved(found)
 assert (crops[:, 0, 0, 0] == np.arange(500) % 255).all()
@@ -357,8 +359,57 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / cro
 
 
 def test_a_process_that_reads_leaves_ctrl_c_to_the_one_it_reads_for() -> None:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=dataset._prepare_reader) as pool:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=reading._prepare_reader) as pool:
         assert pool.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups to send Ctrl-C to")
+def test_ctrl_c_in_a_terminal_is_heard_once(smears: Path) -> None:
+    """The processes that read are just starting, and would say so in a traceback each."""
+    import psutil
+
+    program = f"""
+import signal
+from pathlib import Path
+from all_detect_training.listing import list_folders
+from all_detect_training.reading import read_cells
+folder = Path({str(smears)!r})
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
+    print("begins", flush=True)
+    read_cells(list_folders(folder, {CLASSES}), folder, kind="smears", crop_size=48, workers=2)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    while len(psutil.Process(process.pid).children()) < 3:  # the two, and what Python keeps for shared memory
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert said.count("Traceback") == 1, said
+    assert said.endswith("KeyboardInterrupt\n"), said
+
+
+@pytest.mark.usefixtures("in_process")
+def test_after_an_interruption_the_rest_is_not_read(smears: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may come at any moment, such as while crops are copied here."""
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    read = []
+    monkeypatch.setattr(reading, "first_plane", lambda path: read.append(path) or first_plane(path))
+    monkeypatch.setattr(telling.Telling, "reach", interrupted)
+    images = 20 * list_folders(smears, CLASSES)
+    with pytest.raises(KeyboardInterrupt):
+        read_listed(images, smears, kind="smears", crop_size=48)
+    assert len(read) < 10
 
 
 @pytest.mark.usefixtures("in_process")

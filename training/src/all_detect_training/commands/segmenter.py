@@ -1,4 +1,4 @@
-"""The commands `segmenter` and `measure` of `all-detect-train`."""
+"""`segmenter` and `measure`: train the network that finds cells; and how well cells are found."""
 
 import argparse
 import json
@@ -12,11 +12,11 @@ from typing import Any
 
 from all_detect_training.commands.arguments import at_least, seed
 from all_detect_training.naming import check_name
-from all_detect_training.out_folder import move_bundle, scratch_in
+from all_detect_training.out_folder import check_out, move_bundle, refuse_filled, scratch_in
 from all_detect_training.segmenter.fit import SegmenterParams, fit_segmenter
 from all_detect_training.segmenter.masks import DrawnImage, hold_out, read_boxed, read_masked
 from all_detect_training.segmenter.measure import box_figures, mask_figures
-from all_detect_training.segmenter.pack import check_out, pack_segmenter
+from all_detect_training.segmenter.pack import pack_segmenter
 from all_detect_training.segmenter.scenes import compose
 from all_detect_training.segmenter.sure import read_smears, with_sure_cells
 from napari_all_detect.errors import InputError, OutputError
@@ -25,6 +25,13 @@ from napari_all_detect.params import SegmentationParams
 __all__ = ["add_measure", "add_segmenter"]
 
 Sets = dict[str, list[DrawnImage]]
+
+READERS: Mapping[str, Callable[[Path], list[DrawnImage]]] = {
+    "masks": read_masked,
+    "boxes": read_boxed,
+    "smears": read_smears,
+}
+"""Options that name folders, and what reads one."""
 
 
 def add_segmenter(parser: argparse.ArgumentParser) -> None:
@@ -92,15 +99,15 @@ def _add_data(parser: argparse.ArgumentParser, required: bool) -> None:
 def _train(args: argparse.Namespace) -> None:
     """Train, measure on what was held out, and write the bundle that says so."""
     check_name(args.name, args.version)
+    check_out(args.out)
     params = replace(SegmenterParams(), steps=args.steps, n_scenes=args.scenes, seed=args.seed)
-    masked, held_masked = _parted(_read(args.masks, read_masked), args.hold_out)
-    boxed, held_boxed = _parted(_read(args.boxes, read_boxed), args.hold_out)
+    masked, held_masked = _parted(_read(args, "masks"), args.hold_out)
+    boxed, held_boxed = _parted(_read(args, "boxes"), args.hold_out)
     if not _joined(masked):
         raise InputError(
             f"--hold-out {args.hold_out} leaves no image with a mask to train on; give a larger number, or more images"
         )
-    smears = _read(args.smears, read_smears)
-    check_out(args.out)
+    smears = _read(args, "smears")
     scenes = compose(
         params.n_scenes,
         _joined(masked),
@@ -126,8 +133,9 @@ def _train(args: argparse.Namespace) -> None:
 
 def _write(out: Path, pack: Callable[..., Any], measure: Callable[[SegmentationParams], dict[str, Any]]) -> Any:
     """Write the bundle, whole or not at all, with its figures: measured as it will run, from a bundle."""
-    check_out(out)
+    refuse_filled(out)  # again, as training took hours
     try:
+        out.mkdir(parents=True, exist_ok=True)
         with scratch_in(out) as folder:
             draft, whole = folder / "draft", folder / "whole"
             pack(draft, metrics={})
@@ -154,19 +162,27 @@ def _measure(args: argparse.Namespace) -> None:
     if not args.masks and not args.boxes:
         raise InputError("nothing to measure on; name folders with --masks or --boxes")
     every = args.hold_out or 1
-    _, masked = _parted(_read(args.masks, read_masked), every)
-    _, boxed = _parted(_read(args.boxes, read_boxed), every)
+    _, masked = _parted(_read(args, "masks"), every)
+    _, boxed = _parted(_read(args, "boxes"), every)
     if not _joined(masked) + _joined(boxed):
         raise InputError(f"--hold-out {every} leaves no image to measure on; give a smaller number, or none")
     figures = _figures(masked, boxed, SegmentationParams(method=args.segmentation))
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")
 
 
-def _read(folders: Sequence[Path], read: Any) -> Sets:
-    """Read folders, by a name for each: its own, or its whole path where two have the same."""
-    names = [folder.resolve().name for folder in folders]
-    unique = [n if names.count(n) == 1 else str(f) for n, f in zip(names, folders, strict=True)]
-    return {name: read(folder) for name, folder in zip(unique, folders, strict=True)}
+def _read(args: argparse.Namespace, option: str) -> Sets:
+    """Read the folders of an option, by a name for each that none of another option has."""
+    given = [(kind, folder) for kind in READERS for folder in getattr(args, kind, ())]
+    return {
+        name: READERS[kind](folder) for name, (kind, folder) in zip(_names(given), given, strict=True) if kind == option
+    }
+
+
+def _names(given: Sequence[tuple[str, Path]]) -> list[str]:
+    """Name each folder by its own name; by its path where two have the same, and its kind where it is given as two."""
+    names = [folder.resolve().name for _, folder in given]
+    paths = [str(folder) if names.count(name) > 1 else name for name, (_, folder) in zip(names, given, strict=True)]
+    return [f"{path} ({kind})" if paths.count(path) > 1 else path for path, (kind, _) in zip(paths, given, strict=True)]
 
 
 def _parted(sets: Sets, every: int) -> tuple[Sets, Sets]:
