@@ -42,7 +42,7 @@ lite: $(VENV)/dev.stamp
 	$(BIN)/all-detect-train fit --preset lite --smears $(DATA)/taleqani --classes Benign=Hem,Early=ALL,Pre=ALL,Pro=ALL \
 		--mask-corner 32 --trunks $(DATA)/imagenet --out runs/lite
 	rm -rf $(LITE)
-	$(BIN)/all-detect-train export runs/lite --out $(LITE) --name lite --version 1.2.2 --bf16 \
+	$(BIN)/all-detect-train export runs/lite --out $(LITE) --name lite --version 1.2.3 --bf16 \
 		--dataset-name "Acute Lymphoblastic Leukemia (ALL) image dataset, Taleqani Hospital, Tehran" \
 		--dataset-citation "Ghaderzadeh et al. 2022, Int. J. Intell. Syst. 37:5113-5133" \
 		--data-notes training/data_notes/taleqani.md
