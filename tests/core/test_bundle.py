@@ -809,7 +809,7 @@ def test_a_broken_bundle_does_not_hide_the_others(home: Path, builtin: Path) -> 
     (home / "bundles/file.txt").touch()
     lite, *others, hidden = list_bundles()
     assert (lite.name, lite.version, lite.description) == ("lite", "1.0", "For tests")
-    assert (lite.builtin, lite.path, lite.error) == (True, builtin / "lite", None)
+    assert (lite.label, lite.builtin, lite.path, lite.error) == ("lite-1.0", True, builtin / "lite", None)
     assert [(entry.name, entry.version, entry.builtin) for entry in others] == [
         ("alpha", "1.0", False),
         ("beta", "1.0", False),
@@ -890,7 +890,11 @@ def test_a_segmenter_is_installed_and_listed(segmenter: Path, folder: Path, tmp_
     install_bundle(folder)
     assert load_segmenter("finder").manifest == load_segmenter(segmenter).manifest
     assert "finds cells" in refusal("finder")
-    assert [(entry.name, entry.error) for entry in list_bundles()] == [("lite", None), ("finder", None), ("tiny", None)]
+    assert [(entry.name, entry.scores, entry.error) for entry in list_bundles()] == [
+        ("lite", True, None),
+        ("finder", False, None),
+        ("tiny", True, None),
+    ]
     installed = sorted(file.name for file in (home / "bundles/finder").iterdir())
     assert installed == ["MODEL_CARD.md", "bundle.json", "network.weights.h5"]
 

@@ -20,7 +20,7 @@ from napari_all_detect._napari.axes import (
     pixel_size_um,
     placed_like,
 )
-from napari_all_detect._napari.metadata_keys import FILE_KEY, NUCLEI_KEY
+from napari_all_detect._napari.metadata_keys import FILE_KEY, NUCLEI_KEY, PLANES_KEY
 from napari_all_detect._napari.planes import layer_planes
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
@@ -263,6 +263,30 @@ def test_what_napari_shows_in_part_is_read_anew(drawn, tmp_path, name):
     assert layer_planes(image)[0].read().pixels.notes == whole.notes
     image.data = 255 - whole.rgb
     with pytest.raises(InputError, match=f"layer of '{name}' was edited, .*; .* open it again, or save the edited one"):
+        layer_planes(image)[0].read()
+
+
+def test_a_copy_is_read_anew_and_what_our_reader_opened_is_taken_as_it_is(drawn, tmp_path):
+    path = tmp_path / "inks.jpg"
+    Picture.fromarray(drawn.rgb).convert("CMYK").save(path)
+    image, (theirs,) = opened_by_napari(path), open_planes(find_images([path])[0])
+    with layer_source(parent=image):
+        copy, part = Image(image.data.copy(), name="copy"), Image(image.data[:32].copy(), name="part")
+    given = layer_planes(copy)[0].read()
+    assert given.image == "inks.jpg"
+    np.testing.assert_array_equal(given.pixels.rgb, theirs.read().rgb)
+    assert layer_planes(part)[0].source.image == "part"
+    own = Image(255 - theirs.read().rgb, metadata={FILE_KEY: str(path), PLANES_KEY: ["0"]})
+    np.testing.assert_array_equal(layer_planes(own)[0].read().pixels.rgb, own.data)
+
+
+def test_a_store_that_is_gone_has_no_black_pixels(tmp_path):
+    store = zarr.create_array(tmp_path / "smear.zarr", data=RGB[0])
+    with layer_source(path=str(tmp_path / "smear.zarr")):
+        image = Image(store, rgb=True)
+    np.testing.assert_array_equal(layer_planes(image)[0].read().pixels.rgb, RGB[0])
+    (tmp_path / "smear.zarr").rename(tmp_path / "moved.zarr")
+    with pytest.raises(InputError, match=r"smear\.zarr is gone, where .* is read from; bring it back"):
         layer_planes(image)[0].read()
 
 

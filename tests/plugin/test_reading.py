@@ -150,6 +150,11 @@ def test_planes_of_which_there_are_labels_are_opened_alone(tmp_path, drawn):
     np.testing.assert_array_equal(open_smear(file, [names[2], names[0]]).arrays[0], stack[[2, 0]])
     with pytest.raises(InputError, match=r"stack\.tif: another image by now; score it again"):
         open_smear(file, [names[0], "p7"])
+    with tifffile.TiffWriter(tmp_path / "stack.tif") as pages:
+        for page in (drawn.rgb, drawn.rgb[1:]):
+            pages.write(page, photometric="rgb", metadata=None)
+    with pytest.raises(InputError, match=r"stack\.tif: planes that had one size have several by now"):
+        open_smear(file, names[:2])
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 1.7])

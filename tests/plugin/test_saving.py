@@ -5,12 +5,16 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from imageio.v3 import imread
 from napari.layers import Image, Labels
+from napari.layers._source import layer_source
+from PIL import Image as Picture
 
 from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
 from napari_all_detect._napari.axes import pixel_size_um
 from napari_all_detect._napari.layer_link import attach, results_of
-from napari_all_detect._napari.origins import is_anothers
+from napari_all_detect._napari.metadata_keys import SCORED_ON_KEY
+from napari_all_detect._napari.origins import Origin, is_anothers
 from napari_all_detect._napari.planes import layer_planes
 from napari_all_detect._napari.reading import get_reader
 from napari_all_detect._napari.task import Task
@@ -138,6 +142,19 @@ def test_a_smear_is_saved_where_it_lies(viewer, results, notices, tmp_path, scal
     assert notices == ["OME-Zarr can't say that 'Image' is rotated, sheared or mirrored; it is saved upright"]
 
 
+def test_of_a_file_that_napari_shows_in_part_all_is_saved(viewer, results, drawn, tmp_path):
+    Picture.fromarray(drawn.rgb).convert("CMYK").save(tmp_path / "inks.jpg")
+    with layer_source(path=str(tmp_path / "inks.jpg")):
+        image = viewer.add_image(imread(tmp_path / "inks.jpg"), rgb=True)
+    layer = viewer.add_labels(np.pad(np.ones((4, 4), int), ((0, 220), (0, 284))))
+    attach(layer, results(np.full((1, 3), 0.9)))
+    layer.metadata[SCORED_ON_KEY] = Origin.of(image)
+    write_smear(str(tmp_path / "inks.zarr"), [image.as_layer_data_tuple(), layer.as_layer_data_tuple()])
+    (levels, *_), _ = read(tmp_path / "inks.zarr")
+    (plane,) = open_planes(ImageFile(tmp_path / "inks.jpg", "inks.jpg"))
+    np.testing.assert_array_equal(levels[0], plane.read().rgb)
+
+
 def test_a_scale_that_is_not_saved_is_told(viewer, results, notices, tmp_path):
     image = viewer.add_image(np.full((30, 12, 3), 200, np.uint8), rgb=True, scale=(0.25, 0.5), units=("um", "um"))
     layer = viewer.add_labels(np.pad(np.ones((4, 4), int), ((0, 26), (5, 3))))
@@ -148,7 +165,6 @@ def test_a_scale_that_is_not_saved_is_told(viewer, results, notices, tmp_path):
 
 def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reuse_engines):
     import tifffile
-    from PIL import Image as Picture
 
     (tmp_path / "smears").mkdir()
     Picture.fromarray(drawn.rgb).save(tmp_path / "smears/-a.png")
@@ -179,6 +195,10 @@ def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reus
     assert [options["name"] for _, options, _ in read(out / "run.json")] == [o["name"] for _, o, _ in layers]
     # Without the images, or with another bundle by now, what there is still opens.
     (tmp_path / "smears").rename(tmp_path / "moved")
+    # The stack is another one by now, whose planes differ in size.
+    with tifffile.TiffWriter(tmp_path / "b.tif") as file:
+        for page in (drawn.rgb, drawn.rgb[1:]):
+            file.write(page, photometric="rgb", metadata=None)
     # One lies beside the results by now, until another image has its name.
     for pixels, kinds in ((drawn.rgb, ["image", "labels", "labels"]), (drawn.rgb[1:], ["labels", "labels"])):
         Picture.fromarray(pixels).save(tmp_path / "-a.png")
@@ -198,7 +218,6 @@ def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reus
 
 def test_pages_of_two_sizes_open_as_two_layers_in_the_units_of_all(notices, tmp_path, drawn, reuse_engines):
     import tifffile
-    from PIL import Image as Picture
 
     Picture.fromarray(drawn.rgb).save(tmp_path / "a.png")
     Picture.fromarray(drawn.rgb).save(tmp_path / "b.png", dpi=(101600, 101600))
@@ -232,6 +251,10 @@ def test_pages_of_two_sizes_open_as_two_layers_in_the_units_of_all(notices, tmp_
     assert len(notices) == 1
     assert notices[0].startswith("left out: ")
     assert "no label image for a.png" in notices[0]
+    for left in (out / "labels").iterdir():
+        left.unlink()
+    with pytest.raises(InputError, match=r"no label image for a\.png"):
+        read(out)
 
 
 def test_the_table_of_a_layer_is_written_as_csv(scored, tmp_path):

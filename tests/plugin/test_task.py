@@ -10,6 +10,7 @@ from napari_all_detect import ScoreParams
 from napari_all_detect._napari.controller import Controller
 from napari_all_detect._napari.messages import Found
 from napari_all_detect._napari.task import Task, tell_no_cell
+from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams, SegmentationParams
 
 CLASSICAL = ScoreParams(segmentation=SegmentationParams(method="classical"))
@@ -62,6 +63,21 @@ def test_cancelled_is_what_lacks_something(viewer, loop):
     controller.cancel()  # when all is done
     loop.run_until(lambda: not controller.state.busy)
     assert controller.state.text == "2 cells found"
+
+    answers = [InputError("too dark"), found]
+
+    def next_answer(*_, **__):
+        answer = answers.pop(0)
+        if isinstance(answer, InputError):
+            raise answer
+        return answer
+
+    process.call = next_answer
+    controller.segment(Task(image, None, CLASSICAL))
+    assert controller.wait(10)
+    controller.cancel()  # when all is done, or has failed
+    loop.run_until(lambda: not controller.state.busy)
+    assert controller.state.text == "1 cell found. Failed: plane p0: too dark"
 
     def answer(*_, **__):
         controller.cancel()

@@ -2,7 +2,6 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +27,6 @@ IMAGE_FIGURES = ("auc", "accuracy", "balanced_accuracy")
 ROUNDED = Bf16(
     precision="bf16", same_calls=0.9995, expected=0.999, kappa=0.99, largest_change=0.05, mean_change=0.002, n=3000
 )
-Content = dict[str, Any]
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from all_detect_training.bundling import About, export_bundle
 from all_detect_training.card.page import card_page
 from all_detect_training.cells import Cells
 from all_detect_training.cli import main
+from all_detect_training.commands import publishing
 from napari_all_detect.bundle import load_bundle
 
 
@@ -66,6 +67,15 @@ def test_the_card_is_a_page_that_stands_alone(
     assert all(reference.startswith("#") for reference in page.references)
     assert main(words) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_it_is_drawn(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(publishing, "card_page", lambda _: pytest.fail("drawn"))
+    (tmp_path / "file").touch()
+    assert main(["card", str(exported), "--out", str(tmp_path / "file" / "card.html")]) == 1
+    assert "card.html: can't be written (" in capsys.readouterr().err
 
 
 def test_the_page_draws_the_aucs_for_cells_the_best_first(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """The bundles that can be chosen. No Qt."""
 
-from napari_all_detect.bundle import Manifest, list_bundles, load_any_bundle, load_bundle
+from napari_all_detect.bundle import list_bundles, load_bundle
 from napari_all_detect.bundle.store import ListedBundle
 from napari_all_detect.errors import BundleError
 
@@ -9,11 +9,7 @@ __all__ = ["card_text", "scoring_bundles"]
 
 def scoring_bundles() -> list[ListedBundle]:
     """List the installed bundles that score cells; broken ones too, as their owner should know."""
-    return [listed for listed in list_bundles() if listed.error is not None or _scores(listed.name)]
-
-
-def _scores(name: str) -> bool:
-    return isinstance(load_any_bundle(name).manifest, Manifest)
+    return [listed for listed in list_bundles() if listed.scores or listed.error is not None]
 
 
 def card_text(name: str) -> str:

@@ -187,11 +187,12 @@ class Controller:
             where = f"Plane {k + 1} of {len(job.planes)}: " if len(job.planes) > 1 else ""
             try:
                 work(plane, where)
-                outcome.n_whole += 1
+                outcome.n_ended += 1
             except ProcessEndedError:  # no other plane has a chance
                 raise
             except AllDetectError as error:
                 if not self._cancelled.is_set():
+                    outcome.n_ended += 1
                     named = "" if len(job.planes) == 1 else f"plane {plane.source.plane}: "
                     outcome.problems.append(f"{named}{error}")
 
@@ -232,7 +233,7 @@ class Controller:
             more = f" ({len(outcome.problems) - 1} more)" if len(outcome.problems) > 1 else ""
             show_error(outcome.problems[0] + more)
             text = f"{text}. Failed: {outcome.problems[0]}{more}"  # the notification is soon gone
-        broken_off = self._cancelled.is_set() and outcome.n_whole < len(job.planes)  # or it came too late
+        broken_off = self._cancelled.is_set() and outcome.n_ended < len(job.planes)  # or it came too late
         self._tell(RunState(False, f"Cancelled. {text}" if broken_off else text))
 
     def _add_cells(self, job: Job, outcome: Outcome) -> str:

@@ -15,13 +15,16 @@ class Origin:
 
     identity: Any
     name: str
+    file: str | None = None
+    """Where napari's own reader has read it; writers are not told."""
 
     @classmethod
     def of(cls, image: Any) -> "Origin":
         """Note an image layer; its metadata have its identity from then on."""
         identity = _identity(image)
         image.metadata[IDENTITY_KEY] = identity, tuple(finest(image).shape)
-        return cls(identity, image.name)
+        path = image.source.path
+        return cls(identity, image.name, None if path is None else str(path))
 
     def is_of(self, image: Any) -> bool:
         """Return whether a layer has this image."""

@@ -41,6 +41,10 @@ class LayerPlane:
     nuclei : (H, W) array-like, optional
     note : str
         What of the file the layer does not show; empty if it shows all.
+    is_own : bool
+        Whether our own reader has read the layer, with all that its file holds.
+    lazy_from : Path or None
+        The file or folder that is read only when the pixels are.
     """
 
     index: tuple[int, ...]
@@ -51,6 +55,8 @@ class LayerPlane:
     labels: Any | None = None
     nuclei: Any | None = None
     note: str = ""
+    is_own: bool = False
+    lazy_from: Path | None = None
 
     def read(self) -> PlaneInput:
         """Compute the pixels.
@@ -58,8 +64,11 @@ class LayerPlane:
         Raises
         ------
         InputError
-            If the values can't be taken for 8-bit RGB, or were edited where napari shows them in part.
+            If the values can't be taken for 8-bit RGB, were edited where napari shows them in part, or lie in a file
+            that is gone.
         """
+        if self.lazy_from is not None and not self.lazy_from.exists():  # zarr has zeros for what is not there
+            raise InputError(f"{self.lazy_from} is gone, where {self.source.image!r} is read from; bring it back")
         channels: Any = slice(None) if self.channels is None else list(self.channels)
         if self.channels_first:
             pixels = np.moveaxis(np.asarray(self.pixels[channels]), 0, -1)
@@ -67,7 +76,7 @@ class LayerPlane:
             pixels = np.asarray(self.pixels)[..., channels]
         labels, nuclei = (None if array is None else np.asarray(array) for array in (self.labels, self.nuclei))
         source, rgb = self.source, as_rgb(pixels, self.source.image)
-        if is_shown_in_part(source.path):
+        if not self.is_own and is_shown_in_part(source.path):
             rgb = read_anew(source, self.pixels, rgb)
         if self.note:
             rgb = RgbPlane(rgb.rgb, (*rgb.notes, self.note))
@@ -115,6 +124,8 @@ def layer_planes(
             labels=None if numbers is None else numbers[index],
             nuclei=None if nuclei is None else nuclei[index],
             note=note,
+            is_own=PLANES_KEY in image.metadata,
+            lazy_from=_lazy_from(image),
         )
         for index in (indices if at is None else [tuple(at)])
     ]
@@ -184,8 +195,23 @@ def _shown(image: Any, planes: list[Plane], n: int) -> list[Plane]:
     return shown if len(shown) == n else []
 
 
+def _file_of(image: Any) -> str | None:
+    """Return which file a layer was read from; a copy that napari makes knows only of which layer it is one."""
+    path: str | None = image.metadata.get(FILE_KEY) or image.source.path
+    original = None if path is not None or image.source.parent is None else image.source.parent()
+    if original is None or finest(original).shape != finest(image).shape:
+        return path
+    return _file_of(original)
+
+
+def _lazy_from(image: Any) -> Path | None:
+    path = _file_of(image)
+    is_read = path is None or "://" in str(path) or isinstance(finest(image), np.ndarray)
+    return None if is_read else Path(str(path))
+
+
 def _planes_of_file(image: Any, reading: ReadParams) -> list[Plane]:
-    path = image.metadata.get(FILE_KEY) or image.source.path
+    path = _file_of(image)
     if path is None:
         return []
     try:

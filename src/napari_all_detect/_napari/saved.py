@@ -95,7 +95,7 @@ def run_by_bundle(cells: pd.DataFrame) -> Opened:
     """Return what scored, as far as a table alone tells, and the bundle that it names if that is installed."""
     label, members = str(cells["bundle"].iloc[0]) if len(cells) else "", members_of(cells)
     for listed in list_bundles():
-        if f"{listed.name}-{listed.version}" == label:
+        if listed.label == label:
             manifest = load_bundle(listed.name).manifest
             weights = member_weights([member.validation for member in manifest.members], manifest.ensemble.weighting)
             threshold, size = manifest.ensemble.threshold, manifest.crop.size

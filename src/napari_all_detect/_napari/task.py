@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_info, show_warning
 
@@ -67,10 +66,9 @@ class Task:
         """Return where the plane lies at the level that is read: that may have fewer planes, too."""
         if self.at is None or not self.image.multiscale:
             return self.at
-        first, n = (1 if layout.channel_axis == 0 else 0), len(self.at)
-        factors = self.image.downsample_factors[layout.level][first : first + n]
-        last = np.array(cells_shape(self.image, layout)[:n]) - 1
-        return tuple(int(i) for i in np.minimum(np.array(self.at) // factors, last))
+        first = 1 if layout.channel_axis == 0 else 0
+        factors = self.image.downsample_factors[layout.level][first : first + len(self.at)]
+        return tuple(int(i // factor) for i, factor in zip(self.at, factors, strict=True))
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,8 @@ class Outcome:
 
     opened: Opened | None = None
     parts: list[tuple[tuple[int, ...], Any]] = field(default_factory=list)
-    n_whole: int = 0
-    """Planes that were not broken off."""
+    n_ended: int = 0
+    """Planes that were done or failed: they were not broken off."""
     problems: list[str] = field(default_factory=list)
 
 

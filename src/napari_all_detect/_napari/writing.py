@@ -15,7 +15,7 @@ from napari_all_detect._napari.axis_names import axis_names
 from napari_all_detect._napari.edited import refuse_changed
 from napari_all_detect._napari.exporting import Exported, exported_planes
 from napari_all_detect._napari.layer_link import results_in
-from napari_all_detect._napari.metadata_keys import LAYOUT_KEY, SCORED_ON_KEY
+from napari_all_detect._napari.metadata_keys import FILE_KEY, LAYOUT_KEY, SCORED_ON_KEY
 from napari_all_detect._napari.notified import notified
 from napari_all_detect._napari.origins import Origin
 from napari_all_detect._napari.planes import layer_planes
@@ -98,6 +98,8 @@ def _smear(
             f"the cells were scored on {scored_on.name!r}, not on the selected {image.name!r}; select the image that "
             "they were scored on, or score them on this one"
         )
+    if scored_on is not None and scored_on.file is not None:
+        image.metadata.setdefault(FILE_KEY, scored_on.file)
     layout = fitting(image, shape, known)
     if layout is None:
         raise InputError(

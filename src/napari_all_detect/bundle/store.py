@@ -53,7 +53,14 @@ class ListedBundle:
     description: str
     path: Path
     builtin: bool
+    scores: bool = False
+    """Whether it is an ensemble, which scores cells; else it finds them, or is broken."""
     error: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Name and version, as a bundle's."""
+        return f"{self.name}-{self.version}"
 
 
 def load_bundle(name_or_path: str | Path = "lite") -> Bundle:
@@ -159,12 +166,13 @@ def _open_installed(folder: Path) -> AnyBundle:
 def _listed(folder: Path, builtin: bool, hidden: bool = False) -> ListedBundle:
     if hidden:
         error = f"{folder}: hidden by the built-in bundle of that name; remove the folder"
-        return ListedBundle(folder.name, "", "", folder, builtin, error)
+        return ListedBundle(folder.name, "", "", folder, builtin, error=error)
     try:
         manifest = _open_installed(folder).manifest
     except BundleError as broken:
-        return ListedBundle(folder.name, "", "", folder, builtin, str(broken))
-    return ListedBundle(manifest.name, manifest.version, manifest.description, folder, builtin)
+        return ListedBundle(folder.name, "", "", folder, builtin, error=str(broken))
+    scores = isinstance(manifest, Manifest)
+    return ListedBundle(manifest.name, manifest.version, manifest.description, folder, builtin, scores)
 
 
 def _load_path(name_or_path: str | Path) -> AnyBundle:

@@ -17,7 +17,7 @@ def list_all(arguments: argparse.Namespace) -> int:
         place = "builtin" if bundle.builtin else "installed"
         if bundle.error is None:
             description = " ".join(bundle.description.split())
-            print(one_line(f"{bundle.name}-{bundle.version}  {place}  {description}  {bundle.path}"))
+            print(one_line(f"{bundle.label}  {place}  {description}  {bundle.path}"))
         else:
             print(one_line(f"{bundle.name}  {place}  broken: {bundle.error}"))
     if not listed:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from all_detect_training.ablation import THRESHOLD, Classifier, classifiers, table_4
+from all_detect_training.ablation import Classifier, classifiers, table_4
 from all_detect_training.bundling import About, export_run
 from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.cnmc import FOLDS
 from all_detect_training.figures import ENSEMBLES, figure_text
 from all_detect_training.history import trained_facts, training_in_words
+from all_detect_training.metrics import THRESHOLD
 from all_detect_training.out_folder import scratch_in
 from all_detect_training.presets import departures
 from all_detect_training.report import write_report

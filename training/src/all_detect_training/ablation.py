@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from all_detect_training.figures import ENSEMBLES, FIGURES, confusion_of, paper_figures
-from all_detect_training.metrics import member_figures
+from all_detect_training.metrics import THRESHOLD, member_figures
 from all_detect_training.published import TABLE_4
 from all_detect_training.resampling import confusion_by_group, resamples, weighted_auc, with_interval
 from all_detect_training.runs import Run
@@ -16,12 +16,10 @@ from all_detect_training.voting import ensemble_p_all
 from napari_all_detect.bundle.manifest import Validation
 from napari_all_detect.errors import InputError
 
-__all__ = ["THRESHOLD", "UNCALIBRATED", "Classifier", "classifiers", "table_4"]
+__all__ = ["UNCALIBRATED", "Classifier", "classifiers", "table_4"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
-
-THRESHOLD = 0.5
 
 UNCALIBRATED = (
     "Members are combined uncalibrated, as in the paper; a bundle calibrates them first, so that its card has somewhat "

@@ -4,10 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, roc_auc_score
 
-__all__ = ["auc", "member_figures"]
+__all__ = ["THRESHOLD", "auc", "member_figures"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
+
+THRESHOLD = 0.5
+"""From which P(ALL) a cell is called ALL, before a bundle sets its own."""
 
 
 def auc(is_all: Bools, p_all: Floats) -> float:
@@ -17,7 +20,7 @@ def auc(is_all: Bools, p_all: Floats) -> float:
 
 def member_figures(is_all: Bools, p_all: Floats) -> dict[str, float]:
     """Return accuracy, AUC, F1 of ALL and Cohen's kappa: the weights of Eq. 2 in Mondal et al. (2021)."""
-    call = p_all >= 0.5
+    call = p_all >= THRESHOLD
     return {
         "accuracy": float(accuracy_score(is_all, call)),
         "auc": auc(is_all, p_all),

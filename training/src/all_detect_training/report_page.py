@@ -11,6 +11,7 @@ import pandas as pd
 
 from all_detect_training.ablation import UNCALIBRATED, Classifier
 from all_detect_training.figures import ENSEMBLES, FIGURES, figure_in, figure_text
+from all_detect_training.metrics import THRESHOLD
 from all_detect_training.plots import comparison_plot, reliability_figures, roc_plot
 from all_detect_training.published import METHODS, PublishedMethod
 from all_detect_training.reporting import Findings, Panel
@@ -45,8 +46,8 @@ def report_page(found: Findings) -> str:
         "<span class='paper'>Brown</span>: in the preprint of Mondal et al. (2021, arXiv:2105.03995, Table 4), on "
         "the preliminary set of C-NMC 2019; we have it of their best member and their best ensemble only. WP, WR, WFS: "
         "precision, recall and F1 weighted by the classes' numbers of cells. ACC: accuracy. BA: balanced accuracy. "
-        "Calls at 0.5. SAP: simple average (Eq. 1). WEN: weighted by that validation figure (Eq. 2). Bold: the best of "
-        f"an input size. {UNCALIBRATED}</small></p>"
+        f"Calls at {THRESHOLD}. SAP: simple average (Eq. 1). WEN: weighted by that validation figure (Eq. 2). Bold: "
+        f"the best of an input size. {UNCALIBRATED}</small></p>"
         + _roc(found.classifiers)
         + "<h2>Confusion matrices</h2>\n<div class='row'>"
         + "".join(_confusion(one) for one in found.classifiers if one.name in DRAWN and one.is_defined)
@@ -178,7 +179,7 @@ def chosen_cells(one: Classifier) -> list[int]:
     """Return indices of test cells to look at: the two surest right and wrong calls of each class."""
     chosen: list[int] = []
     for is_all, called_all in ((True, True), (False, False), (True, False), (False, True)):
-        there = np.flatnonzero((one.is_all == is_all) & ((one.p_all >= 0.5) == called_all))
+        there = np.flatnonzero((one.is_all == is_all) & ((one.p_all >= THRESHOLD) == called_all))
         order = np.argsort(-one.p_all[there] if called_all else one.p_all[there], kind="stable")
         chosen += there[order[:2]].tolist()
     return chosen

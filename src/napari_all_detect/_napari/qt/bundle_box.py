@@ -26,7 +26,7 @@ class BundleBox(QComboBox):
         super().__init__()
         self.setToolTip("The trained networks that score")
         for listed in scoring_bundles():
-            text = f"{listed.name}-{listed.version}" if listed.error is None else f"{listed.name} (broken)"
+            text = listed.label if listed.error is None else f"{listed.name} (broken)"
             self._add(listed.name, text, listed.error)
         if self.findData(chosen) < 0:
             self._add(chosen, chosen)

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_all_detect._napari.colours import palette, share_levels, shares
+from napari_all_detect._napari.crops_again import CropsOnDemand
 from napari_all_detect._napari.followed import Followed
 from napari_all_detect._napari.gallery import ORDERS, gallery_order, page_of
 from napari_all_detect._napari.heatmap import HEAT_COLOURS, STRENGTH, overlaid, placed_heat
@@ -48,6 +49,8 @@ LEAST_ROW_PX = 120
 """A row of crops with their texts."""
 ENSEMBLE = "ensemble"
 ROW = Qt.ItemDataRole.UserRole
+
+Crops = NDArray[np.uint8] | CropsOnDemand
 
 
 class CellGallery(Docked):
@@ -125,7 +128,7 @@ class CellGallery(Docked):
         results, chosen = self.followed.results, self._chosen()
         if results is None or chosen is None or results.rows.crops is None or self._busy:
             return
-        crop = self._crop(results, chosen)
+        crop = self._crop(results.rows.crops, chosen)
         if crop is None:
             return
         self._busy = True
@@ -208,26 +211,26 @@ class CellGallery(Docked):
             self._page = page_of(
                 gallery_order(results, self.order.currentText(), RowFilter(self.calls.currentText())), number
             )
-            self._fill(results)
+            self._fill(results, results.rows.crops)
         self._show_selection()
 
-    def _fill(self, results: Any) -> None:
+    def _fill(self, results: CellResults, crops: Crops) -> None:
         self.before.setEnabled(self._page.number > 0)
         self.after.setEnabled(self._page.number < self._page.count - 1)
         self.place.setText(f"page {self._page.number + 1} of {self._page.count}")
         colours = palette(results.colouring)[:, :3]
         levels = share_levels(shares(results.table, results.colouring))
-        cells = results.table.iloc[self._page.rows]
-        for k, cell in zip(map(int, self._page.rows), cells.itertuples(), strict=True):
-            crop = self._crop(results, k)
+        for k in map(int, self._page.rows):
+            cell, crop = results.table.iloc[k], self._crop(crops, k)
             if crop is None:
                 return
-            picture = framed(pixmap(crop, CROP_PX), tuple(colours[levels[k]]), bool(cell.flags))
+            picture = framed(pixmap(crop, CROP_PX), tuple(colours[levels[k]]), bool(cell["flags"]))
             icon = QIcon(picture)
             icon.addPixmap(picture, QIcon.Mode.Selected)  # or Qt would tint it
-            item = QListWidgetItem(icon, f"{cell.p_all:.2f}{' ⚑' if cell.flags else ''}")
+            item = QListWidgetItem(icon, f"{cell['p_all']:.2f}{' ⚑' if cell['flags'] else ''}")
             item.setData(ROW, k)
-            item.setToolTip(f"cell {results.name_of(k)}: {cell.call}, spread {_digits(cell.spread)} {cell.flags}")
+            facts = f"{cell['call']}, spread {_digits(cell['spread'])} {cell['flags']}"
+            item.setToolTip(f"cell {results.name_of(k)}: {facts}")
             self.pictures.addItem(item)
 
     def _select(self) -> None:
@@ -263,14 +266,14 @@ class CellGallery(Docked):
         self.explain_button.setEnabled(shown and chosen is not None and not self._busy)
         if results is None or chosen is None or results.rows.crops is None:
             return
-        crop = self._crop(results, chosen)
+        crop = self._crop(results.rows.crops, chosen)
         self.large.show_crop(crop if crop is None or heat is None else overlaid(crop, heat))
         self.facts.setText(_facts(results, chosen))
 
-    def _crop(self, results: Any, k: int) -> NDArray[np.uint8] | None:
+    def _crop(self, crops: Crops, k: int) -> NDArray[np.uint8] | None:
         """Return a cell's crop; None, and say why, if its image can't be read any more."""
         try:
-            return np.asarray(results.rows.crops[k])
+            return np.asarray(crops[k])
         except InputError as error:
             self.place.setText(str(error))
             return None
@@ -285,7 +288,7 @@ def _why_without_crops(results: CellResults) -> str:
     return f"The crops are not known: {results.run.bundle} is not installed, or was changed. Score the image again"
 
 
-def _facts(results: Any, k: int) -> str:
+def _facts(results: CellResults, k: int) -> str:
     cell = results.table.iloc[k]
     members = "".join(
         f"<tr><td>{name}&nbsp;</td><td>{_digits(cell[f'p_all_{name}'])}</td></tr>" for name in results.run.members

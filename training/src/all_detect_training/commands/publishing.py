@@ -6,6 +6,7 @@ from pathlib import Path
 
 from all_detect_training.bioimageio_package import write_bioimageio_package
 from all_detect_training.card.page import card_page
+from napari_all_detect.atomic import written_atomically
 from napari_all_detect.bundle import load_any_bundle, load_bundle
 from napari_all_detect.errors import OutputError
 
@@ -30,10 +31,10 @@ def _card(args: argparse.Namespace) -> None:
     """Write the page, and print where it is."""
     if args.out.exists():
         raise OutputError(f"{args.out} exists already; name a new file")
-    page = card_page(load_any_bundle(args.bundle))
+    bundle = load_any_bundle(args.bundle)
     try:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(page, encoding="utf-8")
+        with written_atomically(args.out) as file:  # opened first: drawing takes seconds
+            file.write(card_page(bundle).encode())
     except OSError as error:
         raise OutputError(f"{args.out}: can't be written ({error.strerror or error}); name another file") from error
     sys.stdout.write(f"{args.out}: one page that needs no other file\n")
