@@ -1,6 +1,6 @@
 """The cells of a plane, held in memory or, where it is taken in tiles, on disk: found, measured, cut out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,11 @@ from napari_all_detect import table
 from napari_all_detect.crops import center_crop, resampling_px
 from napari_all_detect.labelled import Group, LabelImage, LabelStore, boxes_of, groups
 from napari_all_detect.scratch import Scratch
-from napari_all_detect.segmentation import ON_BLACK, Found, View
+from napari_all_detect.segmentation import ON_BLACK, Find, find_whole
 from napari_all_detect.segmentation.tiles import find_in_tiles
-from napari_all_detect.sources import TiledPlane
+from napari_all_detect.sources import RgbPlane, TiledPlane
 
-__all__ = ["TiledCells", "WholeCells", "find_tiled", "given_tiled", "read_crops"]
+__all__ = ["TiledCells", "WholeCells", "find_in_plane", "find_tiled", "given_tiled", "read_crops"]
 
 Labels = NDArray[np.int32]
 
@@ -29,6 +29,8 @@ class WholeCells:
     rgb : (H, W, 3) uint8
     labels : (H, W) int32
     nuclei : (H, W) int32 or None
+    notes : tuple of str
+        As of `TiledCells`.
     """
 
     rgb: NDArray[np.uint8]
@@ -132,15 +134,24 @@ def _widened(group: Group, labels: Labels, by: int, shape: tuple[int, int]) -> t
     return (rows, columns), np.pad(labels, list(zip(before, after, strict=True)))
 
 
-def find_tiled(plane: TiledPlane, find: Callable[[View, bool], Found]) -> TiledCells:
-    """Find the cells of a plane tile by tile.
+def find_in_plane(plane: RgbPlane | TiledPlane, find: Find) -> WholeCells | TiledCells:
+    """Find the cells of a plane, and their nuclei: tile by tile if it is read by parts.
 
     Parameters
     ----------
-    plane : TiledPlane
+    plane : RgbPlane or TiledPlane
     find : callable
         Finds the cells, and if told so nuclei, of a view.
     """
+    if isinstance(plane, TiledPlane):
+        return find_tiled(plane, find)
+    found = find_whole(plane.rgb, find, nuclei=True)
+    notes = (ON_BLACK,) if found.on_black and found.cells.any() else ()
+    return WholeCells(plane.rgb, found.cells, found.nuclei, notes)
+
+
+def find_tiled(plane: TiledPlane, find: Find) -> TiledCells:
+    """Find the cells of a plane tile by tile; see `find_in_plane`."""
     store: LabelStore | None = None
     whole, on_black = True, False
     for tile in find_in_tiles(plane, plane.tiles, find):

@@ -34,6 +34,7 @@ from napari_all_detect.params import (
     ScoreParams,
     SegmentationParams,
 )
+from napari_all_detect.samples import draw_smear
 from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.tiling import TiledCells, find_tiled
 
@@ -687,10 +688,21 @@ def test_what_is_noted_on_images_whose_cells_are_found_is_told(
     def cut_clumps(*given: Any) -> TiledCells:
         return replace(find_tiled(*given), notes=("clumps were cut",))
 
-    monkeypatch.setattr("napari_all_detect.batch.segmenting.find_tiled", cut_clumps)
+    monkeypatch.setattr("napari_all_detect.tiling.find_tiled", cut_clumps)
     ran = run("segment", tmp_path / "lost.zarr", *given, "--overwrite", "--tile-size", 256)
     (told,) = (line for line in ran.out if line.startswith("noted on images: "))
     assert told.endswith("1 of 2 chunks missing in the store: black there (1); clumps were cut (1)")
+
+
+@pytest.mark.parametrize("more", [[], ["--tile-size", 256]], ids=["whole", "tiled"])
+def test_an_image_taken_for_cells_on_black_is_told_of(run: Run, tmp_path: Path, more: list[Any]) -> None:
+    smear = draw_smear((200, 300), n_cells=4, seed=1, border=0.0)
+    Image.fromarray(smear.rgb * (smear.labels[..., None] > 0).astype(np.uint8)).save(tmp_path / "cut_out.png")
+    Image.fromarray(np.zeros((200, 300, 3), np.uint8)).save(tmp_path / "black.png")
+    given = ["--out", tmp_path / "labels", "--segmentation", "classical", *more]
+    ran = run("segment", tmp_path / "cut_out.png", tmp_path / "black.png", *given)
+    (told,) = (line for line in ran.out if line.startswith("noted on images: "))
+    assert told == "noted on images: taken for cells cut out on black (1)"
 
 
 def test_explaining_what_is_not_there(run: Run, image: Path, out: Path, duo_bundle: Path, tmp_path: Path) -> None:

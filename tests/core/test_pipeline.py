@@ -233,11 +233,18 @@ def test_what_was_done_to_the_pixels_is_noted(score: Score, rgb: Pixels) -> None
     np.testing.assert_array_equal(grey.labels, segment_cells(np.dstack([rgb[..., 1]] * 3)))
 
 
-@pytest.mark.parametrize(("rescale", "said"), [(0.3, "far more"), (0.34, ""), (3.0, ""), (3.1, "far less")])
+@pytest.mark.parametrize(
+    ("rescale", "said"),
+    [
+        (0.3, "more than 3 times as wide as those of the training: photographed with far more"),
+        (0.34, ""),
+        (3.0, ""),
+        (3.1, "less than a third as wide as those of the training: photographed with far less"),
+    ],
+)
 def test_cells_of_another_detail_are_noted(score: Score, rgb: Pixels, rescale: float, said: str) -> None:
     notes = score(rgb, rescale=rescale).summary["notes"][0]
-    expected = f"cells were rescaled by {rescale}: {said} detail was photographed than of the training cells"
-    assert notes == (expected if said else "")
+    assert notes == (f"cells are {said} detail" if said else "")
     assert score(np.full((40, 40, 3), 230, np.uint8), rescale=rescale).summary["notes"][0] == ""  # of no cell
 
 
@@ -245,7 +252,7 @@ def test_what_tiles_make_different_is_noted_too(scorer: Scorer, rgb: Pixels, mon
     def cut_clumps(*given: Any) -> TiledCells:
         return replace(find_tiled(*given), notes=("clumps were cut",))
 
-    monkeypatch.setattr("napari_all_detect.pipeline.cutting.find_tiled", cut_clumps)
+    monkeypatch.setattr("napari_all_detect.tiling.find_tiled", cut_clumps)
     scored = score_plane(scorer, PlaneInput(of_plane(as_rgb(rgb[..., 1]), 96)))
     note = scored.summary["notes"][0]
     assert "grey image" in note

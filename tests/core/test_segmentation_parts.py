@@ -36,7 +36,7 @@ from napari_all_detect.segmentation.light import CHROMATIN, chromatin, empty_fie
 from napari_all_detect.segmentation.methods import describe_method, method_names, open_method
 from napari_all_detect.segmentation.necks import join_broad_necks, join_lobes
 from napari_all_detect.segmentation.nuclei import find_dark_nuclei, find_nuclei
-from napari_all_detect.segmentation.presegmented import cells_on_black, is_on_black, on_white
+from napari_all_detect.segmentation.presegmented import _is_field, cells_on_black, is_on_black, on_white
 from napari_all_detect.segmentation.scale import (
     WHOLE_TO_NUCLEUS,
     estimate_diameter,
@@ -55,7 +55,6 @@ Pixels = NDArray[np.uint8]
 
 SLIDE, VIOLET, RED = (245, 240, 235), (120, 60, 170), (225, 150, 150)
 FIELD = np.array(SLIDE, np.float32)
-RNG = np.random.default_rng(8)
 
 
 def disc(shape: tuple[int, int], y: float, x: float, radius: float) -> NDArray[np.bool_]:
@@ -521,6 +520,7 @@ def test_a_quarter_of_black_makes_a_background(radius: float, expected: bool) ->
 
 def test_nearly_black_is_black() -> None:
     cell = disc((60, 60), 30, 30, 11)
+    cell[:24] = False
     rgb = np.where(cell[..., None], np.uint8([9, 5, 9]), np.uint8(8))
     assert is_on_black(View.whole(rgb))
     assert_array_equal(cells_on_black(View.whole(rgb), None).cells, cell)
@@ -594,6 +594,50 @@ def test_cells_cut_out_on_black_are_no_field(stain: str, lamp: tuple[float, ...]
     assert is_on_black(View.whole(rgb))
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("even", [False, True])
+@pytest.mark.parametrize("colourless", [False, True])
+def test_two_signs_of_three_make_a_field(narrow: bool, even: bool, colourless: bool) -> None:
+    """Each close to its bound: cells 0.18 or 0.42 of the circle's width, 0.12 of it like bare slide or nearly all."""
+    shape = 200, 200
+    shown = disc(shape, 100, 100, 80)
+    rgb = np.full((*shape, 3), SLIDE if colourless else (245, 240, 190), np.float32)
+    if not even:
+        rgb *= 0.4 + 0.6 * np.random.default_rng(6).random((*shape, 1)) ** 3
+    rgb[disc(shape, 100, 100, 10 if narrow else 24)] = VIOLET
+    rgb[~shown] = 0
+    assert _is_field(rgb.astype(np.uint8), shown) == (narrow + even + colourless >= 2)
+
+
+@pytest.mark.parametrize(
+    ("radii", "slide", "expected"),
+    [((80, 80), SLIDE, True), ((80, 72), SLIDE, False), ((80, 80), (245, 240, 190), False)],
+)
+def test_without_a_nucleus_a_circle_of_no_colour_is_a_field(
+    radii: tuple[int, int], slide: tuple[int, int, int], expected: bool
+) -> None:
+    rows, columns = np.indices((200, 200)) - 100
+    shown = (rows / radii[0]) ** 2 + (columns / radii[1]) ** 2 < 1
+    assert _is_field(np.where(shown[..., None], np.uint8(slide), np.uint8(0)), shown) == expected
+
+
+@pytest.mark.parametrize(("n", "painted"), [(3, False), (26, False), (60, True)])
+def test_a_dead_pixel_or_a_scale_bar_in_a_corner_surrounds_nothing(n: int, painted: bool) -> None:
+    """Here 0.0001, 0.008 and 0.04 of the picture; ink elsewhere, as dark, reaches no border."""
+    rgb = crowded((300, 300))
+    rgb[:n, :n] = 0
+    rgb[120:180, 120:180] = 30
+    view = without_surround(View.whole(rgb))
+    assert ((view.rgb[:n, :n] > 0).all(), (view.rgb[150, 150] != 30).all()) == (painted, painted)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_picture_darker_than_any_field_is_painted_in_its_own_light() -> None:
+    rgb = in_a_circle((crowded((300, 300)) * 0.1).astype(np.uint8), 140, black=0)
+    painted = without_surround(View.whole(rgb)).rgb
+    assert painted[0, 0].min() > 20
+
+
 def test_a_part_looks_the_same_as_in_the_whole() -> None:
     rgb = np.pad(in_a_circle(crowded((300, 400)), 140), ((30, 20), (40, 10), (0, 0)), constant_values=255)
     whole = View.whole(rgb)
@@ -613,6 +657,26 @@ def test_the_margins_of_a_page_do_not_tell_the_field() -> None:
     assert_array_equal(view.empty_field, empty_field(smear))
     assert_array_equal(view.rgb[40:240, 60:360], smear)
     assert view.rgb[:40].max() < 210
+
+
+def test_a_black_frame_on_a_page_is_margin_too() -> None:
+    smear = crowded((200, 300))
+    smear[90:110, 140:160] = 30  # ink, as dark as a surround
+    framed = np.pad(smear, ((12, 12), (12, 12), (0, 0)))
+    view = without_surround(View.whole(np.pad(framed, ((40, 50), (60, 30), (0, 0)), constant_values=255)))
+    assert_array_equal(view.rgb[52:252, 72:372], smear)
+    view.rgb[52:252, 72:372] = SLIDE
+    assert (view.rgb == SLIDE).all()
+
+
+@pytest.mark.parametrize(("corner", "painted"), [(22, True), (36, True), (38, False)])
+def test_a_surround_may_be_lit_a_little(corner: int, painted: bool) -> None:
+    """Here by 0.09, 0.147 and 0.155 of the field's light."""
+    rgb = in_a_circle(crowded((300, 300)), 140, black=corner)
+    view = without_surround(View.whole(rgb))
+    outside = (rgb == corner).all(axis=-1)
+    assert (view.rgb[outside] == (SLIDE if painted else corner)).all()
+    assert_array_equal(view.rgb[70:230, 70:230], rgb[70:230, 70:230])
 
 
 def test_black_margins_of_an_overexposed_smear_are_painted() -> None:
@@ -651,6 +715,9 @@ def test_a_large_plane_in_an_eyepiece_is_known_by_its_corners(soft_px: float, mo
         assert 2 * (drawn & seen).sum() / (drawn.sum() + seen.sum()) > 0.85
         assert np.bincount(labels.ravel())[1:].max() < 6000
         assert found.notes == ()
+    wide = in_a_circle(smear.rgb, 540, soft_px)  # its corners alone are black, and the sample has none of them
+    find = cell_finder(SegmentationParams(method="classical"), None, "auto", "auto")
+    assert segmentation.surveyed(wide, find)("surround", lambda: None) is not None
 
 
 def test_a_plane_taken_for_cells_on_black_says_so() -> None:
@@ -662,6 +729,22 @@ def test_a_plane_taken_for_cells_on_black_says_so() -> None:
             assert cut_cells(PlaneInput(pixels), ScoreParams(), crop).notes == notes
         given = PlaneInput(RgbPlane(rgb), labels=smear.labels)
         assert cut_cells(given, ScoreParams(), crop).notes == ""
+
+
+def test_what_a_sample_of_a_plane_says_is_not_asked_again_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of this plane is black, and far less of its sample, which leaves out squares that are all black."""
+    monkeypatch.setattr(view_module, "SAMPLE_EDGE_PX", 64)
+    smear = draw_smear((600, 600), n_cells=20, seed=2, cell_diameter_px=50)
+    noise = np.random.default_rng(0).normal(0, 30, (600, 600, 1))
+    tinted = (smear.rgb * np.array([0.9, 0.4, 0.8]) + noise).clip(10, 255).astype(np.uint8)
+    rgb = np.where(np.tri(600, dtype=bool)[..., None], np.uint8(2), tinted)
+    assert is_on_black(View.whole(rgb))
+    params = ScoreParams(segmentation=SegmentationParams(method="classical"))
+    crop = Crop(size=40, pixel_size_um=None, cell_diameter_px=30.0)
+    for pixels in (RgbPlane(rgb), TiledPlane((600, 600), 256, rgb.__getitem__)):
+        cut = cut_cells(PlaneInput(pixels), params, crop)
+        assert len(cut.crops) > 3
+        assert cut.notes == ""
 
 
 # --- Colour and shape -----------------------------------------------------------------------------------------------

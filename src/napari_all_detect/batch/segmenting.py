@@ -20,9 +20,9 @@ from napari_all_detect.labelled import LabelImage
 from napari_all_detect.params import ReadParams, SegmentationParams
 from napari_all_detect.results import Failure, as_folder, locked_folder
 from napari_all_detect.retrying import with_retries
-from napari_all_detect.segmentation import cell_finder, open_method, segment_cells
-from napari_all_detect.sources import TiledPlane, find_images
-from napari_all_detect.tiling import find_tiled
+from napari_all_detect.segmentation import cell_finder, open_method
+from napari_all_detect.sources import find_images
+from napari_all_detect.tiling import TiledCells, find_in_plane
 
 __all__ = ["segment_batch"]
 
@@ -113,18 +113,12 @@ def _segment(params: SegmentationParams, kinds: Sequence[str], unit: Unit) -> _S
         begin("read")
         pixels = with_retries(unit.plane.open, StoreError)
         begin("segment")
-        found: dict[str, LabelImage | None]
-        if isinstance(pixels, TiledPlane):
-            tiled = find_tiled(pixels, cell_finder(params, unit.plane.pixel_size_um, "auto", "auto"))
-            found, n = {"labels": tiled.labels, "nuclei": tiled.nuclei}, len(tiled.numbers)
-            notes = *pixels.notes, *tiled.notes
-        else:
-            cells, nuclei = segment_cells(pixels.rgb, params, pixel_size_um=unit.plane.pixel_size_um, nuclei=True)
-            found, n = {"labels": cells, "nuclei": nuclei}, int(cells.max(initial=0))
-            notes = pixels.notes
+        cells = find_in_plane(pixels, cell_finder(params, unit.plane.pixel_size_um, "auto", "auto"))
+        n = len(cells.numbers) if isinstance(cells, TiledCells) else int(cells.labels.max(initial=0))
+        found: dict[str, LabelImage | None] = {"labels": cells.labels, "nuclei": cells.nuclei}
         wanted = {f"{unit.stem}_{kind}.tif": found[kind] for kind in kinds}
         files = {name: labels_tiff(image) for name, image in wanted.items() if image is not None}
-        return _Segmented(n, notes, files)
+        return _Segmented(n, (*pixels.notes, *cells.notes), files)
 
     return failing_alone(unit, segment)
 

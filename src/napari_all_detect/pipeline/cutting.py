@@ -10,9 +10,9 @@ from napari_all_detect.bundle import Crop
 from napari_all_detect.crops import crop_scale
 from napari_all_detect.labelled import LabelImage, check_labels, check_range
 from napari_all_detect.params import ScoreParams
-from napari_all_detect.segmentation import ON_BLACK, View, cell_finder, is_on_black, segment_cells
+from napari_all_detect.segmentation import cell_finder, segment_cells
 from napari_all_detect.sources import RgbPlane, TiledPlane
-from napari_all_detect.tiling import TiledCells, WholeCells, find_tiled, given_tiled
+from napari_all_detect.tiling import TiledCells, WholeCells, find_in_plane, given_tiled
 
 __all__ = ["CutCells", "PlaneInput", "cut_cells", "find_cells"]
 
@@ -128,21 +128,19 @@ def _of_scale(diameter_px: NDArray[np.floating], scale: float) -> tuple[str, ...
     """Say if cells show far more or less detail than those of the training, which no rescaling brings back."""
     if not len(diameter_px) or 1 / LIKE_TRAINING <= scale <= LIKE_TRAINING:
         return ()
-    than = "more" if scale < 1 else "less"
-    return (f"cells were rescaled by {scale:.2g}: far {than} detail was photographed than of the training cells",)
+    wide, than = ("more than 3 times", "more") if scale < 1 else ("less than a third", "less")
+    return (f"cells are {wide} as wide as those of the training: photographed with far {than} detail",)
 
 
 def _cells(given: PlaneInput, params: ScoreParams, pixel_size_um: float | None) -> WholeCells | TiledCells:
     """Return the plane's cells, found here unless given."""
-    if not isinstance(given.pixels, TiledPlane):
-        labels, nuclei = find_cells(given, params)
-        on_black = given.labels is None and labels.any() and is_on_black(View.whole(given.pixels.rgb))
-        return WholeCells(given.pixels.rgb, labels, nuclei, (ON_BLACK,) if on_black else ())
-    if given.labels is not None:
+    if given.labels is None:
+        find = cell_finder(params.segmentation, pixel_size_um, params.device, params.engine)
+        return find_in_plane(given.pixels, find)
+    if isinstance(given.pixels, TiledPlane):
         check_labels(given.labels, given.pixels.shape)
         return given_tiled(given.pixels, given.labels, given.nuclei)
-    find = cell_finder(params.segmentation, pixel_size_um, params.device, params.engine)
-    return find_tiled(given.pixels, find)
+    return WholeCells(given.pixels.rgb, *find_cells(given, params))
 
 
 def find_cells(given: PlaneInput, params: ScoreParams) -> tuple[NDArray[np.int32], NDArray[np.int32] | None]:

@@ -21,11 +21,9 @@ from napari_all_detect.segmentation.view import Found, Mapped, Survey, Unsettled
 __all__ = [
     "ON_BLACK",
     "Find",
-    "Found",
-    "View",
     "cell_finder",
     "describe_method",
-    "is_on_black",
+    "find_whole",
     "method_names",
     "open_method",
     "segment_cells",
@@ -115,12 +113,8 @@ def segment_cells(
     >>> cells.shape, cells.dtype, bool((nuclei[nuclei > 0] == cells[nuclei > 0]).all())
     ((224, 224), dtype('int32'), True)
     """
-    if not isinstance(rgb, np.ndarray):
-        raise InputError(f"segmentation got {type(rgb).__name__}; expected an array: uint8 of shape (H, W, 3)")
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
-        raise InputError(f"segmentation got {rgb.dtype} of shape {rgb.shape}; expected uint8 of shape (H, W, 3)")
     find = cell_finder(SegmentationParams() if params is None else params, pixel_size_um, device, engine)
-    found = find(View.whole(rgb, surveyed(rgb, find)), nuclei)
+    found = find_whole(rgb, find, nuclei)
     return (found.cells, found.nuclei) if nuclei else found.cells
 
 
@@ -162,6 +156,29 @@ def _find_in_view(
         return found._replace(nuclei=None if inner is None else np.where(inner > 0, found.cells, 0))
     except Unsettled:
         return Found.nothing(view.shape, nuclei)
+
+
+def find_whole(rgb: NDArray[np.uint8], find: Find, nuclei: bool) -> Found:
+    """Find the cells of a plane in memory.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+    find : callable
+        From `cell_finder`.
+    nuclei : bool
+        Whether to find the nuclei too.
+
+    Raises
+    ------
+    InputError
+        If `rgb` is not an (H, W, 3) array of uint8.
+    """
+    if not isinstance(rgb, np.ndarray):
+        raise InputError(f"segmentation got {type(rgb).__name__}; expected an array: uint8 of shape (H, W, 3)")
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
+        raise InputError(f"segmentation got {rgb.dtype} of shape {rgb.shape}; expected uint8 of shape (H, W, 3)")
+    return find(View.whole(rgb, surveyed(rgb, find)), nuclei)
 
 
 def surveyed(plane: Pixels, find: Find) -> Survey:

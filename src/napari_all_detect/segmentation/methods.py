@@ -34,8 +34,6 @@ GROUP = "napari_all_detect.segmentation"
 SHIPPED = "cells"
 """The bundle behind `learned`."""
 
-Labels = NDArray[np.int32]
-
 
 class Method(Protocol):
     """A way of finding cells."""

@@ -33,6 +33,9 @@ EVEN = 0.15
 COLOURLESS = 0.09
 """Of the brightest pixels, the range of the channels over the highest: up to 0.09 of bare slide, from 0.28 in C-NMC."""
 
+CIRCLE = 0.97
+"""Share of an eyepiece's view that the largest circle in it fills; up to 0.95 of cells cut out by hand."""
+
 LEAST_AREA = 0.2
 """Smaller than this share of a typical cell is no white cell."""
 
@@ -59,15 +62,19 @@ def _is_field(rgb: NDArray[np.uint8], shown: Mask) -> bool:
 
     Cells in a field are much narrower than it; much of it is of one colour, bare slide; and that has no colour. A
     cell's nucleus is nearly as wide as it is, a cell has hardly two pixels alike, and each stain is a colour; but lamps
-    have one, too, some cytoplasm is even, and overexposure bleaches.
+    have one, too, some cytoplasm is even, and overexposure bleaches. Where no nucleus tells how wide cells are, what
+    has no colour is a field if it is a circle.
     """
     field = empty_field(rgb[shown][None])
     painted = np.where(shown[..., None], rgb, np.rint(field).astype(np.uint8))
-    width = 2 * (inscribed_radius(ndi.binary_fill_holes(shown)) or 0.0)
+    filled = ndi.binary_fill_holes(shown)
+    radius = inscribed_radius(filled) or 0.0
     seen = estimate_diameter(painted, field)
-    narrow = seen is not None and seen < NARROW * width
-    even = like_field(sampled(rgb[shown][None]), field).mean() > EVEN
     colourless = field.max() - field.min() < COLOURLESS * field.max()
+    if seen is None:  # no nucleus: red cells alone, or pale or grey cells cut out
+        return bool(colourless and np.pi * radius**2 > CIRCLE * filled.sum())
+    narrow = seen < NARROW * 2 * radius
+    even = like_field(sampled(rgb[shown][None]), field).mean() > EVEN
     return int(narrow) + int(even) + int(colourless) >= 2
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 
 from napari_all_detect.labelled import Pixels, Window
 from napari_all_detect.segmentation.light import BLACK, brightest, empty_field, like_field, sampled
@@ -21,6 +22,9 @@ PLAIN = 0.99
 """Share of a line's values that are white, or black, in a margin: pixels beside a picture suffer from its JPEG."""
 
 CORNER_PX = 3
+
+LEAST_DARK = 0.01
+"""Share of a picture that is dark and reaches its border, in a black surround; less is a scale bar or a dead pixel."""
 
 BLACK_CORNER, DARK = 0.15, 0.3
 """Of the empty field's light: no more is in a corner of a plane in a black surround, and in the shade beside that. The
@@ -80,6 +84,7 @@ def survey_border(plane: Pixels, survey: Survey) -> None:
     """Tell the survey of a sample what only the plane's border says."""
     survey("darkest corner", lambda: _darkest_corner(plane))
     survey("picture", lambda: (slice(0, plane.shape[0]), slice(0, plane.shape[1])))
+    survey("dark share", lambda: 1.0)  # of squares far apart nothing says what reaches the border: the corner decides
 
 
 def _surround(view: View) -> tuple[Window, NDArray[np.uint8] | None, NDArray[np.uint8]] | None:
@@ -91,14 +96,27 @@ def _surround(view: View) -> tuple[Window, NDArray[np.uint8] | None, NDArray[np.
     if corner <= BLACK:
         seen = seen[brightest(seen) > BLACK][None]
     field = empty_field(seen) if has_margins or corner <= BLACK else view.empty_field
-    is_dark = corner <= max(BLACK, BLACK_CORNER * field.max())
+    dark = (DARK * field).astype(np.uint8)
+    is_dark = (
+        corner <= max(BLACK, BLACK_CORNER * field.max())
+        and view.survey("dark share", lambda: _from_border(view.rgb[window], dark)) >= LEAST_DARK
+    )
     white_on_white = field.min() >= WHITE and _darkest_corner(view.rgb) > BLACK  # glass that looks like paper
     if not is_dark and (not has_margins or white_on_white):
         return None
     view.survey("field", lambda: field)
     pixels = sampled(seen)
-    glass = np.median(pixels[like_field(pixels, field)], axis=0)  # the field's colour is a little brighter
-    return window, (DARK * field).astype(np.uint8) if is_dark else None, np.rint(glass).astype(np.uint8)
+    alike = pixels[like_field(pixels, field)]
+    glass = np.median(alike, axis=0) if len(alike) else field  # the field's colour is a little brighter
+    return window, dark if is_dark else None, np.rint(glass).astype(np.uint8)
+
+
+def _from_border(rgb: NDArray[np.uint8], dark: NDArray[np.uint8]) -> float:
+    """Return the share of an image that is no brighter than this and hangs together with its border."""
+    stride = max(1, int(np.sqrt(rgb.shape[0] * rgb.shape[1] / 250_000)))
+    pieces, _ = ndi.label((rgb[::stride, ::stride] <= dark).all(axis=-1))
+    reaching = np.unique(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]))
+    return float(np.isin(pieces, reaching[reaching > 0]).mean())
 
 
 def _darkest_corner(plane: Pixels) -> int:
