@@ -33,6 +33,7 @@ from napari_all_detect.retrying import DELAYS_S
 from napari_all_detect.segmentation import segment_cells
 from napari_all_detect.sources import folders, plates, zarr_store
 from napari_all_detect.sources.plane import Plane, readable
+from napari_all_detect.tiling import find_in_plane
 
 pytestmark = pytest.mark.usefixtures("reuse_engines")
 
@@ -628,9 +629,9 @@ class TestSegmenting:
             calls.append(arguments)
             if len(calls) == 2:
                 raise error
-            return segment_cells(*arguments, **options)
+            return find_in_plane(*arguments, **options)
 
-        monkeypatch.setattr(segmenting, "segment_cells", second_fails)
+        monkeypatch.setattr(segmenting, "find_in_plane", second_fails)
         summary = segment_batch([images], tmp_path / "out", SegmentationParams(method="classical"))
         ((stage, reason),) = [(failure.stage, failure.reason) for failure in summary.failures]
         assert (summary.planes, stage) == (N - 1, "segment")
