@@ -17,6 +17,7 @@ __all__ = [
     "percentile",
     "relative_light",
     "sampled",
+    "thinned",
 ]
 
 BLACK = 8
@@ -57,8 +58,13 @@ def empty_field(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def sampled(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return pixels spread evenly over an image, (n, 3): enough to tell its light."""
+    return thinned(rgb).reshape(-1, 3)
+
+
+def thinned(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return some 250,000 pixels of an image, taken at even distances along both axes."""
     stride = max(1, int(np.sqrt(rgb.shape[0] * rgb.shape[1] / 250_000)))
-    return rgb[::stride, ::stride].reshape(-1, 3)
+    return rgb[::stride, ::stride]
 
 
 def like_field(rgb: NDArray[np.uint8], field: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_all_detect.labelled import Pixels, Window
-from napari_all_detect.segmentation.light import BLACK, brightest, empty_field, like_field, sampled
+from napari_all_detect.segmentation.light import BLACK, brightest, empty_field, like_field, sampled, thinned
 from napari_all_detect.segmentation.view import Survey, View
 
 __all__ = ["picture", "survey_border", "without_surround"]
@@ -113,8 +113,7 @@ def _surround(view: View) -> tuple[Window, NDArray[np.uint8] | None, NDArray[np.
 
 def _from_border(rgb: NDArray[np.uint8], dark: NDArray[np.uint8]) -> float:
     """Return the share of an image that is no brighter than this and hangs together with its border."""
-    stride = max(1, int(np.sqrt(rgb.shape[0] * rgb.shape[1] / 250_000)))
-    pieces, _ = ndi.label((rgb[::stride, ::stride] <= dark).all(axis=-1))
+    pieces, _ = ndi.label((thinned(rgb) <= dark).all(axis=-1))
     reaching = np.unique(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]))
     return float(np.isin(pieces, reaching[reaching > 0]).mean())
 
