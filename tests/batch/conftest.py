@@ -29,7 +29,7 @@ def find_cells(rgb, cell_diameter_px):
         np.ones(2**45)
     if (rgb == {SLOW}).all():
         print("slow", flush=True)
-        time.sleep(60)
+        time.sleep(600)
     return segment_cells(rgb, SegmentationParams(method="classical", cell_diameter_px=cell_diameter_px), nuclei=True)
 """
 

@@ -80,7 +80,7 @@ def test_each_plane_gets_its_own(planes: list[list[int]], threads: int, batch_si
 
 def test_planes_of_few_cells_share_their_batches() -> None:
     inner = Noting()
-    engine, together = GatheringEngine(inner, 8), threading.Barrier(8, timeout=20)
+    engine, together = GatheringEngine(inner, 8), threading.Barrier(8, timeout=60)
 
     def score(k: int) -> None:
         with engine.plane():
@@ -98,7 +98,7 @@ def test_a_full_batch_does_not_wait_for_a_slow_plane() -> None:
 
     def linger() -> None:
         with engine.plane():
-            slow.wait(10)
+            slow.wait(120)
 
     def score() -> None:
         with engine.plane():
@@ -108,7 +108,7 @@ def test_a_full_batch_does_not_wait_for_a_slow_plane() -> None:
     with ThreadPoolExecutor(2) as pool:
         pool.submit(linger)
         pool.submit(score)
-        finished = done.wait(5)
+        finished = done.wait(60)
         slow.set()
     assert finished
 
@@ -120,7 +120,7 @@ def test_no_more_is_found_than_the_engine_can_use() -> None:
 
     def held(*arguments: Any, **options: Any) -> Any:
         begun.set()
-        go.wait(10)
+        go.wait(120)
         return predict(*arguments, **options)
 
     slow.predict = held  # type: ignore[method-assign]
@@ -131,11 +131,11 @@ def test_no_more_is_found_than_the_engine_can_use() -> None:
 
     with ThreadPoolExecutor(2) as pool:
         pool.submit(ask, engine, [range(9)], threads=1)
-        assert begun.wait(5)  # four cells are with the engine, five wait
+        assert begun.wait(60)  # four cells are with the engine, five wait
         pool.submit(enter)
         early = passed.wait(0.2)
         go.set()
-        assert passed.wait(5)
+        assert passed.wait(60)
     assert not early
 
 

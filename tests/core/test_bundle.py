@@ -202,7 +202,7 @@ def test_workers_that_unpack_the_same_zip_at_once_all_get_it(
     folder: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = zip_of(folder, tmp_path / "tiny.zip")
-    all_unpacked = threading.Barrier(3, timeout=20)
+    all_unpacked = threading.Barrier(3, timeout=60)
     publish = store.publish
 
     def publish_together(source: Path, target: Path) -> None:

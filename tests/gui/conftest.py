@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
@@ -7,6 +9,14 @@ from napari_all_detect._napari.messages import Opened
 from napari_all_detect._napari.results import CellResults, Rows
 
 MEMBERS = ("one", "two", "three")
+
+
+@pytest.fixture
+def qtbot(qtbot, monkeypatch):
+    """The usual one, more patient: machines that are shared can be slow."""
+    for name in ("waitUntil", "waitSignal"):
+        monkeypatch.setattr(qtbot, name, partial(getattr(qtbot, name), timeout=60_000))
+    return qtbot
 
 
 @pytest.fixture

@@ -70,10 +70,10 @@ def test_closing_the_dock_in_mid_run_ends_the_run(make_napari_viewer, qtbot):
     controller = widget.controller
     widget.score_button.click()
     del widget
-    qtbot.waitUntil(lambda: shared_process._process.running, timeout=10_000)
+    qtbot.waitUntil(lambda: shared_process._process.running)
     close(dock)
     assert not shared_process._process.running
-    assert controller.wait(10)
+    assert controller.wait(60)
     qtbot.wait(50)
     assert list(viewer.layers) == [image]
 

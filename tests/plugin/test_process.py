@@ -59,7 +59,7 @@ def test_a_call_whose_process_is_killed_says_why(fresh, how, message):
     while not fresh.running:
         time.sleep(0.01)
     how(fresh)
-    thread.join(20)
+    thread.join(60)
     assert len(errors) == 1
     assert re.search(message, errors[0])
 
@@ -134,11 +134,11 @@ def test_a_call_that_waits_is_cancelled_without_harm_to_the_one_before(fresh):
         time.sleep(0.01)
     threads["second"].start()
     fresh.stop(numbers["second"])
-    threads["second"].join(20)
+    threads["second"].join(60)
     assert ended == ["second"]
     assert fresh.running
     fresh.stop(numbers["first"])
-    threads["first"].join(20)
+    threads["first"].join(60)
     assert ended == ["second", "first"]
     assert not fresh.running
 
@@ -169,6 +169,6 @@ def test_finding_cells_is_interrupted_and_the_process_stays(fresh, monkeypatch):
         while fresh._answering != number:
             time.sleep(0.01)
         fresh.cancel(number)
-        thread.join(20)
+        thread.join(60)
         assert errors == [(AllDetectError, CANCELLED)]
         assert fresh.running

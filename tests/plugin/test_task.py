@@ -59,7 +59,7 @@ def test_cancelled_is_what_lacks_something(viewer, loop):
     process.call = lambda *_, **__: found
     image = viewer.add_image(np.full((2, 32, 32, 3), 200, np.uint8))
     controller.segment(Task(image, None, CLASSICAL))
-    assert controller.wait(10)
+    assert controller.wait(60)
     controller.cancel()  # when all is done
     loop.run_until(lambda: not controller.state.busy)
     assert controller.state.text == "2 cells found"
@@ -74,7 +74,7 @@ def test_cancelled_is_what_lacks_something(viewer, loop):
 
     process.call = next_answer
     controller.segment(Task(image, None, CLASSICAL))
-    assert controller.wait(10)
+    assert controller.wait(60)
     controller.cancel()  # when all is done, or has failed
     loop.run_until(lambda: not controller.state.busy)
     assert controller.state.text == "1 cell found. Failed: plane p0: too dark"
