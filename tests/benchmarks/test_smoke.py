@@ -20,6 +20,7 @@ TITLES = {
     "scaling": ["Number of cells", "Number of planes", "Batch size"],
     "segmentation": ["Finding cells"],
     "start": ["Start and memory"],
+    "stopping": ["From the wish to stop to the end"],
 }
 """Beginnings of the titles of what each part measures."""
 
