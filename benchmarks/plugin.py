@@ -36,7 +36,7 @@ def colours(n: int, rounds: int) -> list[Row]:
     """Seconds until n labels are drawn in other colours, and until a threshold has reached layer and features."""
     import napari
 
-    from napari_all_detect._napari.layer_link import attach
+    from napari_all_detect._napari.cells.layer_link import attach
 
     viewer = napari.Viewer(show=True)
     layer = viewer.add_labels(squares(n))
@@ -87,8 +87,8 @@ def squares(n: int) -> np.ndarray:
 def made_up(n: int, numbers: np.ndarray | None = None) -> Any:
     """Return results of n cells, numbered from 1 if not said otherwise, with probabilities drawn at random."""
     from napari_all_detect import table
-    from napari_all_detect._napari.messages import Opened
-    from napari_all_detect._napari.results import CellResults, Rows
+    from napari_all_detect._napari.cells.results import CellResults, Rows
+    from napari_all_detect._napari.process.messages import Opened
 
     members = ("one", "two", "three", "four", "five")
     votes = np.random.default_rng(0).random((n, 5)).astype(np.float32)

@@ -21,8 +21,8 @@ import psutil
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from napari_all_detect.labelled import tiles
 from napari_all_detect.samples import draw_smear
+from napari_all_detect.windows import tiles
 
 CHUNK_PX = 1024
 TILE_PX = 2048

@@ -61,9 +61,9 @@ def cancel(bundle: str) -> float:
     from napari.components import ViewerModel
 
     from napari_all_detect import ScoreParams
-    from napari_all_detect._napari.controller import Controller
-    from napari_all_detect._napari.process import ScoringProcess
-    from napari_all_detect._napari.task import Task
+    from napari_all_detect._napari.process.client import ScoringProcess
+    from napari_all_detect._napari.run.controller import Controller
+    from napari_all_detect._napari.run.task import Task
 
     viewer, process, calls = ViewerModel(), ScoringProcess(), queue.Queue[Callable[[], None]]()
     controller = Controller(viewer, process, calls.put)

@@ -11,7 +11,7 @@ import napari
 from napari.qt import get_qapp
 from PIL import Image
 
-from napari_all_detect._napari.layer_link import show_cell
+from napari_all_detect._napari.cells.layer_link import show_cell
 
 PLUGIN = "napari-all-detect"
 SIZE_PX = (1500, 950)

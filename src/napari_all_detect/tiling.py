@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from napari_all_detect import table
 from napari_all_detect.crops import center_crop, resampling_px
-from napari_all_detect.labelled import Group, LabelImage, LabelStore, boxes_of, groups
+from napari_all_detect.label_store import LabelStore
+from napari_all_detect.labelled import Group, LabelImage, boxes_of, groups
 from napari_all_detect.scratch import Scratch
 from napari_all_detect.segmentation import ON_BLACK, Find, find_whole
 from napari_all_detect.segmentation.tiles import find_in_tiles

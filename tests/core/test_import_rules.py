@@ -104,6 +104,18 @@ def test_the_plugin_knows_no_training() -> None:
         assert not any(name.startswith("all_detect_training") for name in imports(module))
 
 
+@pytest.mark.parametrize("module", [name for name in modules() if part(name) == "_napari"])
+def test_parts_of_the_plugin_import_downwards_only(module: str) -> None:
+    parts = ["process", "layers", "cells", "files", "run", "qt"]
+    depth = {f"{NAME}._napari.{name}": k for k, name in enumerate(parts)}
+
+    def own(dotted: str) -> int:
+        return depth.get(".".join(dotted.split(".")[:3]), -1)
+
+    if own(module) >= 0:
+        assert max(map(own, imports(module)), default=-1) <= own(module)
+
+
 @pytest.mark.parametrize("module", [name for name in core() if name != NAME])
 def test_layers_import_downwards_only(module: str) -> None:
     above = ["errors", "params", "pipeline", "batch", "cli", "__main__"]

@@ -16,7 +16,8 @@ from skimage.draw import disk
 
 from napari_all_detect.errors import InputError
 from napari_all_detect.export.labels import labels_tiff
-from napari_all_detect.labelled import LabelImage, LabelStore, boxes_of
+from napari_all_detect.label_store import LabelStore
+from napari_all_detect.labelled import LabelImage, boxes_of
 from napari_all_detect.params import SegmentationParams
 from napari_all_detect.samples import draw_smear
 from napari_all_detect.scratch import Scratch

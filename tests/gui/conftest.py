@@ -5,8 +5,8 @@ import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_all_detect import table
-from napari_all_detect._napari.messages import Opened
-from napari_all_detect._napari.results import CellResults, Rows
+from napari_all_detect._napari.cells.results import CellResults, Rows
+from napari_all_detect._napari.process.messages import Opened
 
 MEMBERS = ("one", "two", "three")
 

@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QWidget
 
-from napari_all_detect._napari import shared_process
+from napari_all_detect._napari.process import shared as shared_process
 from napari_all_detect._napari.qt import bridge
 from napari_all_detect.samples import draw_smear
 

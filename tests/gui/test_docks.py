@@ -4,7 +4,7 @@ import pytest
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QSlider, QTabBar, QTableView
 from superqt import QCollapsible
 
-from napari_all_detect._napari.layer_link import attach
+from napari_all_detect._napari.cells.layer_link import attach
 from napari_all_detect.samples import draw_smear
 
 PLUGIN = "napari-all-detect"

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_all_detect._napari.colours import palette, share_levels, shares
-from napari_all_detect._napari.crops_again import CropsOnDemand, CutPlane
-from napari_all_detect._napari.heatmap import overlaid, placed_crop
-from napari_all_detect._napari.layer_link import attach
+from napari_all_detect._napari.cells.colours import palette, share_levels, shares
+from napari_all_detect._napari.cells.crops_again import CropsOnDemand, CutPlane
+from napari_all_detect._napari.cells.heatmap import overlaid, placed_crop
+from napari_all_detect._napari.cells.layer_link import attach
+from napari_all_detect._napari.cells.results import CellResults
 from napari_all_detect._napari.qt import cell_gallery
 from napari_all_detect._napari.qt.cell_gallery import CROP_PX, ROW
 from napari_all_detect._napari.qt.pictures import framed, pixmap
-from napari_all_detect._napari.results import CellResults
 from napari_all_detect.explain import GradCam
 
 

@@ -7,10 +7,10 @@ import npe2
 import numpy as np
 import pytest
 
-from napari_all_detect._napari.colours import COLOURINGS
-from napari_all_detect._napari.layer_link import attach, results_of
-from napari_all_detect._napari.metadata_keys import FOUND_IN_KEY
-from napari_all_detect._napari.origins import Origin
+from napari_all_detect._napari.cells.colours import COLOURINGS
+from napari_all_detect._napari.cells.layer_link import attach, results_of
+from napari_all_detect._napari.layers.metadata_keys import FOUND_IN_KEY
+from napari_all_detect._napari.layers.origins import Origin
 from napari_all_detect._napari.settings import plugin_settings
 from napari_all_detect.params import ScoreParams
 
@@ -104,7 +104,7 @@ def test_the_layers_menu_finds_the_cells_of_the_active_image(make_napari_viewer,
 def test_opening_the_widgets_loads_no_network_library():
     code = (
         "import sys, napari_all_detect._napari.qt.score_cells, napari_all_detect._napari.qt.cell_gallery, "
-        "napari_all_detect._napari.qt.review_cells, napari_all_detect._napari.reading; "
+        "napari_all_detect._napari.qt.review_cells, napari_all_detect._napari.files.reading; "
         "sys.exit(bool({'tensorflow', 'keras', 'jax', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

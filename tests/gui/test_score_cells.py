@@ -14,15 +14,15 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QFileDialog, QLabel
 
 from napari_all_detect import ScoreParams, SegmentationParams
-from napari_all_detect._napari.layer_link import attach, results_of
-from napari_all_detect._napari.metadata_keys import FOUND_IN_KEY
-from napari_all_detect._napari.origins import Origin
-from napari_all_detect._napari.progress import RunState
+from napari_all_detect._napari.cells.layer_link import attach, results_of
+from napari_all_detect._napari.cells.results import CellResults
+from napari_all_detect._napari.layers.metadata_keys import FOUND_IN_KEY
+from napari_all_detect._napari.layers.origins import Origin
+from napari_all_detect._napari.process.shared import _process
 from napari_all_detect._napari.qt import cell_table
 from napari_all_detect._napari.qt import score_cells as score_cells_module
 from napari_all_detect._napari.qt.layer_name import LayerName
-from napari_all_detect._napari.results import CellResults
-from napari_all_detect._napari.shared_process import _process
+from napari_all_detect._napari.run.progress import RunState
 from napari_all_detect.errors import OutputError
 from napari_all_detect.samples import draw_smear
 from napari_all_detect.trust import FLAGS, Bounds

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_all_detect._napari.colours import ScoreColormap
+from napari_all_detect._napari.cells.colours import ScoreColormap
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])

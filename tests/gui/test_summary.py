@@ -6,9 +6,9 @@ from qtpy.QtCore import QRectF
 from qtpy.QtGui import QColor, QImage
 from qtpy.QtWidgets import QFileDialog
 
-from napari_all_detect._napari.layer_link import attach
+from napari_all_detect._napari.cells.layer_link import attach
+from napari_all_detect._napari.cells.summary import N_BINS, Summary
 from napari_all_detect._napari.qt.summary_picture import paint_summary
-from napari_all_detect._napari.summary import N_BINS, Summary
 
 
 @pytest.fixture

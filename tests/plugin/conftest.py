@@ -8,10 +8,10 @@ from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
 
 from napari_all_detect import table
-from napari_all_detect._napari.controller import Controller
-from napari_all_detect._napari.messages import Opened
-from napari_all_detect._napari.process import ScoringProcess
-from napari_all_detect._napari.results import CellResults, Rows
+from napari_all_detect._napari.cells.results import CellResults, Rows
+from napari_all_detect._napari.process.client import ScoringProcess
+from napari_all_detect._napari.process.messages import Opened
+from napari_all_detect._napari.run.controller import Controller
 
 MEMBERS = ("one", "two", "three")
 

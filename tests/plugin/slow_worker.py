@@ -7,7 +7,7 @@ import itertools
 import os
 import time
 
-from napari_all_detect._napari import worker
+from napari_all_detect._napari.process import worker
 from napari_all_detect.pipeline import scorer
 
 

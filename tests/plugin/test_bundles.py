@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from napari_all_detect._napari.bundles import card_text, scoring_bundles
+from napari_all_detect._napari.run.bundles import card_text, scoring_bundles
 from napari_all_detect.bundle import load_bundle
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_all_detect._napari.colours import (
+from napari_all_detect._napari.cells.colours import (
     COLOURINGS,
     FIRST_LEVEL,
     N_LEVELS,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_all_detect._napari.compact import compact
+from napari_all_detect._napari.layers.compact import compact
 
 
 @pytest.mark.parametrize(("other", "dtype"), [(0, np.uint16), (32_767, np.uint16), (32_768, np.int32), (-1, np.int32)])

@@ -13,15 +13,15 @@ import tifffile
 from PIL import Image as Picture
 
 from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
-from napari_all_detect._napari import process as process_module
-from napari_all_detect._napari.controller import Controller
-from napari_all_detect._napari.exporting import Exported, export, smear_of
-from napari_all_detect._napari.layer_link import attach, results_of
-from napari_all_detect._napari.messages import Found, Opened
-from napari_all_detect._napari.process import ScoringProcess
-from napari_all_detect._napari.reading import read_zarr
-from napari_all_detect._napari.review import save_crops
-from napari_all_detect._napari.task import Task
+from napari_all_detect._napari.cells.layer_link import attach, results_of
+from napari_all_detect._napari.files.exporting import Exported, export, smear_of
+from napari_all_detect._napari.files.reading import read_zarr
+from napari_all_detect._napari.files.verdicts import save_crops
+from napari_all_detect._napari.process import client as process_module
+from napari_all_detect._napari.process.client import ScoringProcess
+from napari_all_detect._napari.process.messages import Found, Opened
+from napari_all_detect._napari.run.controller import Controller
+from napari_all_detect._napari.run.task import Task
 from napari_all_detect.cli import main
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.params import ReadParams

@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 from napari.layers import Image, Labels
 
-from napari_all_detect._napari.axes import Layout
-from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, Smear, export, proposed_name, smear_of
-from napari_all_detect._napari.file_names import with_suffix
-from napari_all_detect._napari.layer_link import results_of
-from napari_all_detect._napari.metadata_keys import LAYOUT_KEY, RESULTS_KEY, SCORED_ON_KEY
-from napari_all_detect._napari.origins import Origin, is_anothers
-from napari_all_detect._napari.reading import read_zarr
-from napari_all_detect._napari.results import CellResults, Rows
-from napari_all_detect._napari.writing import write_cells, write_smear
+from napari_all_detect._napari.cells.layer_link import results_of
+from napari_all_detect._napari.cells.results import CellResults, Rows
+from napari_all_detect._napari.files.exporting import EXPORT_FORMATS, Exported, Smear, export, proposed_name, smear_of
+from napari_all_detect._napari.files.file_names import with_suffix
+from napari_all_detect._napari.files.reading import read_zarr
+from napari_all_detect._napari.files.writing import write_cells, write_smear
+from napari_all_detect._napari.layers.axes import Layout
+from napari_all_detect._napari.layers.metadata_keys import LAYOUT_KEY, RESULTS_KEY, SCORED_ON_KEY
+from napari_all_detect._napari.layers.origins import Origin, is_anothers
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.trust import Bounds
 
@@ -144,7 +144,7 @@ def test_what_keeps_a_file_from_being_written_is_said(results, labels, tmp_path,
         raise error
 
     broken = [replace(known, write=fails) for known in EXPORT_FORMATS]
-    monkeypatch.setattr("napari_all_detect._napari.exporting.EXPORT_FORMATS", broken)
+    monkeypatch.setattr("napari_all_detect._napari.files.exporting.EXPORT_FORMATS", broken)
     with pytest.raises(OutputError, match=rf"can't be written \({reason}\); choose another folder"):
         export(exported(results(VOTES), labels), tmp_path / "cells.csv")
 

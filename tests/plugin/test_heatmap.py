@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from napari_all_detect import ScoreParams, draw_smear
-from napari_all_detect._napari.heatmap import overlaid, placed_crop
-from napari_all_detect._napari.layer_link import results_of
-from napari_all_detect._napari.task import Task
+from napari_all_detect._napari.cells.heatmap import overlaid, placed_crop
+from napari_all_detect._napari.cells.layer_link import results_of
+from napari_all_detect._napari.run.task import Task
 from napari_all_detect.errors import AllDetectError
 
 

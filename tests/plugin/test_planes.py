@@ -9,8 +9,8 @@ from napari_builtins.io import napari_get_reader
 from PIL import Image as Picture
 
 from napari_all_detect import draw_smear
-from napari_all_detect._napari import planes as planes_module
-from napari_all_detect._napari.axes import (
+from napari_all_detect._napari.layers import planes as planes_module
+from napari_all_detect._napari.layers.axes import (
     Layout,
     cells_shape,
     channel_axes,
@@ -20,8 +20,8 @@ from napari_all_detect._napari.axes import (
     pixel_size_um,
     placed_like,
 )
-from napari_all_detect._napari.metadata_keys import FILE_KEY, NUCLEI_KEY, PLANES_KEY
-from napari_all_detect._napari.planes import layer_planes
+from napari_all_detect._napari.layers.metadata_keys import FILE_KEY, NUCLEI_KEY, PLANES_KEY
+from napari_all_detect._napari.layers.planes import layer_planes
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import find_images, open_planes

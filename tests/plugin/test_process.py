@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from napari_all_detect import ScoreParams, SegmentationParams
-from napari_all_detect._napari import process as process_module
-from napari_all_detect._napari.messages import CANCELLED
-from napari_all_detect._napari.process import ProcessEndedError, ScoringProcess
+from napari_all_detect._napari.process import client as process_module
+from napari_all_detect._napari.process.client import ProcessEndedError, ScoringProcess
+from napari_all_detect._napari.process.messages import CANCELLED
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.pipeline import PlaneInput
 from napari_all_detect.sources import as_rgb
@@ -66,7 +66,7 @@ def test_a_call_whose_process_is_killed_says_why(fresh, how, message):
 
 ECHO = """
 import pickle
-from napari_all_detect._napari.messages import Reply
+from napari_all_detect._napari.process.messages import Reply
 from napari_all_detect.piped import own_pipes, send
 
 class OfThisProgram:

@@ -1,4 +1,4 @@
-from napari_all_detect._napari.progress import CellCount, RunClock
+from napari_all_detect._napari.run.progress import CellCount, RunClock
 
 
 def test_the_time_left_is_told_once_it_can_be_known():

@@ -10,15 +10,15 @@ import zarr
 from napari.layers import Image, Labels
 
 from napari_all_detect import draw_smear, table
-from napari_all_detect._napari.axes import layout_of
-from napari_all_detect._napari.crops_again import CropsOnDemand, CutPlane
-from napari_all_detect._napari.layer_link import results_of
+from napari_all_detect._napari.cells.crops_again import CropsOnDemand, CutPlane
+from napari_all_detect._napari.cells.layer_link import results_of
+from napari_all_detect._napari.files.pyramid import open_smear
+from napari_all_detect._napari.files.reading import get_reader
+from napari_all_detect._napari.files.saved import run_by_record
+from napari_all_detect._napari.files.writing import write_cells
+from napari_all_detect._napari.layers.axes import layout_of
+from napari_all_detect._napari.layers.planes import layer_planes
 from napari_all_detect._napari.notified import notified
-from napari_all_detect._napari.planes import layer_planes
-from napari_all_detect._napari.pyramid import open_smear
-from napari_all_detect._napari.reading import get_reader
-from napari_all_detect._napari.saved import run_by_record
-from napari_all_detect._napari.writing import write_cells
 from napari_all_detect.crops import center_crop
 from napari_all_detect.errors import InputError
 from napari_all_detect.export.ome_zarr import LabelledPlane, add_labels

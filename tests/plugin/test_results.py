@@ -8,14 +8,14 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 from napari.layers._layer_actions import _convert_to_image, _duplicate_layer
 
-from napari_all_detect._napari.colours import ScoreColormap
-from napari_all_detect._napari.edited import edits
-from napari_all_detect._napari.followed import Followed
-from napari_all_detect._napari.layer_link import attach, outline_px, results_of, show_cell
-from napari_all_detect._napari.metadata_keys import SCORED_ON_KEY
-from napari_all_detect._napari.origins import Origin
-from napari_all_detect._napari.results import CellResults
-from napari_all_detect._napari.same_cells import keep_verdicts
+from napari_all_detect._napari.cells.colours import ScoreColormap
+from napari_all_detect._napari.cells.edited import edits
+from napari_all_detect._napari.cells.followed import Followed
+from napari_all_detect._napari.cells.layer_link import attach, outline_px, results_of, show_cell
+from napari_all_detect._napari.cells.results import CellResults
+from napari_all_detect._napari.cells.same_cells import keep_verdicts
+from napari_all_detect._napari.layers.metadata_keys import SCORED_ON_KEY
+from napari_all_detect._napari.layers.origins import Origin
 from napari_all_detect.trust import Bounds
 
 VOTES = [[0.9, 0.8, 0.7], [0.1, 0.2, 0.6], [0.4, 0.5, 0.6]]

@@ -4,8 +4,9 @@ import pytest
 from PIL import Image
 from scipy.stats import binomtest
 
-from napari_all_detect._napari.review import Reviewer, agreement, save_crops
-from napari_all_detect._napari.summary import summarise
+from napari_all_detect._napari.cells.review import Reviewer, agreement
+from napari_all_detect._napari.cells.summary import summarise
+from napari_all_detect._napari.files.verdicts import save_crops
 from napari_all_detect.errors import OutputError
 
 VOTES = [[0.9, 0.9, 0.9], [0.4, 0.5, 0.5], [0.1, 0.1, 0.1], [0.7, 0.7, 0.7]]

@@ -6,9 +6,10 @@ from all_detect_training import cli
 from all_detect_training.commands import fit as fit_command
 from all_detect_training.presets import FitParams, MemberSpec
 from napari_all_detect import ScoreParams, draw_smear
-from napari_all_detect._napari.layer_link import results_of
-from napari_all_detect._napari.review import Reviewer, save_crops
-from napari_all_detect._napari.task import Task
+from napari_all_detect._napari.cells.layer_link import results_of
+from napari_all_detect._napari.cells.review import Reviewer
+from napari_all_detect._napari.files.verdicts import save_crops
+from napari_all_detect._napari.run.task import Task
 
 pytestmark = pytest.mark.filterwarnings("ignore:kappa of members is:UserWarning")
 

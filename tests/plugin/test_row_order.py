@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_all_detect._napari.gallery import ORDERS, gallery_order, page_of
-from napari_all_detect._napari.row_order import RowFilter, ordered_rows
+from napari_all_detect._napari.cells.gallery import ORDERS, gallery_order, page_of
+from napari_all_detect._napari.cells.row_order import RowFilter, ordered_rows
 
 TABLE = pd.DataFrame(
     {

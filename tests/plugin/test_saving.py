@@ -11,14 +11,14 @@ from napari.layers._source import layer_source
 from PIL import Image as Picture
 
 from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
-from napari_all_detect._napari.axes import pixel_size_um
-from napari_all_detect._napari.layer_link import attach, results_of
-from napari_all_detect._napari.metadata_keys import SCORED_ON_KEY
-from napari_all_detect._napari.origins import Origin, is_anothers
-from napari_all_detect._napari.planes import layer_planes
-from napari_all_detect._napari.reading import get_reader
-from napari_all_detect._napari.task import Task
-from napari_all_detect._napari.writing import write_cells, write_smear
+from napari_all_detect._napari.cells.layer_link import attach, results_of
+from napari_all_detect._napari.files.reading import get_reader
+from napari_all_detect._napari.files.writing import write_cells, write_smear
+from napari_all_detect._napari.layers.axes import pixel_size_um
+from napari_all_detect._napari.layers.metadata_keys import SCORED_ON_KEY
+from napari_all_detect._napari.layers.origins import Origin, is_anothers
+from napari_all_detect._napari.layers.planes import layer_planes
+from napari_all_detect._napari.run.task import Task
 from napari_all_detect.cli import main
 from napari_all_detect.errors import InputError
 from napari_all_detect.export.csv import csv_text

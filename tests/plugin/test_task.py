@@ -7,9 +7,9 @@ import pytest
 from napari.layers import Image
 
 from napari_all_detect import ScoreParams
-from napari_all_detect._napari.controller import Controller
-from napari_all_detect._napari.messages import Found
-from napari_all_detect._napari.task import Task, tell_no_cell
+from napari_all_detect._napari.process.messages import Found
+from napari_all_detect._napari.run.controller import Controller
+from napari_all_detect._napari.run.task import Task, tell_no_cell
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams, SegmentationParams
 

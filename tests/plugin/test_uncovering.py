@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from napari_all_detect._napari.metadata_keys import FOUND_IN_KEY, SCORED_ON_KEY
-from napari_all_detect._napari.origins import Origin
-from napari_all_detect._napari.uncovering import uncover
+from napari_all_detect._napari.layers.metadata_keys import FOUND_IN_KEY, SCORED_ON_KEY
+from napari_all_detect._napari.layers.origins import Origin
+from napari_all_detect._napari.layers.uncovering import uncover
 
 
 @pytest.fixture

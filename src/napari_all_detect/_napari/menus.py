@@ -5,9 +5,9 @@ from typing import Any
 import napari
 from napari.layers import Image
 
-from napari_all_detect._napari.origins import origin_of
+from napari_all_detect._napari.layers.origins import origin_of
+from napari_all_detect._napari.layers.viewers import unwrapped
 from napari_all_detect._napari.settings import PLUGIN
-from napari_all_detect._napari.viewers import unwrapped
 
 __all__ = ["find_white_cells", "score_white_cells"]
 

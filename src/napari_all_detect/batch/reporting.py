@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from napari_all_detect.batch.units import Unit, UnitResult
 from napari_all_detect.errors import InputError, StoreError
 from napari_all_detect.export.report import ROWS_SHOWN, CellPicture, Histogram, Plate, Report
-from napari_all_detect.labelled import Pixels
 from napari_all_detect.results import FAILURE_COLUMNS, Failure, ResultTables
 from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources.places import without_secrets
 from napari_all_detect.table import CALLS, typed
 from napari_all_detect.trust import Bounds, count_joined, domain_note
+from napari_all_detect.windows import Pixels
 
 __all__ = ["gather_report"]
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_all_detect.labelled import LabelImage, tiles
+from napari_all_detect.labelled import LabelImage
+from napari_all_detect.windows import tiles
 
 __all__ = ["labels_tiff", "write_labels"]
 

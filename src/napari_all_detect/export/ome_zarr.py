@@ -15,7 +15,8 @@ import pandas as pd
 
 from napari_all_detect.export.colours import probability_colours
 from napari_all_detect.export.formats import check_formats
-from napari_all_detect.labelled import LabelImage, Pixels, Window, tiles
+from napari_all_detect.labelled import LabelImage
+from napari_all_detect.windows import Pixels, Window, tiles
 
 if TYPE_CHECKING:
     from ngio import Label, OmeZarrContainer

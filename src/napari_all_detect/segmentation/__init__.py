@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError, ParameterError
-from napari_all_detect.labelled import Pixels
 from napari_all_detect.params import ScoreParams, SegmentationParams
 from napari_all_detect.segmentation.methods import Method, describe_method, method_names, open_method
 from napari_all_detect.segmentation.presegmented import ON_BLACK, cells_on_black, is_on_black, on_white
 from napari_all_detect.segmentation.scale import WHITE_CELL_UM, estimate_diameter
 from napari_all_detect.segmentation.surround import survey_border, without_surround
 from napari_all_detect.segmentation.view import Found, Mapped, Survey, Unsettled, View, sample
+from napari_all_detect.windows import Pixels
 
 __all__ = [
     "ON_BLACK",

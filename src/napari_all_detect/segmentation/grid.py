@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_all_detect.labelled import Pixels
 from napari_all_detect.segmentation.view import View
+from napari_all_detect.windows import Pixels
 
 __all__ = ["as_ratio", "length", "reduced", "shrink", "stretch"]
 

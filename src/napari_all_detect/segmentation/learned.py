@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.engines import Mapper
-from napari_all_detect.labelled import Window
 from napari_all_detect.segmentation.classical import found_diameter
 from napari_all_detect.segmentation.grid import as_ratio, length, reduced, shrink
 from napari_all_detect.segmentation.instances import HALF, enlarge, keep_only, part
@@ -18,6 +17,7 @@ from napari_all_detect.segmentation.nuclei import find_nuclei
 from napari_all_detect.segmentation.scale import typical_diameter
 from napari_all_detect.segmentation.view import Found, View
 from napari_all_detect.unet import EMPTY_FIELD, STRIDE
+from napari_all_detect.windows import Window
 
 __all__ = ["segment_learned"]
 

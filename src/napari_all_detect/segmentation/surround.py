@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_all_detect.labelled import Pixels, Window
 from napari_all_detect.segmentation.light import BLACK, brightest, empty_field, like_field, sampled, thinned
 from napari_all_detect.segmentation.view import Survey, View
+from napari_all_detect.windows import Pixels, Window
 
 __all__ = ["picture", "survey_border", "without_surround"]
 

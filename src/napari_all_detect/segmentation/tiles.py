@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_all_detect.labelled import Pixels, Window, place_of
+from napari_all_detect.labelled import place_of
 from napari_all_detect.segmentation import Find, surveyed
 from napari_all_detect.segmentation.view import Found, View
+from napari_all_detect.windows import Pixels, Window
 
 __all__ = ["TileCells", "find_in_tiles"]
 

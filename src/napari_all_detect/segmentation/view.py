@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_all_detect.labelled import Pixels, Window
 from napari_all_detect.segmentation.light import BLACK, empty_field
+from napari_all_detect.windows import Pixels, Window
 
 __all__ = ["Found", "Mapped", "Survey", "Unsettled", "View", "sample"]
 

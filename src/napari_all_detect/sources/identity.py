@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.digest import file_digest
-from napari_all_detect.labelled import Pixels
 from napari_all_detect.params import TILE_PX, TILED_FROM_PX
 from napari_all_detect.sources.places import is_remote
+from napari_all_detect.windows import Pixels
 
 __all__ = ["identity", "stamp"]
 

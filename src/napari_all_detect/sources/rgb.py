@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_all_detect.errors import InputError
-from napari_all_detect.labelled import Window
+from napari_all_detect.windows import Window
 
 __all__ = ["GREY_NOTE", "Extremes", "RgbPlane", "as_rgb", "extremes", "overall"]
 

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError
-from napari_all_detect.labelled import Window
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import ome_xml, tiff_parts
 from napari_all_detect.sources.ome_zarr import Level, choose_level, rgb_channels
@@ -27,6 +26,7 @@ from napari_all_detect.sources.rgb import RgbPlane, as_rgb
 from napari_all_detect.sources.stack import Index, channels_last, check_size, choose_channels, indices, within
 from napari_all_detect.sources.tiff_colours import is_negative, kind_of_colours, shown
 from napari_all_detect.sources.tiled import TiledPlane, open_tiled
+from napari_all_detect.windows import Window
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError, StoreError
-from napari_all_detect.labelled import Window, tiles
 from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb, extremes, overall
+from napari_all_detect.windows import Window, tiles
 
 __all__ = ["TiledPlane", "of_plane", "open_tiled"]
 

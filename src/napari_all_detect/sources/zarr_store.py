@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect.errors import InputError, StoreError
-from napari_all_detect.labelled import Window
 from napari_all_detect.params import ReadParams
 from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources.collection import images_of_collection, is_collection
@@ -23,6 +22,7 @@ from napari_all_detect.sources.plates import FieldOfView, fields_of_plate, field
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb
 from napari_all_detect.sources.stack import Index, channels_last, check_size, choose_channels, indices, places, within
 from napari_all_detect.sources.tiled import TiledPlane, open_tiled
+from napari_all_detect.windows import Window
 
 if TYPE_CHECKING:
     import zarr

@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 from qtpy.QtCore import QCoreApplication, QObject, Qt, Signal
 
-from napari_all_detect._napari.messages import unforeseen
+from napari_all_detect._napari.process.messages import unforeseen
 from napari_all_detect.errors import AllDetectError
 
 __all__ = ["Bridge"]

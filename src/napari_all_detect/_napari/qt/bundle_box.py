@@ -6,7 +6,7 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFileDialog, QMenu, QPushButton
 
-from napari_all_detect._napari.bundles import scoring_bundles
+from napari_all_detect._napari.run.bundles import scoring_bundles
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.errors import AllDetectError
 

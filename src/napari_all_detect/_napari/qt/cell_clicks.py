@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from napari_all_detect._napari.followed import Followed
+from napari_all_detect._napari.cells.followed import Followed
 
 __all__ = ["CellClicks"]
 

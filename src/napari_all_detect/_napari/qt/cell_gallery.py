@@ -22,21 +22,21 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
-from napari_all_detect._napari.colours import palette, share_levels, shares
-from napari_all_detect._napari.crops_again import CropsOnDemand
-from napari_all_detect._napari.followed import Followed
-from napari_all_detect._napari.gallery import ORDERS, gallery_order, page_of
-from napari_all_detect._napari.heatmap import HEAT_COLOURS, STRENGTH, overlaid, placed_heat
-from napari_all_detect._napari.layer_link import show_cell
+from napari_all_detect._napari.cells.colours import palette, share_levels, shares
+from napari_all_detect._napari.cells.crops_again import CropsOnDemand
+from napari_all_detect._napari.cells.followed import Followed
+from napari_all_detect._napari.cells.gallery import ORDERS, gallery_order, page_of
+from napari_all_detect._napari.cells.heatmap import HEAT_COLOURS, STRENGTH, overlaid, placed_heat
+from napari_all_detect._napari.cells.layer_link import show_cell
+from napari_all_detect._napari.cells.results import CellResults
+from napari_all_detect._napari.cells.row_order import ANY, RowFilter
+from napari_all_detect._napari.layers.viewers import unwrapped
+from napari_all_detect._napari.process.shared import borrow, give_back
 from napari_all_detect._napari.qt.bridge import Bridge
 from napari_all_detect._napari.qt.docked import Docked
 from napari_all_detect._napari.qt.layer_name import LayerName
 from napari_all_detect._napari.qt.layout import Scrolled, as_room_allows, button, column, row, wrapped
 from napari_all_detect._napari.qt.pictures import Picture, framed, pixmap
-from napari_all_detect._napari.results import CellResults
-from napari_all_detect._napari.row_order import ANY, RowFilter
-from napari_all_detect._napari.shared_process import borrow, give_back
-from napari_all_detect._napari.viewers import unwrapped
 from napari_all_detect.errors import InputError
 from napari_all_detect.explain import GradCam
 from napari_all_detect.table import CALLS

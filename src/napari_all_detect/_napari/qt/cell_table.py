@@ -25,17 +25,24 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
+from napari_all_detect._napari.cells.followed import Followed
+from napari_all_detect._napari.cells.layer_link import show_cell
+from napari_all_detect._napari.cells.row_order import ANY, RowFilter
 from napari_all_detect._napari.counted import n_cells
-from napari_all_detect._napari.exporting import EXPORT_FORMATS, Exported, copied_text, export, proposed_name, smear_of
-from napari_all_detect._napari.followed import Followed
-from napari_all_detect._napari.layer_link import show_cell
+from napari_all_detect._napari.files.exporting import (
+    EXPORT_FORMATS,
+    Exported,
+    copied_text,
+    export,
+    proposed_name,
+    smear_of,
+)
+from napari_all_detect._napari.layers.viewers import finest
 from napari_all_detect._napari.qt.bridge import Bridge
 from napari_all_detect._napari.qt.edits_line import EditsLine
 from napari_all_detect._napari.qt.file_to_write import file_to_write
 from napari_all_detect._napari.qt.layout import as_room_allows, button, row
 from napari_all_detect._napari.qt.table_model import CellTableModel
-from napari_all_detect._napari.row_order import ANY, RowFilter
-from napari_all_detect._napari.viewers import finest
 from napari_all_detect.table import CALLS
 from napari_all_detect.trust import FLAGS
 

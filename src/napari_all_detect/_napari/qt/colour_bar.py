@@ -4,7 +4,7 @@ from qtpy.QtCore import QRectF, Qt
 from qtpy.QtGui import QColor, QLinearGradient, QPainter, QPaintEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_all_detect._napari.colours import COLOURINGS, ramp, ticks
+from napari_all_detect._napari.cells.colours import COLOURINGS, ramp, ticks
 
 __all__ = ["ColourBar"]
 

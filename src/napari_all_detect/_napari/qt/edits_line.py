@@ -5,8 +5,8 @@ from functools import partial
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer
 
-from napari_all_detect._napari.edited import Edits, edits
-from napari_all_detect._napari.followed import Followed
+from napari_all_detect._napari.cells.edited import Edits, edits
+from napari_all_detect._napari.cells.followed import Followed
 from napari_all_detect._napari.qt.bridge import Bridge
 from napari_all_detect._napari.qt.layout import Caution
 

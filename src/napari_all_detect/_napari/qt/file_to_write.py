@@ -5,7 +5,7 @@ from pathlib import Path
 from napari.utils.notifications import show_error
 from qtpy.QtWidgets import QFileDialog, QWidget
 
-from napari_all_detect._napari.file_names import with_suffix
+from napari_all_detect._napari.files.file_names import with_suffix
 
 __all__ = ["file_to_write"]
 

@@ -10,8 +10,8 @@ from magicgui.widgets import LineEdit
 from napari.layers import Image
 from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 
-from napari_all_detect._napari.axes import Layout, cells_shape, channel_axes, is_smear, layout_of, pixel_size_um
-from napari_all_detect._napari.planes import layer_planes
+from napari_all_detect._napari.layers.axes import Layout, cells_shape, channel_axes, is_smear, layout_of, pixel_size_um
+from napari_all_detect._napari.layers.planes import layer_planes
 from napari_all_detect._napari.qt.form import params_widgets
 from napari_all_detect._napari.qt.layer_choices import LayerChoice
 from napari_all_detect.errors import AllDetectError, ParameterError

@@ -8,7 +8,7 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QComboBox
 from superqt.utils import signals_blocked
 
-from napari_all_detect._napari.origins import is_anothers
+from napari_all_detect._napari.layers.origins import is_anothers
 
 __all__ = ["CellsChoice", "LayerChoice"]
 

@@ -3,7 +3,7 @@
 from qtpy.QtCore import Qt
 from superqt import QElidingLabel
 
-from napari_all_detect._napari.followed import Followed
+from napari_all_detect._napari.cells.followed import Followed
 
 __all__ = ["LayerName"]
 

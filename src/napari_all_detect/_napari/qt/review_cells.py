@@ -9,16 +9,17 @@ import numpy as np
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QVBoxLayout
 
-from napari_all_detect._napari.followed import Followed
-from napari_all_detect._napari.layer_link import show_cell
+from napari_all_detect._napari.cells.followed import Followed
+from napari_all_detect._napari.cells.layer_link import show_cell
+from napari_all_detect._napari.cells.results import CellResults
+from napari_all_detect._napari.cells.review import Agreement, Reviewer, agreement
+from napari_all_detect._napari.files.verdicts import save_crops
+from napari_all_detect._napari.layers.viewers import unwrapped
 from napari_all_detect._napari.qt.docked import Docked
 from napari_all_detect._napari.qt.layer_name import LayerName
 from napari_all_detect._napari.qt.layout import Scrolled, button, column, row, wrapped
 from napari_all_detect._napari.qt.pictures import Picture
 from napari_all_detect._napari.qt.window_keys import WindowKeys
-from napari_all_detect._napari.results import CellResults
-from napari_all_detect._napari.review import Agreement, Reviewer, agreement, save_crops
-from napari_all_detect._napari.viewers import unwrapped
 from napari_all_detect.errors import AllDetectError, InputError
 
 __all__ = ["ReviewCells"]

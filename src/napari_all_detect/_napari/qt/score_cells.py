@@ -21,12 +21,12 @@ from superqt import QCollapsible
 from superqt.utils import signals_blocked
 
 from napari_all_detect import trust
-from napari_all_detect._napari.bundles import card_text
-from napari_all_detect._napari.colours import COLOURINGS
-from napari_all_detect._napari.controller import Controller
-from napari_all_detect._napari.followed import Followed
-from napari_all_detect._napari.layer_link import results_of
-from napari_all_detect._napari.progress import RunState
+from napari_all_detect._napari.cells.colours import COLOURINGS
+from napari_all_detect._napari.cells.followed import Followed
+from napari_all_detect._napari.cells.layer_link import results_of
+from napari_all_detect._napari.cells.results import CellResults
+from napari_all_detect._napari.layers.viewers import unwrapped
+from napari_all_detect._napari.process.shared import borrow, give_back
 from napari_all_detect._napari.qt.bridge import Bridge
 from napari_all_detect._napari.qt.bundle_box import BundleBox
 from napari_all_detect._napari.qt.cell_clicks import CellClicks
@@ -39,11 +39,11 @@ from napari_all_detect._napari.qt.layer_choices import CellsChoice
 from napari_all_detect._napari.qt.layer_name import LayerName
 from napari_all_detect._napari.qt.layout import Caution, Scrolled, button, column, note, row, wrapped
 from napari_all_detect._napari.qt.summary_plot import SummaryPlot
-from napari_all_detect._napari.results import CellResults
+from napari_all_detect._napari.run.bundles import card_text
+from napari_all_detect._napari.run.controller import Controller
+from napari_all_detect._napari.run.progress import RunState
+from napari_all_detect._napari.run.task import Task
 from napari_all_detect._napari.settings import plugin_settings
-from napari_all_detect._napari.shared_process import borrow, give_back
-from napari_all_detect._napari.task import Task
-from napari_all_detect._napari.viewers import unwrapped
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.params import ScoreParams, SegmentationParams
 from napari_all_detect.research_use import RESEARCH_USE

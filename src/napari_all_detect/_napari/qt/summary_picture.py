@@ -7,8 +7,8 @@ import numpy as np
 from qtpy.QtCore import QMarginsF, QRectF, QSize, QSizeF, Qt
 from qtpy.QtGui import QColor, QImage, QPageSize, QPainter, QPdfWriter
 
-from napari_all_detect._napari.colours import N_LEVELS, ramp
-from napari_all_detect._napari.summary import Summary
+from napari_all_detect._napari.cells.colours import N_LEVELS, ramp
+from napari_all_detect._napari.cells.summary import Summary
 from napari_all_detect.errors import OutputError
 
 __all__ = ["LINE_PX", "PLOT_FORMATS", "paint_summary", "save_summary"]

@@ -7,12 +7,12 @@ from qtpy.QtCore import QRectF
 from qtpy.QtGui import QPainter, QPaintEvent
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
-from napari_all_detect._napari.followed import Followed
+from napari_all_detect._napari.cells.followed import Followed
+from napari_all_detect._napari.cells.summary import Summary, summarise
 from napari_all_detect._napari.qt.file_to_write import file_to_write
 from napari_all_detect._napari.qt.layer_name import LayerName
 from napari_all_detect._napari.qt.layout import Caution, button, wrapped
 from napari_all_detect._napari.qt.summary_picture import PLOT_FORMATS, paint_summary, save_summary
-from napari_all_detect._napari.summary import Summary, summarise
 from napari_all_detect.errors import OutputError
 
 __all__ = ["SummaryPlot"]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 
-from napari_all_detect._napari.row_order import RowFilter, ordered_rows
+from napari_all_detect._napari.cells.row_order import RowFilter, ordered_rows
 
 __all__ = ["CellTableModel"]
 

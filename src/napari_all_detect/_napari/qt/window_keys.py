@@ -7,7 +7,7 @@ from typing import Any
 from psygnal import Signal
 from qtpy.QtGui import QKeySequence, QShortcut
 
-from napari_all_detect._napari.layer_keys import has_key
+from napari_all_detect._napari.layers.layer_keys import has_key
 from napari_all_detect._napari.qt.docked import Docked
 
 __all__ = ["WindowKeys"]

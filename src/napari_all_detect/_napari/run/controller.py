@@ -11,21 +11,21 @@ from napari.layers import Labels
 from napari.utils.notifications import show_error
 from psygnal import Signal
 
-from napari_all_detect._napari.axes import placed_like
-from napari_all_detect._napari.compact import compact
+from napari_all_detect._napari.cells.layer_link import attach, outline_px, results_of
+from napari_all_detect._napari.cells.results import CellResults, joined
+from napari_all_detect._napari.cells.same_cells import keep_verdicts
 from napari_all_detect._napari.counted import n_cells
-from napari_all_detect._napari.keeping import Kept
-from napari_all_detect._napari.layer_link import attach, outline_px, results_of
-from napari_all_detect._napari.messages import CANCELLED, Found, Opened, Predicted, ScoredPart, unforeseen
-from napari_all_detect._napari.metadata_keys import FOUND_IN_KEY, LAYOUT_KEY, NUCLEI_KEY, SCORED_ON_KEY
-from napari_all_detect._napari.origins import Origin, is_anothers
-from napari_all_detect._napari.planes import LayerPlane, computed
-from napari_all_detect._napari.process import ProcessEndedError, ScoringProcess
-from napari_all_detect._napari.progress import IDLE, CellCount, RunState
-from napari_all_detect._napari.results import CellResults, joined
-from napari_all_detect._napari.same_cells import keep_verdicts
-from napari_all_detect._napari.task import Job, Outcome, Task, tell_no_cell, warn_of_others
-from napari_all_detect._napari.uncovering import uncover
+from napari_all_detect._napari.layers.axes import placed_like
+from napari_all_detect._napari.layers.compact import compact
+from napari_all_detect._napari.layers.metadata_keys import FOUND_IN_KEY, LAYOUT_KEY, NUCLEI_KEY, SCORED_ON_KEY
+from napari_all_detect._napari.layers.origins import Origin, is_anothers
+from napari_all_detect._napari.layers.planes import LayerPlane, computed
+from napari_all_detect._napari.layers.uncovering import uncover
+from napari_all_detect._napari.process.client import ProcessEndedError, ScoringProcess
+from napari_all_detect._napari.process.keeping import Kept
+from napari_all_detect._napari.process.messages import CANCELLED, Found, Opened, Predicted, ScoredPart, unforeseen
+from napari_all_detect._napari.run.progress import IDLE, CellCount, RunState
+from napari_all_detect._napari.run.task import Job, Outcome, Task, tell_no_cell, warn_of_others
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.pipeline import PlaneInput
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_all_detect import trust
-from napari_all_detect._napari.colours import COLOURINGS
-from napari_all_detect._napari.crops_again import CropsOnDemand
-from napari_all_detect._napari.messages import Opened, ScoredPart
+from napari_all_detect._napari.cells.colours import COLOURINGS
+from napari_all_detect._napari.cells.crops_again import CropsOnDemand
+from napari_all_detect._napari.process.messages import Opened, ScoredPart
 
 __all__ = ["VERDICTS", "CellResults", "Rows", "joined"]
 

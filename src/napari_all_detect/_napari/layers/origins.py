@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from napari_all_detect._napari.metadata_keys import FOUND_IN_KEY, IDENTITY_KEY, SCORED_ON_KEY
-from napari_all_detect._napari.viewers import finest
+from napari_all_detect._napari.layers.metadata_keys import FOUND_IN_KEY, IDENTITY_KEY, SCORED_ON_KEY
+from napari_all_detect._napari.layers.viewers import finest
 
 __all__ = ["Origin", "is_anothers", "origin_of"]
 

@@ -1,6 +1,6 @@
 """One scoring process for all viewers of a session; it ends with the last widget that uses it."""
 
-from napari_all_detect._napari.process import ScoringProcess
+from napari_all_detect._napari.process.client import ScoringProcess
 
 __all__ = ["borrow", "give_back"]
 

@@ -8,9 +8,15 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
-from napari_all_detect._napari.axis_names import PLANE_AXES, axis_labels, axis_names
-from napari_all_detect._napari.metadata_keys import CHANNELS_KEY, FILE_KEY, IDENTITY_KEY, PIXEL_SIZE_KEY, PLANES_KEY
-from napari_all_detect._napari.origins import Origin
+from napari_all_detect._napari.layers.axis_names import PLANE_AXES, axis_labels, axis_names
+from napari_all_detect._napari.layers.metadata_keys import (
+    CHANNELS_KEY,
+    FILE_KEY,
+    IDENTITY_KEY,
+    PIXEL_SIZE_KEY,
+    PLANES_KEY,
+)
+from napari_all_detect._napari.layers.origins import Origin
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import Plane, open_planes

@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_all_detect import table
-from napari_all_detect._napari.crops_again import CropsOnDemand, CutPlane
-from napari_all_detect._napari.messages import Opened
-from napari_all_detect._napari.results import CellResults, Rows
+from napari_all_detect._napari.cells.crops_again import CropsOnDemand, CutPlane
+from napari_all_detect._napari.cells.results import CellResults, Rows
+from napari_all_detect._napari.process.messages import Opened
 from napari_all_detect.bundle import list_bundles, load_bundle
 from napari_all_detect.crops import crop_scale
 from napari_all_detect.ensemble import member_weights

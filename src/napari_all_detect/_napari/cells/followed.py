@@ -5,9 +5,9 @@ from typing import Any
 from napari.layers import Image
 from psygnal import Signal
 
-from napari_all_detect._napari.layer_link import ATTACHED, results_of
-from napari_all_detect._napari.metadata_keys import SCORED_ON_KEY
-from napari_all_detect._napari.results import CellResults
+from napari_all_detect._napari.cells.layer_link import ATTACHED, results_of
+from napari_all_detect._napari.cells.results import CellResults
+from napari_all_detect._napari.layers.metadata_keys import SCORED_ON_KEY
 
 __all__ = ["Followed"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_all_detect._napari.axis_names import axis_labels, axis_names, default_labels
-from napari_all_detect._napari.metadata_keys import CHANNELS_KEY, PIXEL_SIZE_KEY
-from napari_all_detect._napari.viewers import finest
+from napari_all_detect._napari.layers.axis_names import axis_labels, axis_names, default_labels
+from napari_all_detect._napari.layers.metadata_keys import CHANNELS_KEY, PIXEL_SIZE_KEY
+from napari_all_detect._napari.layers.viewers import finest
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources.ome_zarr import Level, choose_level

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from napari_all_detect._napari.cells.results import CellResults
 from napari_all_detect._napari.counted import n_cells
-from napari_all_detect._napari.results import CellResults
 from napari_all_detect.errors import InputError
 
 __all__ = ["Edits", "edits", "refuse_changed"]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from napari_all_detect import table
-from napari_all_detect._napari.messages import Opened
-from napari_all_detect._napari.saved import members_of, run_by_bundle, summaries, typed_again
+from napari_all_detect._napari.files.saved import members_of, run_by_bundle, summaries, typed_again
+from napari_all_detect._napari.process.messages import Opened
 from napari_all_detect.export.ome_zarr import NAME
 from napari_all_detect.trust import Bounds
 

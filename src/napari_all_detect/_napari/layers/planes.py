@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from napari_all_detect._napari.axes import Layout, cells_shape, layout_of, pixel_size_um
-from napari_all_detect._napari.axis_names import plane_names
-from napari_all_detect._napari.metadata_keys import FILE_KEY, NUCLEI_KEY, PLANES_KEY
-from napari_all_detect._napari.read_anew import is_shown_in_part, read_anew
-from napari_all_detect._napari.viewers import finest
+from napari_all_detect._napari.layers.axes import Layout, cells_shape, layout_of, pixel_size_um
+from napari_all_detect._napari.layers.axis_names import plane_names
+from napari_all_detect._napari.layers.metadata_keys import FILE_KEY, NUCLEI_KEY, PLANES_KEY
+from napari_all_detect._napari.layers.read_anew import is_shown_in_part, read_anew
+from napari_all_detect._napari.layers.viewers import finest
 from napari_all_detect.errors import AllDetectError, InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.pipeline import PlaneInput

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Labels
 
-from napari_all_detect._napari.metadata_keys import IDENTITY_KEY
-from napari_all_detect._napari.origins import Origin, origin_of
+from napari_all_detect._napari.layers.metadata_keys import IDENTITY_KEY
+from napari_all_detect._napari.layers.origins import Origin, origin_of
 
 __all__ = ["uncover"]
 

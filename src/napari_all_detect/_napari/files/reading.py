@@ -11,15 +11,15 @@ import pandas as pd
 from napari.utils.notifications import show_error, show_info
 from numpy.typing import NDArray
 
-from napari_all_detect._napari.axes import Layout
-from napari_all_detect._napari.compact import compact
-from napari_all_detect._napari.layer_link import layer_looks
-from napari_all_detect._napari.messages import Opened
-from napari_all_detect._napari.metadata_keys import FOUND_IN_KEY, LAYOUT_KEY, SCORED_ON_KEY
+from napari_all_detect._napari.cells.layer_link import layer_looks
+from napari_all_detect._napari.files.pyramid import LayerData, OpenedSmear, is_coloured_image, open_smear
+from napari_all_detect._napari.files.saved import read_cells_csv, restored, run_by_record
+from napari_all_detect._napari.files.store_labels import label_images, read_label_image, saved_scores
+from napari_all_detect._napari.layers.axes import Layout
+from napari_all_detect._napari.layers.compact import compact
+from napari_all_detect._napari.layers.metadata_keys import FOUND_IN_KEY, LAYOUT_KEY, SCORED_ON_KEY
 from napari_all_detect._napari.notified import notified
-from napari_all_detect._napari.pyramid import LayerData, OpenedSmear, is_coloured_image, open_smear
-from napari_all_detect._napari.saved import read_cells_csv, restored, run_by_record
-from napari_all_detect._napari.store_labels import label_images, read_label_image, saved_scores
+from napari_all_detect._napari.process.messages import Opened
 from napari_all_detect.errors import AllDetectError, InputError
 from napari_all_detect.export.ome_zarr import NAME
 from napari_all_detect.params import ReadParams

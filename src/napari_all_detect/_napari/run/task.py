@@ -6,10 +6,10 @@ from typing import Any
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_info, show_warning
 
-from napari_all_detect._napari.axes import Layout, cells_shape, layout_of
-from napari_all_detect._napari.messages import Opened
-from napari_all_detect._napari.origins import is_anothers, origin_of
-from napari_all_detect._napari.planes import LayerPlane, layer_planes
+from napari_all_detect._napari.layers.axes import Layout, cells_shape, layout_of
+from napari_all_detect._napari.layers.origins import is_anothers, origin_of
+from napari_all_detect._napari.layers.planes import LayerPlane, layer_planes
+from napari_all_detect._napari.process.messages import Opened
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.params import ScoreParams
 

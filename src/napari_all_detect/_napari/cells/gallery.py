@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_all_detect._napari.results import CellResults
-from napari_all_detect._napari.row_order import RowFilter
+from napari_all_detect._napari.cells.results import CellResults
+from napari_all_detect._napari.cells.row_order import RowFilter
 
 __all__ = ["ORDERS", "PER_PAGE", "Page", "gallery_order", "page_of"]
 

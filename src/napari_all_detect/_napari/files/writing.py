@@ -10,17 +10,17 @@ from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
 from numpy.typing import NDArray
 
-from napari_all_detect._napari.axes import Layout, fitting, placed_like
-from napari_all_detect._napari.axis_names import axis_names
-from napari_all_detect._napari.edited import refuse_changed
-from napari_all_detect._napari.exporting import Exported, exported_planes
-from napari_all_detect._napari.layer_link import results_in
-from napari_all_detect._napari.metadata_keys import FILE_KEY, LAYOUT_KEY, SCORED_ON_KEY
+from napari_all_detect._napari.cells.edited import refuse_changed
+from napari_all_detect._napari.cells.layer_link import results_in
+from napari_all_detect._napari.cells.results import CellResults
+from napari_all_detect._napari.files.exporting import Exported, exported_planes
+from napari_all_detect._napari.files.store_labels import BOUNDS, NOTES, RUN_KEY
+from napari_all_detect._napari.layers.axes import Layout, fitting, placed_like
+from napari_all_detect._napari.layers.axis_names import axis_names
+from napari_all_detect._napari.layers.metadata_keys import FILE_KEY, LAYOUT_KEY, SCORED_ON_KEY
+from napari_all_detect._napari.layers.origins import Origin
+from napari_all_detect._napari.layers.planes import layer_planes
 from napari_all_detect._napari.notified import notified
-from napari_all_detect._napari.origins import Origin
-from napari_all_detect._napari.planes import layer_planes
-from napari_all_detect._napari.results import CellResults
-from napari_all_detect._napari.store_labels import BOUNDS, NOTES, RUN_KEY
 from napari_all_detect.atomic import made_atomically
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.export.csv import write_csv

@@ -6,7 +6,7 @@ from io import StringIO
 import numpy as np
 import pandas as pd
 
-from napari_all_detect._napari.results import CellResults
+from napari_all_detect._napari.cells.results import CellResults
 from napari_all_detect.export.csv import csv_text
 
 __all__ = ["Identity", "identities", "keep_verdicts"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect import table
-from napari_all_detect._napari.messages import Found, Predicted, ScoredPart
+from napari_all_detect._napari.process.messages import Found, Predicted, ScoredPart
 from napari_all_detect.bundle import load_bundle
 from napari_all_detect.engines import Progress
 from napari_all_detect.params import ScoreParams

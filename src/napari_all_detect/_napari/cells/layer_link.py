@@ -9,10 +9,10 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 from psygnal import SignalInstance
 
-from napari_all_detect._napari.colours import DRAWN_BYTES, ScoreColormap, colour_levels, palette, shares
-from napari_all_detect._napari.metadata_keys import OUTLINE_KEY, RESULTS_KEY, SHAPE_KEY
-from napari_all_detect._napari.results import CellResults
-from napari_all_detect._napari.viewers import finest
+from napari_all_detect._napari.cells.colours import DRAWN_BYTES, ScoreColormap, colour_levels, palette, shares
+from napari_all_detect._napari.cells.results import CellResults
+from napari_all_detect._napari.layers.metadata_keys import OUTLINE_KEY, RESULTS_KEY, SHAPE_KEY
+from napari_all_detect._napari.layers.viewers import finest
 
 __all__ = ["ATTACHED", "attach", "layer_looks", "outline_px", "results_in", "results_of", "show_cell"]
 

@@ -10,12 +10,12 @@ import pandas as pd
 from napari.layers import Image
 from numpy.typing import NDArray
 
-from napari_all_detect._napari.axes import Layout, fitting
-from napari_all_detect._napari.edited import refuse_changed
-from napari_all_detect._napari.file_names import plain
-from napari_all_detect._napari.metadata_keys import LAYOUT_KEY, SCORED_ON_KEY
-from napari_all_detect._napari.planes import layer_planes
-from napari_all_detect._napari.results import CellResults
+from napari_all_detect._napari.cells.edited import refuse_changed
+from napari_all_detect._napari.cells.results import CellResults
+from napari_all_detect._napari.files.file_names import plain
+from napari_all_detect._napari.layers.axes import Layout, fitting
+from napari_all_detect._napari.layers.metadata_keys import LAYOUT_KEY, SCORED_ON_KEY
+from napari_all_detect._napari.layers.planes import layer_planes
 from napari_all_detect.atomic import made_atomically
 from napari_all_detect.errors import InputError, OutputError
 from napari_all_detect.export.csv import write_csv

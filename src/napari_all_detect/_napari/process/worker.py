@@ -1,4 +1,4 @@
-"""The process that runs the networks: `python -m napari_all_detect._napari.worker`, started by `process.py`.
+"""The process that runs the networks: `python -m napari_all_detect._napari.process.worker`, started by `client.py`.
 
 It is a process of its own because TensorFlow and a software OpenGL in one process crash it, because a run would hold
 up the window, and because what hangs or eats the memory can be ended without losing a layer. It knows no napari and
@@ -20,8 +20,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_all_detect._napari.keeping import crop_keys
-from napari_all_detect._napari.messages import (
+from napari_all_detect._napari.process.keeping import crop_keys
+from napari_all_detect._napari.process.messages import (
     CANCELLED,
     Call,
     Cancel,

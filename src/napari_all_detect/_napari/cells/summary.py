@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_all_detect import trust
+from napari_all_detect._napari.cells.results import CellResults
 from napari_all_detect._napari.counted import n_cells
-from napari_all_detect._napari.results import CellResults
 from napari_all_detect.interval import wilson
 from napari_all_detect.table import CALLS
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_all_detect._napari.results import CellResults
+from napari_all_detect._napari.cells.results import CellResults
 from napari_all_detect.crops import first_pixel
 from napari_all_detect.export.colours import CALL_COLOURS
 

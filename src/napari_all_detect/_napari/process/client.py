@@ -7,13 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from napari_all_detect._napari.messages import CANCELLED, Call, Cancel, Reply
+from napari_all_detect._napari.process.messages import CANCELLED, Call, Cancel, Reply
 from napari_all_detect.errors import AllDetectError
 from napari_all_detect.piped import LostError, PipedProcess
 
 __all__ = ["ProcessEndedError", "ScoringProcess"]
 
-WORKER = "napari_all_detect._napari.worker"
+WORKER = "napari_all_detect._napari.process.worker"
 ENDED = "the scoring process ended"
 WAIT_S = 0.1
 """So long at most does a call that waits for its turn take to see that it is cancelled."""

@@ -1,0 +1,1 @@
+"""The scored cells of a labels layer: what is known of them, how they are ordered, coloured and judged. No Qt."""

@@ -1,0 +1,1 @@
+"""Files of images, labels and scores as layers, and scored layers as files. No Qt."""

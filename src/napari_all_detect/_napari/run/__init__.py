@@ -1,0 +1,1 @@
+"""From a press of a button to new layers. No Qt."""
