@@ -65,7 +65,7 @@ def read_sample_sheet(path: Path) -> pd.DataFrame:
     ------
     InputError
         If the file can't be read, a column is missing or there twice, a row has too many fields, no image or no
-        sample, or an image is listed twice.
+        sample, an image is listed twice, or only some lines of a sample name its subject.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -92,7 +92,10 @@ def read_sample_sheet(path: Path) -> pd.DataFrame:
             "delete the others"
         )
     sheet = pd.DataFrame(_checked(path, rows), columns=columns)
-    return sheet if "subject" in sheet else sheet.assign(subject="")
+    if "subject" not in sheet:
+        return sheet.assign(subject="")
+    _check_subjects(path, sheet)
+    return sheet
 
 
 def _delimiter(file: TextIO) -> str:
@@ -193,11 +196,12 @@ def _checked(path: Path, rows: Iterable[tuple[int, dict[Any, Any]]]) -> Iterator
             raise _unreadable(path, f"line {number} has more fields than the header")
         if not any(value.strip() for value in row.values()):
             continue
-        row = {name: value.strip() for name, value in row.items()}
+        # As the tables of a run may have it.
+        row = {name: unquoted(value.strip()) for name, value in row.items()}
         for name, expected in (("image", "a file or folder"), ("sample", "what its image is a sample of")):
             if not row[name]:
                 raise InputError(f"{path}: line {number} has no {name}; expected {expected}: name it, or delete it")
-        image = place_name(unquoted(row["image"]))  # as images.csv may have it
+        image = place_name(row["image"])
         first = lines.setdefault(_composed(image), number)
         if first != number:
             raise InputError(
@@ -205,6 +209,21 @@ def _checked(path: Path, rows: Iterable[tuple[int, dict[Any, Any]]]) -> Iterator
                 "of the lines"
             )
         yield row | {"image": image}
+
+
+def _check_subjects(path: Path, sheet: pd.DataFrame) -> None:
+    """Refuse samples of which some lines name a subject and others none: nobody knows whose those are.
+
+    A name may be one of several subjects' samples, as `before` and `after` are.
+    """
+    unknown = set(sheet.loc[sheet["subject"] == "", "sample"])
+    known = sheet[(sheet["subject"] != "") & sheet["sample"].isin(unknown)]
+    if len(known):
+        sample, subject = known.iloc[0][["sample", "subject"]]
+        raise InputError(
+            f"{path}: the sample {sample} is of subject {subject} in some lines and of none in others; expected "
+            "the subject in each line of a sample, or in none: fill it in"
+        )
 
 
 def _unreadable(path: Path, reason: str) -> InputError:

@@ -84,6 +84,17 @@ def test_our_own_name_comes_before_the_images(tmp_path: Path) -> None:
     assert find_labels(tmp_path, "a.jpg", "0").name == "a_labels.tif"
 
 
+def test_a_name_of_two_images_is_neither_ones(tmp_path: Path) -> None:
+    """The stem tells that there is another `a` in the run."""
+    for name in ("a_labels.tif", "a.npy", "a.tif"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match="as a could be another image of this run"):
+        find_labels(tmp_path, "a.png", "0", "a.png")
+    assert find_labels(tmp_path, "a.tif", "0", "a.tif").name == "a.tif"
+    (tmp_path / "a.png_labels.npy").touch()
+    assert find_labels(tmp_path, "a.png", "0", "a.png").name == "a.png_labels.npy"
+
+
 def test_a_file_is_taken_for_every_plane(tmp_path: Path) -> None:
     assert find_labels(tmp_path / "labels.png", "a.jpg", "p7") == tmp_path / "labels.png"
 

@@ -95,6 +95,7 @@ def test_subject_is_optional_and_na_is_a_name(tmp_path: Path) -> None:
         ("image,sample,sample\na.png,s1,x\n", "several columns sample; it has image, sample, sample; expected one"),
         ("subject,image,sample,subject\nP1,a.png,s1,\n", "several columns subject; it has subject, image, sample"),
         ("image,sample\n\u00e4,s1\na\u0308,s1\n", "listed twice, in lines 2 and 3; expected each image once"),
+        ("image,sample,subject\na,S,\nb,S,P1\nc,T,\n", "sample S is of subject P1 in some lines and of none in"),
         ("", "no sample sheet that can be read"),
         ("image,sample\na.png,s1,more\n", "no sample sheet that can be read"),
         ("image,sample\na.png,s1\nb.png,s1,P1,more\n", "line 3 has more fields than the header"),
@@ -104,6 +105,17 @@ def test_subject_is_optional_and_na_is_a_name(tmp_path: Path) -> None:
 def test_bad_sheets_are_refused(text: str | bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         read_sample_sheet(sheet_of(tmp_path, text))
+
+
+def test_names_may_be_copied_from_the_tables(tmp_path: Path) -> None:
+    """Where they got an apostrophe so that no spreadsheet takes them for formulas."""
+    sheet = read_sample_sheet(sheet_of(tmp_path, "image,sample,subject\n'-a,'=S,'+P\nb,=S,+P\n"))
+    assert sheet.to_dict("list") == {"image": ["-a", "b"], "sample": ["=S"] * 2, "subject": ["+P"] * 2}
+
+
+def test_two_subjects_may_have_samples_of_one_name(tmp_path: Path) -> None:
+    sheet = read_sample_sheet(sheet_of(tmp_path, "image,sample,subject\na,before,P1\nb,before,P2\n"))
+    assert sheet["subject"].tolist() == ["P1", "P2"]
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "."])
@@ -129,7 +141,7 @@ def test_sums_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_subject_has_the_cells_of_all_its_samples(tmp_path: Path) -> None:
-    text = "image,sample,subject\nc.png,s2,P1\na.png,s1,P1\nb.tif,s1,\n"
+    text = "image,sample,subject\nc.png,s2,P1\na.png,s1,P1\nb.tif,s3,\n"
     table = sum_subjects(images(), read_sample_sheet(sheet_of(tmp_path, text)))
     assert list(table.columns) == [column.name for column in SUBJECT_COLUMNS]
     of_samples = sums(text, tmp_path).set_index(["sample", "subject"])

@@ -57,7 +57,7 @@ def find_labels(labels: Path, image: str, plane: str, stem: str | None = None) -
     ----------
     labels : Path
         A file, taken for every plane; or a folder, searched for the names that `segment` writes, then for the image's
-        own name with the suffix of a label format.
+        own name with the suffix of a label format. Names that could be another image's of the run don't count.
     image, plane : str
         As the tables name them.
     stem : str, optional
@@ -70,14 +70,16 @@ def find_labels(labels: Path, image: str, plane: str, stem: str | None = None) -
     """
     if not labels.is_dir():
         return labels
-    bare = _with_plane(_without_suffix(image), plane)
-    names = [*([stem] if stem else []), bare, _with_plane(image, plane)]
+    bare, whole = _with_plane(_without_suffix(image), plane), _with_plane(image, plane)
+    own = bare if stem in (None, bare) else whole
+    names = dict.fromkeys([stem or bare, own, whole])
     candidates = [labels / f"{name}_labels{suffix}" for name in names for suffix in SUFFIXES]
-    candidates += [labels / f"{bare}{suffix}" for suffix in SUFFIXES]
+    candidates += [labels / f"{bare}{suffix}" for suffix in SUFFIXES if own == bare or f"{bare}{suffix}" == image]
     for candidate in candidates:
         if candidate.exists():
             return candidate
-    raise InputError(f"{labels}: no label image for {image}; expected for instance {candidates[0].name}")
+    why = "" if own == bare else f", as {bare} could be another image of this run, too"
+    raise InputError(f"{labels}: no label image for {image}; expected for instance {candidates[0].name}{why}")
 
 
 def read_labels(path: Path) -> NDArray[np.integer]:
