@@ -178,6 +178,8 @@ def test_rounding_above_1_does_not_turn_a_float_image_black():
         (np.inf, np.float32, "infinite"),
         (-0.5, np.float32, "floats in -0.5 to 0"),
         (256, np.float64, "floats in 0 to 256"),
+        (1.001, np.float32, "floats in 0 to 1.001, a little more than 1 .* clip them to 1"),
+        (1.99, np.float64, "floats in 0 to 1.99, a little"),
         (1j, np.complex64, "type complex64"),
         ("a", "U1", "type <U1"),
         (2**63, "u8", "integers in 0 to 9223372036854775808"),

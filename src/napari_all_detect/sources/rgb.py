@@ -17,6 +17,8 @@ GREY_NOTE = "grey image repeated to three channels: it carries no stain colour"
 _BIT_DEPTHS = (8, 10, 12, 14, 16)
 # Float32 arithmetic may leave a white pixel this far above 1.
 _ROUNDING = 1e-6
+# More than that is no white by rounding, and less than this no white of 255: interpolation and filters overshoot.
+_LEAST_OF_255 = 2
 
 Extremes = tuple[tuple[float, float], ...]
 """Least and greatest value of the colours, and of alpha where there is one."""
@@ -53,8 +55,8 @@ def as_rgb(array: ArrayLike, name: str = "array", known: Extremes | None = None)
     ----------
     array : (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) array_like
         Grey, RGB or RGBA with straight alpha. Boolean; unsigned or signed integers in 0 to 65535; or finite
-        floats in 0 to 1 or in 0 to 255. 8-bit values are taken as they are. Wider integers are scaled by the
-        smallest range of 8, 10, 12, 14 or 16 bits that holds the largest value.
+        floats in 0 to 1, or in 0 to 255 with one of 2 or more. 8-bit values are taken as they are. Wider integers
+        are scaled by the smallest range of 8, 10, 12, 14 or 16 bits that holds the largest value.
     name : str
         What the error messages call the image: the file.
     known : Extremes, optional
@@ -171,6 +173,11 @@ def _from_floats(
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     if low < -_ROUNDING or high > 255 * (1 + _ROUNDING):
         raise InputError(f"{name}: floats in {low:g} to {high:g}; expected 0 to 1 or 0 to 255: rescale them first")
+    if 1 + _ROUNDING < high < _LEAST_OF_255:
+        raise InputError(
+            f"{name}: floats in {low:g} to {high:g}, a little more than 1 and hardly 0 to 255; expected 0 to 1 or 0 to "
+            "255: clip them to 1, if white is 1"
+        )
     if high <= 1 + _ROUNDING:
         values, note = values * 255, "floating-point values in 0-1 scaled to 8 bits"
     else:
