@@ -42,7 +42,9 @@ def written_atomically(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:  # a full disk names none
+            error.filename = str(path)
         with contextlib.suppress(OSError):
             part.unlink()  # on a full disk, what was written of it takes room
         raise

@@ -329,6 +329,18 @@ def test_a_cluster_without_this_version_of_the_package(monkeypatch: pytest.Monke
         pass
 
 
+def test_workers_that_cannot_start_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without a /dev/shm that can be written, where Dask may wait for them for ever."""
+
+    def no_lock() -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(cluster, "get_context", lambda _: SimpleNamespace(Lock=no_lock))
+    said = r"workers can't be started on this machine \(.*Read-only file system\); try again, or without --workers"
+    with pytest.raises(OutputError, match=said), cluster.connected(ClusterParams(workers=1)):
+        pass
+
+
 def unit_files(files: dict[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if name.startswith("units/")}
 

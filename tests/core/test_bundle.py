@@ -820,6 +820,23 @@ def test_a_broken_bundle_does_not_hide_the_others(home: Path, builtin: Path) -> 
     assert "hidden by the built-in bundle" in (hidden.error or "")
 
 
+def test_a_folder_that_cannot_be_read_hides_no_bundle_of_the_package(
+    home: Path, builtin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may read everything, so the refusal is made up."""
+    folders_in = store.folders_in
+
+    def denied(root: Path) -> list[Path]:
+        if root == home / "bundles":
+            raise BundleError("can't be read")
+        return folders_in(root)
+
+    monkeypatch.setattr(store, "folders_in", denied)
+    lite, unreadable = list_bundles()
+    assert (lite.path, lite.error) == (builtin / "lite", None)
+    assert (unreadable.path, unreadable.error) == (home / "bundles", "can't be read; or set ALL_DETECT_HOME")
+
+
 def test_nothing_installed_is_an_empty_list(builtin: Path) -> None:
     shutil.rmtree(builtin)
     assert list_bundles() == []

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from napari_all_detect import atomic
 from napari_all_detect.atomic import write_atomically
 from napari_all_detect.errors import OutputError
 from napari_all_detect.export.csv import csv_text
@@ -174,6 +176,16 @@ def test_a_file_that_cannot_be_written_leaves_nothing_beside_it(tmp_path: Path) 
     with pytest.raises(OSError, match="taken"):
         write_atomically(tmp_path / "taken", b"data")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*run\.json'"):
+        write_atomically(tmp_path / "run.json", b"{}")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_is_never_written_through_a_link(tmp_path: Path) -> None:

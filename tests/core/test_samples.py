@@ -1,4 +1,5 @@
 import csv
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,6 +225,9 @@ def test_own_stain() -> None:
         ({"lobed": 2}, "lobed is 2"),
         ({"exposure": 0}, "exposure is 0"),
         ({"noise": -1}, "noise is -1"),
+        ({"noise": math.inf}, "noise is inf"),
+        ({"exposure": math.inf}, "exposure is inf"),
+        ({"cell_diameter_px": math.inf}, "cell_diameter_px is inf"),
         ({"blur_px": -1}, "blur_px is -1"),
         ({"stain": "blue"}, "no stain is called 'blue'; there are marrow, giemsa, yellow, pink"),
     ],

@@ -1142,6 +1142,8 @@ def test_links_to_what_is_left_out_are_followed(tmp_path):
 def test_folders_of_other_programs_hold_no_smears(tmp_path):
     touch(tmp_path, "__MACOSX/b.jpg", "b.jpg", "@eaDir/SYNO_THUMB.jpg", "c.JFIF", "d.jpe", "slide.svs", "e.tf8")
     assert [file.image for file in find_images([tmp_path])] == ["b.jpg", "c.JFIF", "d.jpe", "e.tf8", "slide.svs"]
+    assert [file.image for file in find_images([tmp_path / "**/*.jpg"])] == ["b.jpg"]
+    assert [file.image for file in find_images([tmp_path / "@eaDir/*.jpg"])] == ["SYNO_THUMB.jpg"]
 
 
 def test_label_images_are_no_smears(tmp_path):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
 from typing import Any
 
 from napari_all_detect.cores import n_cores
@@ -35,25 +36,25 @@ def connected(cluster: ClusterParams) -> Iterator[Any]:
     Raises
     ------
     OutputError
-        If no scheduler answers.
+        If no scheduler answers, or none can be started.
     MissingDependencyError
         If the scheduler or a worker lacks this package, or has another version of it.
     """
     from distributed import Client
 
     with ExitStack() as stack:
-        if cluster.scheduler is None:
-            place, advice = shielded(partial(_local, cluster.workers)), "try again, or without --workers"
-            stack.callback(_close, place)
-        else:
-            place, advice = cluster.scheduler, "check the address"
+        place: Any = cluster.scheduler
+        failed, advice = f"no Dask scheduler answers at {place}", "check the address"
         try:
+            if place is None:
+                failed, advice = "workers can't be started on this machine", "try again, or without --workers"
+                place = shielded(partial(_local, cluster.workers))
+                stack.callback(_close, place)
             client = Client(place, timeout=CONNECT_S)
             stack.callback(_disconnect, client)
             _check_installed(client)
-        except (OSError, ValueError) as error:
-            where = cluster.scheduler or "this machine"
-            raise OutputError(f"no Dask scheduler answers at {where} ({error}); {advice}") from error
+        except (OSError, ValueError, RuntimeError) as error:
+            raise OutputError(f"{failed} ({error}); {advice}") from error
         yield client
 
 
@@ -99,6 +100,7 @@ def _local(workers: int) -> Any:
     import dask
     from distributed import LocalCluster
 
+    get_context("spawn").Lock()  # without /dev/shm there is none, and a cluster may wait for its workers for ever
     threads = str(max(1, n_cores() // workers))
     with dask.config.set({"distributed.scheduler.allowed-failures": LOST}):
         return LocalCluster(

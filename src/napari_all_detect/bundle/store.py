@@ -102,12 +102,17 @@ def load_any_bundle(name_or_path: str | Path) -> AnyBundle:
 
 
 def list_bundles() -> list[ListedBundle]:
-    """List the installed bundles, those in the package first; each is verified, and a broken one says why."""
-    builtin, user = folders_in(builtin_root()), folders_in(user_root())
+    """List the installed bundles, those in the package first; each is verified, and a broken one says why.
+
+    So does the user's folder, as the last, if it can't be read.
+    """
+    builtin = folders_in(builtin_root())
     taken = {folder.name for folder in builtin}
-    return [_listed(folder, builtin=True) for folder in builtin] + [
-        _listed(folder, builtin=False, hidden=folder.name in taken) for folder in user
-    ]
+    listed, root = [_listed(folder, builtin=True) for folder in builtin], user_root()
+    try:
+        return listed + [_listed(folder, builtin=False, hidden=folder.name in taken) for folder in folders_in(root)]
+    except BundleError as error:
+        return [*listed, ListedBundle(root.name, "", "", root, builtin=False, error=f"{error}; or set ALL_DETECT_HOME")]
 
 
 def install_bundle(file_or_url: str | Path) -> AnyBundle:

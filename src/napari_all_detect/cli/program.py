@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `all-detect`; return its exit status.
 
     0: everything was done. 3: some inputs failed, the rest is complete. 1: nothing was done, for the reason that is
-    printed. 2: an option or a value that can't be. 130: interrupted.
+    printed, or all inputs failed. 2: an option or a value that can't be. 130: interrupted.
     """
     arguments = _parser().parse_args(argv)
     try:

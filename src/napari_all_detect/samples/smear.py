@@ -1,5 +1,6 @@
 """One drawn smear: picture and truth."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -167,10 +168,10 @@ def _stain(stain: str | Stain) -> Stain:
 def _check(shape: tuple[int, int], cell_diameter_px: float, exposure: float) -> None:
     if len(shape) != 2 or min(shape) < 1:
         raise ValueError(f"shape is {shape}; height and width are needed, each at least 1")
-    if not cell_diameter_px >= 8:
-        raise ValueError(f"cell_diameter_px is {cell_diameter_px}; it must be at least 8")
-    if not exposure > 0:
-        raise ValueError(f"exposure is {exposure}; it must be above 0")
+    if not 8 <= cell_diameter_px < math.inf:
+        raise ValueError(f"cell_diameter_px is {cell_diameter_px}; it must be at least 8, and finite")
+    if not 0 < exposure < math.inf:
+        raise ValueError(f"exposure is {exposure}; it must be above 0, and finite")
 
 
 def _check_shares(**shares: float) -> None:
@@ -181,5 +182,5 @@ def _check_shares(**shares: float) -> None:
 
 def _check_not_negative(**values: float) -> None:
     for name, value in values.items():
-        if not value >= 0:
-            raise ValueError(f"{name} is {value}; it must be 0 or more")
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value}; it must be 0 or more, and finite")

@@ -116,7 +116,8 @@ def _matches(given: Path) -> list[Path]:
         matches = with_retries(partial(_globbed, given), StoreError)
     except InputError:
         return [given]  # open_planes meets the same error and can tell the user
-    smears = [match for match in matches if not _OURS.search(match.name)]
+    others = set(_NO_SMEARS).difference(given.parts)  # `@eaDir/*.jpg` is meant
+    smears = [match for match in matches if not _OURS.search(match.name) and others.isdisjoint(match.parts)]
     return sorted(smears or matches, key=lambda path: [natural_key(part) for part in path.parts]) or [given]
 
 
