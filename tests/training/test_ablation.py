@@ -25,7 +25,7 @@ from all_detect_training.ablation import Classifier, classifiers, table_4
 from all_detect_training.by_subject import subject_auc, subject_table
 from all_detect_training.cells import Cells
 from all_detect_training.cli import main
-from all_detect_training.figures import ENSEMBLES, FIGURES, paper_figures
+from all_detect_training.figures import ENSEMBLES, FIGURES, call_figures, paper_figures
 from all_detect_training.history import write_history
 from all_detect_training.metrics import member_figures
 from all_detect_training.plots import comparison_plot, reliability_plot, roc_plot
@@ -34,7 +34,7 @@ from all_detect_training.published import METHODS, TABLE_4
 from all_detect_training.report import write_report
 from all_detect_training.report_page import chosen_cells, report_page
 from all_detect_training.reporting import Findings
-from all_detect_training.resampling import resamples, weighted_auc
+from all_detect_training.resampling import confusion_by_group, resamples, weighted_auc, with_interval
 from all_detect_training.runs import Run, load_run
 from napari_all_detect.bundle.manifest import Validation
 from napari_all_detect.explain import GradCam
@@ -77,8 +77,32 @@ def test_figures_are_those_of_scikit_learn(counts: tuple[int, ...]) -> None:
     )
 
 
-def test_a_class_that_is_missing_has_no_balanced_accuracy() -> None:
-    assert np.isnan(paper_figures(np.array([[0, 0, 1, 5]]))["balanced_accuracy"][0])
+@pytest.mark.parametrize("counts", [(0, 0, 1, 5), (5, 1, 0, 0), (0, 0, 0, 6), (0, 0, 6, 0)])
+def test_where_a_class_is_missing_nothing_but_the_share_of_right_calls_is_defined(counts: tuple[int, ...]) -> None:
+    confusion = np.array([counts])
+    figures = {name: float(values[0]) for name, values in paper_figures(confusion).items()}
+    right = (counts[0] + counts[3]) / 6
+    assert (figures.pop("accuracy"), figures.pop("weighted_recall")) == (right, right)
+    of_calls = call_figures(confusion)
+    assert np.isnan([*figures.values(), of_calls["f1"][0], of_calls["kappa"][0]]).all(), figures
+
+
+@pytest.mark.parametrize("n_hem", [3, 60])
+def test_intervals_are_of_the_resamples_that_have_both_classes(n_hem: int) -> None:
+    """Of 3 among 23 subjects none is drawn in 4 % of the resamples; of many each time some are."""
+    rng = np.random.default_rng(1)
+    n = 20 + n_hem
+    group = np.repeat(np.arange(n), 30)
+    is_all = group < 20
+    p_all = np.where(is_all, rng.normal(1, 1, len(group)), rng.normal(-1, 1, len(group)))
+    times = resamples(n)
+    confusion = times @ confusion_by_group(is_all, p_all >= 0, group, n)
+    has_both = (confusion[:, :2].sum(axis=1) > 0) & (confusion[:, 2:].sum(axis=1) > 0)
+    assert has_both.all() == (n_hem == 60)
+    of_all, of_both = (call_figures(counts) | paper_figures(counts) for counts in (confusion, confusion[has_both]))
+    for name in ("kappa", "f1", "weighted_precision", "weighted_f1", "balanced_accuracy"):
+        assert with_interval(of_all[name]) == with_interval(of_both[name])
+        assert np.isfinite(of_both[name]).all()
 
 
 def test_members_and_ensembles_on_the_test_cells(run: Path) -> None:

@@ -1,6 +1,9 @@
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -174,6 +177,62 @@ def test_ctrl_c_is_one_line_that_says_how_to_go_on(
     assert cli.main(arguments(data, tmp_path / "run")) == 130
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == "all-detect-train: interrupted; the same command goes on from what is saved"
+
+
+def ended(code: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that ends itself; a shell ignores Ctrl-C for what runs in its background, so that is undone."""
+    begin = "import gc, os, signal, sys, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    return subprocess.run([sys.executable, "-c", begin + code], capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends the process that is sent a signal")
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])
+def test_interrupted_while_it_is_imported_it_says_one_line(sent: str) -> None:
+    code = f"""
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "sklearn":
+            os.kill(os.getpid(), signal.{sent})
+sys.meta_path.insert(0, Interrupting())
+from all_detect_training.cli import run
+run()
+"""
+    done = ended(code)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "all-detect-train: interrupted\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends the process that is sent a signal")
+def test_an_interruption_that_python_drops_comes_again() -> None:
+    """What a hook of the garbage collector raises is dropped, and JAX, which Keras imports, has one."""
+    code = """
+from all_detect_training import cli, program
+def hook(*_):
+    gc.callbacks.remove(hook)
+    os.kill(os.getpid(), signal.SIGINT)
+def collect():
+    gc.callbacks.append(hook)
+    gc.collect()
+    for _ in range(100):
+        time.sleep(0.1)
+program.main = collect
+cli.run()
+"""
+    done = ended(code)
+    assert (done.returncode, done.stderr) == (130, "all-detect-train: interrupted\n")
+
+
+def test_other_errors_that_python_drops_are_told() -> None:
+    code = """
+from all_detect_training import cli, program
+class Failing:
+    def __del__(self):
+        raise ValueError("told as ever")
+program.main = lambda: Failing() and 0
+cli.run()
+"""
+    done = ended(code)
+    assert done.returncode == 0
+    assert "told as ever" in done.stderr
 
 
 def test_cells_lost_before_they_were_cached_are_read_again(

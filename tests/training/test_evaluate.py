@@ -168,6 +168,24 @@ def test_figures_by_hand() -> None:
     assert (some_unknown["resampled"], "subjects" in some_unknown) == ("images", False)
 
 
+def test_of_one_class_only_what_it_has_is_printed(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "image": list("abcd"),
+            "subject": [""] * 4,
+            "class": ["ALL"] * 4,
+            "p_all": np.array([0.9, 0.3, 0.8, 0.6], np.float32),
+            "call": ["ALL", "Hem", "ALL", "ALL"],
+            "in_domain": pd.array([None] * 4, dtype="boolean"),
+        }
+    )
+    printed = write_evaluation(tmp_path, table, evaluation_figures(table, 0.5))
+    rows = dict(line.split(maxsplit=1) for line in printed.splitlines()[1:10])
+    assert {name for name, text in rows.items() if text == "n/a"} == {"AUC", "WP", "WFS", "BA", "kappa", "specificity"}
+    assert {rows[name][:5] for name in ("WR", "ACC", "sensitivity")} == {"0.750"}
+    assert json.loads((tmp_path / "figures.json").read_text())["figures"]["kappa"]["value"] is None
+
+
 def test_subjects_have_a_table_of_their_own(tmp_path: Path) -> None:
     table = pd.DataFrame(
         {

@@ -246,6 +246,25 @@ def test_stain_options_reach_the_network(tmp_path: Path, monkeypatch: pytest.Mon
     assert set(asked[1:]) == {("jitter", 0.2)}
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_finished_member_that_ranks_cells_otherwise_than_its_epoch_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, turned: bool
+) -> None:
+    """As one does that learned nothing: epochs are told apart in mixed precision, what is finished is in fp32."""
+    cells, split = coloured()
+
+    def predict(_: Any, crops: Any, __: Any) -> Any:
+        is_finished = len(crops) == len(cells)  # else only validation cells are asked for
+        p_all = np.where(cells.is_all if is_finished else cells.is_all[split == "validation"], 0.6, 0.4)
+        return 1 - p_all if is_finished and turned else p_all
+
+    monkeypatch.setattr(fit, "predict_p_all", predict)
+    fit_ensemble(cells, split, replace(PARAMS, epochs=1), tmp_path)
+    said = "mobilenet: validation AUC 0.000, but 1.000 while it was trained"
+    own = [record.getMessage() for record in caplog.records if record.name.startswith("all_detect_training")]
+    assert [message[: len(said)] for message in own] == [said] * turned
+
+
 class Shown:
     """Stands in for a network: keeps what it is shown."""
 

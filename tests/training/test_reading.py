@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage as ndi
@@ -195,8 +196,27 @@ def test_a_missing_class_folder_is_named(smears: Path) -> None:
 def test_an_empty_class_folder_is_named_before_anything_is_read(smears: Path) -> None:
     (smears / "Pro").mkdir()
     (smears / "Pro" / "notes.txt").touch()
-    with pytest.raises(InputError, match="Pro: no image; put some there, or leave 'Pro' out of --classes"):
+    with pytest.raises(InputError, match="Pro: no image; put PNG, JPEG, BMP, TIFF or zarr there, or leave 'Pro'"):
         list_folders(smears, {**CLASSES, "Pro": "ALL"})
+
+
+def test_files_of_formats_that_are_not_read_are_counted_and_named(
+    smears: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    listed = list_folders(smears, CLASSES)
+    for name in ("Early/notes.txt", "Early/Thumbs.db", "Early/.DS_Store", "Early/im1_labels.tif", "Early/@eaDir/a.gif"):
+        (smears / name).parent.mkdir(exist_ok=True)
+        (smears / name).touch()
+    zarr.open_group(smears / "Early/s.zarr", mode="w").create_array("0", data=np.zeros((8, 8, 3), np.uint8))
+    assert [image.image for image in list_folders(smears, CLASSES)] == [*(i.image for i in listed), "Early/s.zarr"]
+    assert not caplog.records
+    (smears / "Benign/sub").mkdir()
+    for name in ("Early/im7.webp", "Early/slide.czi", "Benign/sub/im8.GIF"):
+        (smears / name).touch()
+    assert len(list_folders(smears, CLASSES)) == len(listed) + 1
+    (record,) = caplog.records
+    names = ", ".join(str(Path(name)) for name in ("Benign/sub/im8.GIF", "Early/im7.webp", "Early/slide.czi"))
+    assert record.getMessage() == f"left out: 3 files that are no PNG, JPEG, BMP, TIFF or zarr: {names}"
 
 
 def test_a_class_that_is_neither_all_nor_hem_is_refused(smears: Path) -> None:

@@ -29,16 +29,20 @@ def confusion_of(is_all: Bools, called: Bools) -> NDArray[np.int64]:
 
 
 def call_figures(confusion: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
-    """Return the figures of (R, 4) confusion counts; NaN where one is not defined."""
+    """Return the figures of (R, 4) confusion counts; NaN where one is not defined.
+
+    Nor are F1 and kappa where a class is missing: what they would be there, mostly 0, says nothing of the calls.
+    """
     tn, fp, fn, tp = confusion.T.astype(np.float64)
     n = tn + fp + fn + tp
+    has_both = (tn + fp > 0) & (fn + tp > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         sensitivity, specificity = tp / (tp + fn), tn / (tn + fp)
         chance = ((tp + fp) * (tp + fn) + (tn + fn) * (tn + fp)) / n**2
         return {
             "accuracy": (tp + tn) / n,
-            "f1": 2 * tp / (2 * tp + fp + fn),
-            "kappa": ((tp + tn) / n - chance) / (1 - chance),
+            "f1": np.where(has_both, 2 * tp / (2 * tp + fp + fn), np.nan),
+            "kappa": np.where(has_both, ((tp + tn) / n - chance) / (1 - chance), np.nan),
             "balanced_accuracy": (sensitivity + specificity) / 2,
             "sensitivity": sensitivity,
             "specificity": specificity,
@@ -57,7 +61,8 @@ def paper_figures(confusion: NDArray[np.integer]) -> dict[str, NDArray[np.float6
     -------
     figures : dict of str to (R,) float64
         Precision, recall and F1 of the two classes weighted by their numbers of cells (a class that is never called
-        has precision and F1 0), accuracy, and balanced accuracy. NaN where a class is missing.
+        has precision and F1 0), accuracy, and balanced accuracy. NaN where a class is missing, but for recall and
+        accuracy, which are one.
 
     Examples
     --------
@@ -72,11 +77,13 @@ def paper_figures(confusion: NDArray[np.integer]) -> dict[str, NDArray[np.float6
     of_all, of_hem = call_figures(confusion), call_figures(confusion[:, ::-1])
 
     def weighted(for_hem: NDArray[np.float64], for_all: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray((n_hem * np.nan_to_num(for_hem) + n_all * np.nan_to_num(for_all)) / (n_hem + n_all))
+        return np.where((n_hem > 0) & (n_all > 0), (n_hem * for_hem + n_all * for_all) / (n_hem + n_all), np.nan)
 
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
-            "weighted_precision": weighted(hem_hem / (hem_hem + all_hem), all_all / (all_all + hem_all)),
+            "weighted_precision": weighted(
+                np.nan_to_num(hem_hem / (hem_hem + all_hem)), np.nan_to_num(all_all / (all_all + hem_all))
+            ),
             "weighted_recall": of_all["accuracy"],
             "weighted_f1": weighted(of_hem["f1"], of_all["f1"]),
             "accuracy": of_all["accuracy"],

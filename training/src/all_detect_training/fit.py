@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +16,7 @@ from all_detect_training.augment import augment, jitter_stain, random_transforms
 from all_detect_training.cells import Cells
 from all_detect_training.checkpoint import Progress, load_checkpoint, save_checkpoint, saved_batch_size
 from all_detect_training.history import epochs_at_most, write_history
-from all_detect_training.metrics import member_figures
+from all_detect_training.metrics import auc, member_figures
 from all_detect_training.predicting import no_memory_for_one, predict_p_all
 from all_detect_training.presets import FitParams, MemberSpec
 from all_detect_training.sampling import oversample
@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 100
 """Crops whose stain is normalised together."""
+
+SAME_AUC = 0.05
+"""By so much the AUC of a finished member may differ from that of the epoch kept, taken in mixed precision."""
 
 
 @computing_in("fp32")  # but for members in mixed precision
@@ -79,6 +82,8 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
         log_file = run / f"{spec.architecture}.csv"
         network, history = _fit_in_memory(cells, split, spec, params, trunk_weights(trunks, spec), checkpoint, log_file)
         p_all = predict_p_all(network, cells.crops, spec)
+        side = split == "validation"
+        _warn_if_other(spec, auc(cells.is_all[side], p_all[side]), history)
         with _writable(run):
             save_half_precision(network, member)
             write_history(log_file, history)
@@ -86,6 +91,17 @@ def fit_ensemble(cells: Cells, split: NDArray[np.str_], params: FitParams, run: 
             with written_atomically(predictions) as file:
                 np.save(file, p_all)
             checkpoint.unlink(missing_ok=True)
+
+
+def _warn_if_other(spec: MemberSpec, finished: float, history: Sequence[Mapping[str, float]]) -> None:
+    """Log if a finished member, in fp32 and rounded, has another validation AUC than the epoch that was kept."""
+    kept = max(row["auc"] for row in history)
+    if abs(finished - kept) > SAME_AUC:
+        log.warning(
+            "%s: validation AUC %.3f, but %.3f while it was trained, by which its epoch was kept: its probabilities "
+            "are so close that rounding orders them; most likely it has learned nothing",
+            *(spec.architecture, finished, kept),
+        )
 
 
 def _normalise(crops: NDArray[np.uint8], method: str | None) -> None:

@@ -1,8 +1,9 @@
 """Which images a training set is made of, their class, and whose they are."""
 
 import csv
+import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,19 @@ from napari_all_detect.sources import find_images
 
 __all__ = ["Kind", "LabelledImage", "list_folders", "read_manifest", "some"]
 
+log = logging.getLogger(__name__)
+
 Kind = Literal["smears", "cells"]
 """Of images: each shows many cells, or one."""
 
 COLUMNS = ("path", "class", "subject", "split")
 NEEDED = {"path", "class", "subject"}
+
+FORMATS = "PNG, JPEG, BMP, TIFF or zarr"
+NO_IMAGES = frozenset(
+    {".csv", ".tsv", ".txt", ".md", ".json", ".xml", ".html", ".pdf", ".xls", ".xlsx", ".db", ".ini", ".tif", ".tiff"}
+)
+"""Suffixes of what lies beside images; a TIFF that is not listed is a label image, which is left out on purpose."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,8 @@ class LabelledImage:
 def list_folders(folder: Path, classes: Mapping[str, str]) -> list[LabelledImage]:
     """List the images of a folder that holds one sub-folder per class; whose they are is unknown.
 
+    Files of formats that are not read are logged.
+
     Raises
     ------
     InputError
@@ -56,7 +67,12 @@ def list_folders(folder: Path, classes: Mapping[str, str]) -> list[LabelledImage
     wrong = sorted(set(classes.values()) - {"ALL", "Hem"})
     if wrong:
         raise InputError(f"classes map to {', '.join(wrong)}; expected ALL or Hem")
-    return list(_images(folder, classes))
+    images = list(_images(folder, classes))
+    listed = {image.path for image in images}
+    others = [str(path.relative_to(folder)) for sub in classes for path in _others(folder / sub, listed)]
+    if others:
+        log.warning("left out: %d files that are no %s: %s", len(others), FORMATS, some(others))
+    return images
 
 
 def _images(folder: Path, classes: Mapping[str, str]) -> Iterator[LabelledImage]:
@@ -66,9 +82,23 @@ def _images(folder: Path, classes: Mapping[str, str]) -> Iterator[LabelledImage]
         files = find_images([folder / sub])
         # Of a folder without an image the folder itself comes back.
         if [file.path for file in files] == [folder / sub]:
-            raise InputError(f"{folder / sub}: no image; put some there, or leave {sub!r} out of --classes")
+            raise InputError(f"{folder / sub}: no image; put {FORMATS} there, or leave {sub!r} out of --classes")
         for file in files:
             yield LabelledImage(file.path, f"{sub}/{file.image}", name == "ALL")
+
+
+def _others(folder: Path, listed: Set[Path]) -> Iterator[Path]:
+    """Yield the files in a folder and below it that are not listed but may be images of other formats.
+
+    Not what is hidden, inside a zarr store, or put there by macOS and Synology (`__MACOSX`, `@eaDir`).
+    """
+    for entry in sorted(folder.iterdir(), key=lambda path: path.name):
+        if entry in listed or entry.name.startswith((".", "__", "@")):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            yield from _others(entry, listed)
+        elif entry.is_file() and entry.suffix.lower() not in NO_IMAGES:
+            yield entry
 
 
 def read_manifest(path: Path) -> list[LabelledImage]:
