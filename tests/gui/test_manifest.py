@@ -85,20 +85,28 @@ def test_the_layers_menu_finds_the_cells_of_the_active_image(make_napari_viewer,
     viewer = make_napari_viewer()
     first, second = (viewer.add_image(np.zeros((64, 64, 3), np.uint8)) for _ in range(2))
     pressed = []
-    monkeypatch.setattr(ScoreCells, "segment", lambda self: pressed.append(("segment", self.smear.layer)))
-    monkeypatch.setattr(ScoreCells, "score", lambda self: pressed.append(("score", self.smear.layer)))
+    for name in ("segment", "score"):
+        monkeypatch.setattr(
+            ScoreCells, name, lambda form, name=name: pressed.append((name, form.smear.layer, form.cells.layer))
+        )
     viewer.layers.selection.active = first
     get_app_model().commands.execute_command(f"{PLUGIN}.find_white_cells").result()
     viewer.layers.selection.active = second
     get_app_model().commands.execute_command(f"{PLUGIN}.score_white_cells").result()
-    assert pressed == [("segment", first), ("score", second)]
-    # Cells are of an image; if nobody knows which, it is the one that the user was at.
-    own, drawn = (viewer.add_labels(np.zeros((64, 64), int)) for _ in range(2))
+    assert pressed == [("segment", first, None), ("score", second, None)]
+    # Cells are of an image; if nobody knows which, or it is gone, it is the one that the user was at.
+    own, drawn, of_none = (viewer.add_labels(np.zeros((64, 64), int)) for _ in range(3))
     own.metadata[FOUND_IN_KEY] = Origin.of(first)
-    for active, image in ((own, first), (drawn, first)):
+    of_none.metadata[FOUND_IN_KEY] = Origin("removed", "third")
+    for active, image, cells in (
+        (own, first, own),
+        (drawn, first, drawn),
+        (of_none, first, drawn),
+        (second, second, None),
+    ):
         viewer.layers.selection.active = active
         get_app_model().commands.execute_command(f"{PLUGIN}.score_white_cells").result()
-        assert pressed[-1] == ("score", image)
+        assert pressed[-1] == ("score", image, cells)
 
 
 def test_opening_the_widgets_loads_no_network_library():

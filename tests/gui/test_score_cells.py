@@ -16,11 +16,12 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QLabel
 from napari_all_detect import ScoreParams, SegmentationParams
 from napari_all_detect._napari.cells.layer_link import attach, results_of
 from napari_all_detect._napari.cells.results import CellResults
-from napari_all_detect._napari.layers.metadata_keys import FOUND_IN_KEY
+from napari_all_detect._napari.layers.metadata_keys import FOUND_IN_KEY, SCORED_ON_KEY
 from napari_all_detect._napari.layers.origins import Origin
 from napari_all_detect._napari.process.shared import _process
 from napari_all_detect._napari.qt import cell_table
 from napari_all_detect._napari.qt import score_cells as score_cells_module
+from napari_all_detect._napari.qt.edits_line import STILL_MS
 from napari_all_detect._napari.qt.layer_name import LayerName
 from napari_all_detect._napari.run.progress import RunState
 from napari_all_detect.errors import OutputError
@@ -443,6 +444,51 @@ def test_cells_that_were_erased_or_drawn_are_told_at_the_table(scored, qtbot):
     qtbot.waitUntil(lambda: not line.isVisible())
 
 
+def test_cells_that_were_edited_are_proposed_once_for_each_scoring(scored, scored_rows, qtbot, monkeypatch):
+    viewer, widget, layer, _ = scored
+    line, cells, begun = widget.table.edits, widget.cells, []
+    monkeypatch.setattr(widget.controller, "score", begun.append)
+    qtbot.wait(2 * STILL_MS)
+    assert cells.layer is None
+
+    def edit(number):
+        told = line.text()
+        layer.data_setitem(np.nonzero(layer.data == number), 0)
+        qtbot.waitUntil(lambda: line.text() not in ("", told))
+
+    edit(3)
+    assert cells.layer is layer
+    widget.score()
+    assert begun[-1].labels is layer
+    # Who wants to find cells anew all the same can.
+    cells.choose(None)
+    edit(6)
+    viewer.layers.selection.active = viewer.add_labels(layer.data.copy())
+    viewer.layers.selection.active = layer
+    qtbot.wait(2 * STILL_MS)
+    assert cells.layer is None
+    widget.score()
+    assert begun[-1].labels is None
+    attach(layer, scored_rows(layer.data))
+    qtbot.waitUntil(lambda: line.text() == "")
+    assert cells.layer is None
+    edit(9)
+    assert cells.layer is layer
+
+
+def test_edited_cells_are_proposed_for_their_own_image(scored, drawn, qtbot):
+    viewer, widget, layer, _ = scored
+    (own,) = (one for one in viewer.layers if one is not layer)
+    layer.metadata[SCORED_ON_KEY] = Origin.of(own)
+    widget.smear.image.choose(viewer.add_image(drawn.rgb // 2))
+    viewer.layers.selection.active = layer
+    layer.data_setitem(np.nonzero(layer.data == 3), 0)
+    qtbot.waitUntil(lambda: widget.table.edits.text() != "")
+    assert widget.cells.layer is None
+    widget.smear.image.choose(own)
+    assert widget.cells.layer is layer
+
+
 def test_cells_that_were_erased_in_a_zarr_array_are_told_too(scored, qtbot):
     viewer, widget, layer, results = scored
     widget.tabs.setCurrentIndex(1)
@@ -519,6 +565,28 @@ def test_the_form_shows_the_parameters_defaults(score_cells, drawn):
     widget.segmentation_fields["cell_diameter_px"].value = "40"
     segmentation = SegmentationParams(cell_diameter_px=40.0)
     assert widget.params() == ScoreParams(batch_size=7, weighting="auc", segmentation=segmentation)
+
+
+def test_the_pixel_size_that_is_shown_follows_the_image(score_cells, drawn):
+    viewer, widget = score_cells()
+    first = viewer.add_image(drawn.rgb)
+    levels = [drawn.rgb, drawn.rgb[::2, ::2]]
+    second = viewer.add_image(levels, multiscale=True, scale=(0.1, 0.1), units=("um", "um"))
+    shown = widget.score_fields["pixel_size_um"].native.placeholderText
+    assert shown() == "0.1 (of the image)"
+    widget.smear.levels.setCurrentIndex(1)
+    second.scale = (0.2, 0.2)
+    assert shown() == "0.2 (of the image)"
+    assert "0.4 µm" in widget.smear.levels.currentText()
+    second.affine = np.diag([2, 2, 1])
+    assert shown() == "0.4 (of the image)"
+    second.units = ("pixel", "pixel")
+    assert shown() == "unknown"
+    widget.smear.image.choose(first)
+    second.units = ("um", "um")
+    assert shown() == "unknown"
+    first.scale, first.units = (0.5, 0.5), ("um", "um")
+    assert shown() == "0.5 (of the image)"
 
 
 def test_the_form_begins_with_the_settings(score_cells, monkeypatch):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from napari.layers._layer_actions import _duplicate_layer
 from PIL import Image as Picture
 
 from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
@@ -17,13 +18,14 @@ from napari_all_detect._napari.cells.layer_link import attach, results_of
 from napari_all_detect._napari.files.exporting import Exported, export, smear_of
 from napari_all_detect._napari.files.reading import read_zarr
 from napari_all_detect._napari.files.verdicts import save_crops
+from napari_all_detect._napari.files.writing import write_smear
 from napari_all_detect._napari.process import client as process_module
 from napari_all_detect._napari.process.client import ScoringProcess
 from napari_all_detect._napari.process.messages import Found, Opened
 from napari_all_detect._napari.run.controller import Controller
 from napari_all_detect._napari.run.task import Task
 from napari_all_detect.cli import main
-from napari_all_detect.errors import AllDetectError
+from napari_all_detect.errors import AllDetectError, InputError
 from napari_all_detect.params import ReadParams
 
 CLASSICAL = ScoreParams(segmentation=SegmentationParams(method="classical"))
@@ -239,6 +241,30 @@ def test_scores_of_another_image_get_a_layer_of_their_own(viewer, controller, do
     assert viewer.layers[-1] is added
     # What lies on the image that was scored last is hidden.
     assert [layer.visible for layer in (first, second, labels, added)] == [True, False, True, False]
+
+
+def test_scores_of_a_copy_that_got_other_pixels_get_a_layer_of_their_own(
+    viewer, controller, done, drawn, tmp_path, notices
+):
+    image, labels = viewer.add_image(drawn.rgb, name="smear"), viewer.add_labels(drawn.labels)
+    controller.score(Task(image, labels, TWO_BY_TWO))
+    done()
+    kept = results_of(labels)
+    viewer.layers.selection = {image}
+    _duplicate_layer(viewer.layers)
+    copy = viewer.layers["smear copy"]
+    copy.data = 255 - drawn.rgb
+    controller.score(Task(copy, labels, TWO_BY_TWO))
+    assert notices[-1].startswith("labels 'Labels' belong to 'smear' and are used on 'smear copy' now.")
+    copy.data = drawn.rgb // 2  # while it is scored
+    done()
+    assert results_of(labels) is kept
+    added = viewer.layers[-1]
+    assert set(results_of(added).table["image"]) == {"smear copy"}
+    assert smear_of(viewer.layers, labels, kept).image is image
+    assert smear_of(viewer.layers, added, results_of(added)) is None
+    with pytest.raises(InputError, match=r"scored on 'smear', not on the selected 'smear copy'"):
+        write_smear(str(tmp_path / "a.zarr"), [one.as_layer_data_tuple() for one in (copy, labels)])
 
 
 def test_scores_and_verdicts_that_a_cancelled_run_did_not_come_to_stay(viewer, loop, controller, done, held, drawn):

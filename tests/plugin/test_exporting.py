@@ -11,7 +11,15 @@ from napari.layers import Image, Labels
 
 from napari_all_detect._napari.cells.layer_link import results_of
 from napari_all_detect._napari.cells.results import CellResults, Rows
-from napari_all_detect._napari.files.exporting import EXPORT_FORMATS, Exported, Smear, export, proposed_name, smear_of
+from napari_all_detect._napari.files.exporting import (
+    EXPORT_FORMATS,
+    Exported,
+    Smear,
+    copied_text,
+    export,
+    proposed_name,
+    smear_of,
+)
 from napari_all_detect._napari.files.file_names import with_suffix
 from napari_all_detect._napari.files.reading import read_zarr
 from napari_all_detect._napari.files.writing import write_cells, write_smear
@@ -19,6 +27,7 @@ from napari_all_detect._napari.layers.axes import Layout
 from napari_all_detect._napari.layers.metadata_keys import LAYOUT_KEY, RESULTS_KEY, SCORED_ON_KEY
 from napari_all_detect._napari.layers.origins import Origin, is_anothers
 from napari_all_detect.errors import InputError, OutputError
+from napari_all_detect.export.csv import csv_text
 from napari_all_detect.trust import Bounds
 
 VOTES = [[0.9, 0.9, 0.9], [0.4, 0.5, 0.5], [0.1, 0.1, 0.1], [0.7, 0.7, 0.7]]
@@ -252,6 +261,32 @@ def test_bounds_channels_threshold_and_notes_stay_in_a_store(results, labels, tm
     assert again.rows.summary["notes"].tolist() == ["no_pixel_size"]
 
 
+def exported_as_store(found, labels, path):
+    export(exported(found, labels), path)
+    _, (data, options, _) = read_zarr(path)
+    return None, Labels(data, **options)
+
+
+@pytest.mark.parametrize("write", [saved_as_store, exported_as_store])
+@pytest.mark.parametrize("asked", [None, Bounds(0.3, 0.6)])
+@pytest.mark.parametrize("threshold", [0.8, 0.5])
+def test_a_store_knows_the_calls_of_scoring_when_the_threshold_was_moved(
+    results, labels, tmp_path, write, asked, threshold
+):
+    found, bounds = results(VOTES, call=["ALL", "uncertain", "Hem", "ALL"]), Bounds(0.3, 0.6)
+    found.run = replace(found.run, bounds=asked, called_by=bounds)
+    scored = csv_text(found.table)
+    found.threshold = 0.8
+    found.threshold = threshold
+    _, layer = write(found, labels, tmp_path / "a.zarr")
+    again = results_of(layer)
+    assert csv_text(again.table) == csv_text(found.table)
+    assert (again.threshold, again.called_by) == (threshold, asked)
+    again.restore_calls()
+    assert csv_text(again.table) == scored
+    assert (again.threshold, again.called_by, again.run.bounds) == (0.5, bounds, asked)
+
+
 def test_a_pyramid_of_labels_is_saved_and_a_store_is_not_written_over(results, labels, tmp_path):
     pyramid = [labels, labels[::2, ::2]]
     _, layer = saved_as_store(results(VOTES), pyramid, tmp_path / "a.zarr")
@@ -285,3 +320,8 @@ def test_a_store_that_was_broken_off_leaves_nothing(results, labels, tmp_path, m
     assert list(tmp_path.iterdir()) == []
     export(given, path)
     assert [one.name for one in tmp_path.iterdir()] == ["cells.zarr"]
+
+
+def test_what_is_copied_runs_no_formula_in_a_spreadsheet():
+    rows = pd.DataFrame({"image": ["=1+2.png", "a.png"], "in_domain": [True, False]})
+    assert copied_text(rows) == "image\tin_domain\n'=1+2.png\tTRUE\na.png\tFALSE\n"

@@ -20,7 +20,7 @@ from napari_all_detect._napari.layers.axes import (
     pixel_size_um,
     placed_like,
 )
-from napari_all_detect._napari.layers.metadata_keys import FILE_KEY, NUCLEI_KEY, PLANES_KEY
+from napari_all_detect._napari.layers.metadata_keys import FILE_KEY, NAMED_KEY, NUCLEI_KEY, PLANES_KEY
 from napari_all_detect._napari.layers.planes import layer_planes
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
@@ -75,6 +75,37 @@ def test_the_pixel_size_is_that_of_the_scale_if_it_is_believable():
     assert size((1, 1), ("pixel", "pixel")) is None
     assert size((0.25, 0.5), ("um", "um")) is None
     assert size((300, 300), ("um", "um")) is None
+
+
+@pytest.mark.parametrize(
+    ("placed", "size_um"),
+    [
+        ({"affine": np.diag([0.2, 0.2, 1])}, 0.2),
+        ({"scale": (0.25, 0.25), "affine": np.diag([2, 2, 1])}, 0.5),
+        ({"scale": (0.2, 0.4), "affine": np.diag([2, 1, 1])}, 0.4),
+        ({"scale": (0.2, 0.2), "affine": np.diag([1, 2, 1])}, None),
+        ({"scale": (0.2, 0.2), "rotate": 33}, 0.2),
+        ({"scale": (0.2, 0.2), "shear": [0.3]}, None),
+        # Sides of one length that are not perpendicular.
+        ({"affine": [[0.2, 0.12, 0], [0, 0.16, 0], [0, 0, 1]]}, None),
+        ({"scale": (250, 0.25), "units": ("nm", "um")}, 0.25),
+        ({"scale": (0.37, -0.37), "translate": (100, 5)}, 0.37),
+    ],
+)
+def test_the_pixel_size_is_that_in_the_world_however_the_layer_is_placed(placed, size_um):
+    image = Image(RGB[0], rgb=True, **{"units": ("um", "um")} | placed)
+    assert pixel_size_um(image) == pytest.approx(size_um)
+
+
+def test_a_pixel_size_that_only_scales_make_up_is_theirs_to_the_last_digit():
+    scales = np.random.default_rng(0).uniform(0.02, 5, 50).tolist()
+    images = [Image(RGB[0], rgb=True, scale=(s, s), translate=(1e5, 3), units=("um", "um")) for s in scales]
+    assert [pixel_size_um(image) for image in images] == scales
+
+
+def test_an_axis_that_pixels_do_not_lie_along_needs_no_length():
+    image = Image(RGB, rgb=True, scale=(3, 0.25, 0.25), rotate=20, units=("pixel", "um", "um"))
+    assert pixel_size_um(image) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (5, 4, 6), (2, 2, 4, 6)])
@@ -278,6 +309,17 @@ def test_a_copy_is_read_anew_and_what_our_reader_opened_is_taken_as_it_is(drawn,
     assert layer_planes(part)[0].source.image == "part"
     own = Image(255 - theirs.read().rgb, metadata={FILE_KEY: str(path), PLANES_KEY: ["0"]})
     np.testing.assert_array_equal(layer_planes(own)[0].read().pixels.rgb, own.data)
+
+
+def test_an_image_is_called_as_in_the_run_that_it_was_read_from(tmp_path):
+    store = zarr.create_array(tmp_path / "plate.zarr/A/1/0", data=RGB)
+    named = {"image": "plate.zarr/A/1/0", "well": "A1", "field": "0"}
+    known = {FILE_KEY: str(tmp_path / "plate.zarr/A/1/0"), PLANES_KEY: ["p1"]}
+    image = Image(store[1], rgb=True, metadata={**known, NAMED_KEY: named})
+    (given,) = (plane.read() for plane in layer_planes(image))
+    assert (given.image, given.plane, given.well, given.field) == ("plate.zarr/A/1/0", "p1", "A1", "0")
+    alone = Image(store[1], rgb=True, metadata=known)
+    assert layer_planes(alone)[0].source.image == "0"
 
 
 def test_a_store_that_is_gone_has_no_black_pixels(tmp_path):

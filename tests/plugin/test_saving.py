@@ -1,10 +1,12 @@
 """What is saved opens again with scores and colours."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from imageio.v3 import imread
 from napari.layers import Image, Labels
 from napari.layers._source import layer_source
@@ -67,6 +69,34 @@ def test_an_ome_zarr_opens_with_scores_colours_verdicts_and_crops(scored, tmp_pa
     shown = np.arange(layer.data.max() + 1)
     np.testing.assert_array_equal(opened.colormap.map(shown), layer.colormap.map(shown))
     assert opened.features["call"].tolist() == layer.features["call"].tolist()
+
+
+@pytest.mark.parametrize("rescale", ["auto", "none", 0.7])
+def test_crops_are_cut_as_they_were_at_whatever_scale(viewer, controller, loop, drawn, tmp_path, rescale):
+    enlarged = drawn.rgb[:112, :144].repeat(2, axis=0).repeat(2, axis=1)  # the default changes this plane alone
+    image = viewer.add_image(np.stack([drawn.rgb, enlarged]), name="large")
+    segmentation = SegmentationParams(method="classical")
+    controller.score(Task(image, None, ScoreParams(batch_size=2, rescale=rescale, segmentation=segmentation)))
+    loop.run_until(lambda: not controller.state.busy)
+    layer, results = viewer.layers[-1], results_of(viewer.layers[-1])
+    path = tmp_path / "large.zarr"
+    write_smear(str(path), [image.as_layer_data_tuple(), layer.as_layer_data_tuple()])
+
+    def opened():
+        _, (labels, options, _) = read(path)
+        return results_of(Labels(labels, **options)).rows
+
+    np.testing.assert_array_equal(opened().crops[:], results.rows.crops)
+    assert opened().summary["rescale"].tolist() == results.rows.summary["rescale"].tolist()
+    # Stores of earlier versions did not say: the default is taken where the cells show that it was.
+    store = zarr.open_group(path, mode="r+")
+    facts = dict(store.attrs["all_detect"])
+    del facts["rescale"]
+    store.attrs["all_detect"] = facts
+    if rescale == "auto":
+        np.testing.assert_array_equal(opened().crops[:], results.rows.crops)
+    else:
+        assert opened().crops is None
 
 
 def test_a_stack_is_one_ome_zarr_with_its_planes(viewer, controller, loop, drawn, tmp_path):
@@ -216,6 +246,87 @@ def test_a_results_folder_opens_each_image_with_its_scores(tmp_path, drawn, reus
     assert results_of(Labels(labels_only[0][0], **labels_only[0][1])).rows.crops is None
 
 
+def kinds_and_crops(layers):
+    """Return what the layers are, and whether the crops of the cells are known."""
+    cells = [results_of(Labels(data, **options)) for data, options, kind in layers if kind == "labels"]
+    return [kind for _, _, kind in layers], [found.rows.crops is not None for found in cells]
+
+
+def test_an_image_that_took_the_place_of_the_scored_one_is_not_opened(notices, tmp_path, drawn, reuse_engines):
+    """Its name and size are the same, and uncompressed its bytes are as many."""
+    place, out = tmp_path / "day1/smear.bmp", tmp_path / "day2/out"
+    place.parent.mkdir()
+    Picture.fromarray(drawn.rgb).save(place)
+    assert main(["score", str(place), "--out", str(out), "--segmentation", "classical"]) == 0
+    assert kinds_and_crops(read(out)) == (["image", "labels"], [True])
+    place.touch()
+    assert kinds_and_crops(read(out)) == (["image", "labels"], [True])
+    assert notices == []
+    Picture.fromarray(drawn.rgb[::-1]).save(place)
+    assert kinds_and_crops(read(out)) == (["labels"], [False])
+    assert notices == [
+        f"opened without their image: {place} is not the image that was scored; bring that back and open the results "
+        "again"
+    ]
+    # The one of then lies beside the results.
+    Picture.fromarray(drawn.rgb).save(tmp_path / "day2/smear.bmp")
+    layers = read(out)
+    np.testing.assert_array_equal(layers[0][0], drawn.rgb)
+    assert kinds_and_crops(layers) == (["image", "labels"], [True])
+    place.unlink()
+    Picture.fromarray(drawn.rgb[:, ::-1]).save(tmp_path / "day2/smear.bmp")
+    assert kinds_and_crops(read(out)) == (["labels"], [False])
+    (tmp_path / "day2/smear.bmp").unlink()
+    assert kinds_and_crops(read(out)) == (["labels"], [False])
+    assert [notice.partition(": ")[2].partition(";")[0] for notice in notices[1:]] == [
+        f"{tmp_path / 'day2/smear.bmp'} is not the image that was scored",
+        f"{place} is not there any more",
+    ]
+
+
+def test_a_store_is_compared_by_its_pixels_where_they_are_not_too_many(
+    notices, tmp_path, drawn, reuse_engines, monkeypatch
+):
+    place, out = tmp_path / "stack.zarr", tmp_path / "out"
+    stack = np.stack([drawn.rgb, drawn.rgb[::-1]])
+    zarr.save_array(place, stack)
+    assert main(["score", str(place), "--out", str(out), "--segmentation", "classical"]) == 0
+    place.rename(tmp_path / "moved.zarr")
+    zarr.save_array(place, stack)  # as a copy has other times
+    assert kinds_and_crops(read(out)) == (["image", "labels"], [True])
+    assert notices == []
+    with monkeypatch.context() as small:
+        small.setattr("napari_all_detect._napari.files.scored_image.TILED_FROM_PX", 1000)
+        assert kinds_and_crops(read(out)) == (["image", "labels"], [True])
+        assert notices.pop() == (
+            f"look whether the outlines fit: it can't be told whether {place} is still the image that was scored, as "
+            "it is too large or the run noted too little"
+        )
+        # None of its files changed.
+        shutil.rmtree(place)
+        (tmp_path / "moved.zarr").rename(place)
+        assert kinds_and_crops(read(out)) == (["image", "labels"], [True])
+        assert notices == []
+    shutil.rmtree(place)
+    zarr.save_array(place, stack[::-1])
+    assert kinds_and_crops(read(out)) == (["labels"], [False])
+    assert f"{place} is not the image that was scored" in notices.pop()
+
+
+def test_what_a_run_noted_too_little_of_is_opened_with_a_word(notices, tmp_path, drawn, reuse_engines):
+    Picture.fromarray(drawn.rgb).save(tmp_path / "a.bmp")
+    out = tmp_path / "out"
+    assert main(["score", str(tmp_path / "a.bmp"), "--out", str(out), "--segmentation", "classical"]) == 0
+    run = json.loads((out / "run.json").read_text())
+    del run["images"][0]["sha256"]
+    (out / "run.json").write_text(json.dumps(run))
+    (tmp_path / "a.bmp").touch()
+    assert kinds_and_crops(read(out)) == (["image", "labels"], [True])
+    assert "it can't be told whether" in notices.pop()
+    Picture.fromarray(drawn.rgb[:, :-4]).save(tmp_path / "a.bmp")
+    assert kinds_and_crops(read(out)) == (["labels"], [False])
+
+
 def test_pages_of_two_sizes_open_as_two_layers_in_the_units_of_all(notices, tmp_path, drawn, reuse_engines):
     import tifffile
 
@@ -278,10 +389,28 @@ def test_a_damaged_results_folder_says_which_file(tmp_path, results):
 
 
 def test_other_folders_are_left_to_other_readers(tmp_path):
-    import zarr
-
     assert get_reader(str(tmp_path)) is None
     assert get_reader([str(tmp_path)]) is None
     grey = tmp_path / "grey.zarr"
     zarr.save_array(grey, np.zeros((20, 30), np.uint8))
     assert get_reader(str(grey)) is None
+
+
+def test_an_image_of_a_plate_keeps_its_name_and_place(tmp_path, drawn, reuse_engines):
+    plate = {"version": "0.4", "rows": [{"name": "A"}], "columns": [{"name": "1"}]}
+    plate["wells"] = [{"path": "A/1", "rowIndex": 0, "columnIndex": 0}]
+    group = zarr.open_group(tmp_path / "plate.zarr", mode="w", zarr_format=2, attributes={"plate": plate})
+    group.create_group("A/1", attributes={"well": {"images": [{"path": "0"}], "version": "0.4"}})
+    axes = [{"name": "c", "type": "channel"}, *({"name": name, "type": "space"} for name in "yx")]
+    scales = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1, 1]}]}]
+    field = group.create_group("A/1/0")
+    field.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": scales}]
+    field.create_array("0", data=np.moveaxis(drawn.rgb, -1, 0))
+    out = tmp_path / "out"
+    assert main(["score", str(tmp_path / "plate.zarr"), "--out", str(out), "--segmentation", "classical"]) == 0
+    (data, options, _), _ = read(out)
+    (plane,) = layer_planes(Image(data, **options))
+    source = plane.read()
+    row = pd.read_csv(out / "images.csv", dtype=str).iloc[0]
+    assert (source.image, source.well, source.field) == (row["image"], row["well"], row["field"])
+    assert source.well == "A1"

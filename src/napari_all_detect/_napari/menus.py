@@ -1,9 +1,9 @@
-"""Entries of napari's Layers menu: they open *Score cells* and press its button."""
+"""Entries of napari's Layers menu: they open *Score cells*, choose the active layer, and press its button."""
 
 from typing import Any
 
 import napari
-from napari.layers import Image
+from napari.layers import Image, Labels
 
 from napari_all_detect._napari.layers.origins import origin_of
 from napari_all_detect._napari.layers.viewers import unwrapped
@@ -18,17 +18,20 @@ def find_white_cells(viewer: napari.Viewer) -> None:
 
 
 def score_white_cells(viewer: napari.Viewer) -> None:
-    """Score the cells of the active image."""
+    """Score the cells of the active image, or the active cells."""
     _score_cells(viewer).score()
 
 
 def _score_cells(viewer: napari.Viewer) -> Any:
-    """Open the widget, or find it open, and choose the active image in it, or that of the active cells."""
+    """Open the widget, or find it open, and choose the active image in it, or the active cells and theirs."""
     viewer = unwrapped(viewer)
-    image = _image_of(viewer.layers, viewer.layers.selection.active)
+    active = viewer.layers.selection.active
+    image = _image_of(viewer.layers, active)
     _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Score cells")
     if image is not None:
         widget.smear.image.choose(image)
+    if isinstance(active, Labels):
+        widget.cells.propose(active)
     return widget
 
 

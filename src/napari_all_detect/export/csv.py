@@ -18,7 +18,7 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     path.write_text(csv_text(table), encoding="utf-8", newline="")
 
 
-def csv_text(table: pd.DataFrame, header: bool = True) -> str:
+def csv_text(table: pd.DataFrame, header: bool = True, delimiter: str = ",") -> str:
     r"""Return a table as CSV: a header, `\n` at line ends, empty fields for missing values.
 
     Floats have the fewest digits that read back to the same float32. Truths are TRUE and FALSE, which R knows. A text
@@ -30,6 +30,8 @@ def csv_text(table: pd.DataFrame, header: bool = True) -> str:
     table : DataFrame
     header : bool
         Whether the first line names the columns.
+    delimiter : str
+        What is between two fields.
 
     Examples
     --------
@@ -38,7 +40,7 @@ def csv_text(table: pd.DataFrame, header: bool = True) -> str:
     """
     columns = [_texts(table[name]) for name in table.columns]
     file = StringIO()
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
     if header:
         writer.writerow(table.columns)
     writer.writerows(zip(*columns, strict=True))

@@ -15,7 +15,7 @@ from napari_all_detect._napari.cells.colours import COLOURINGS
 from napari_all_detect._napari.cells.crops_again import CropsOnDemand
 from napari_all_detect._napari.process.messages import Opened, ScoredPart
 
-__all__ = ["VERDICTS", "CellResults", "Rows", "joined"]
+__all__ = ["VERDICTS", "CellResults", "Rows", "called", "joined"]
 
 VERDICTS = ("ALL", "Hem", "unsure")
 FIRST_FEATURES = ("label", "call", "p_all", "spread", "votes_all", "flags")
@@ -62,6 +62,8 @@ class CellResults:
     rows : Rows
     run : Opened
         What scored them.
+    moved_to : float, optional
+        The threshold that calls them now, if it was moved since.
     """
 
     changed = Signal()
@@ -72,7 +74,7 @@ class CellResults:
     """The colours mean something else."""
     selection_changed = Signal()
 
-    def __init__(self, rows: Rows, run: Opened) -> None:
+    def __init__(self, rows: Rows, run: Opened, moved_to: float | None = None) -> None:
         self.rows = rows
         self.run = run
         self._threshold = run.threshold
@@ -85,6 +87,8 @@ class CellResults:
         """Names of the files of judged cells that were saved."""
         self._selected = np.zeros(0, np.int64)
         self._features: pd.DataFrame | None = None
+        if moved_to is not None:
+            self._call(moved_to)
 
     def __len__(self) -> int:
         return len(self.rows.table)
@@ -115,19 +119,12 @@ class CellResults:
     def threshold(self, threshold: float) -> None:
         if threshold == self._threshold:
             return
-        self._threshold = threshold
-        scores, bounds = self.rows.table, self.run.bounds
-        votes = scores[[f"p_all_{name}" for name in self.run.members]].to_numpy(np.float32)
-        calls = trust.calls(scores["p_all"].to_numpy(), threshold, bounds)
-        # What fast calls settled at their threshold, another one may leave open.
-        low, high = (scores[f"{side}_p_all"].to_numpy(np.float32) for side in ("least", "most"))
-        settled = trust.settled(low, high, threshold, bounds)
-        self.n_left_open = int((~settled).sum())
-        self._table = scores.assign(
-            call=np.where(settled, calls, "uncertain").astype(object),
-            votes_all=trust.votes_all(np.stack([1 - votes, votes], axis=-1), threshold),
-        )
+        self._call(threshold)
         self.changed.emit()
+
+    def _call(self, threshold: float) -> None:
+        self._threshold = threshold
+        self._table, self.n_left_open = called(self.rows.table, self.run.members, threshold, self.run.bounds)
 
     def restore_calls(self) -> None:
         """Take the calls back that scoring gave, at the bundle's threshold, with those that are uncertain."""
@@ -137,7 +134,12 @@ class CellResults:
     @property
     def called_by(self) -> trust.Bounds | None:
         """From which p_all a cell can be ALL, and up to which Hem; None if the threshold alone decides."""
-        return self.run.called_by if self._table is self.rows.table else self.run.bounds
+        return self.run.bounds if self.is_moved else self.run.called_by
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether calls are those of a threshold that was set since scoring, if only to the same value."""
+        return self._table is not self.rows.table
 
     @property
     def colouring(self) -> str:
@@ -241,6 +243,38 @@ class CellResults:
         taken = values[at] if len(values) else np.full(len(at), np.nan, values.dtype)
         taken[at < 0] = None if taken.dtype == object else np.nan
         return taken
+
+
+def called(
+    scores: pd.DataFrame, members: Sequence[str], threshold: float, bounds: trust.Bounds | None
+) -> tuple[pd.DataFrame, int]:
+    """Call every cell anew.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        The columns of `cells.csv`.
+    members : sequence of str
+    threshold : float
+    bounds : Bounds or None
+
+    Returns
+    -------
+    table : DataFrame
+        With other calls and votes.
+    n_left_open : int
+        Cells that are uncertain since fast calls ran too few members for this threshold.
+    """
+    votes = scores[[f"p_all_{name}" for name in members]].to_numpy(np.float32)
+    calls = trust.calls(scores["p_all"].to_numpy(), threshold, bounds)
+    # What fast calls settled at their threshold, another one may leave open.
+    low, high = (scores[f"{side}_p_all"].to_numpy(np.float32) for side in ("least", "most"))
+    settled = trust.settled(low, high, threshold, bounds)
+    table = scores.assign(
+        call=np.where(settled, calls, "uncertain").astype(object),
+        votes_all=trust.votes_all(np.stack([1 - votes, votes], axis=-1), threshold),
+    )
+    return table, int((~settled).sum())
 
 
 def joined(parts: Sequence[tuple[tuple[int, ...], ScoredPart]], shape: Sequence[int]) -> tuple[NDArray[np.int32], Rows]:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from napari_all_detect._napari.cells.edited import refuse_changed
 from napari_all_detect._napari.cells.results import CellResults
 from napari_all_detect._napari.files.file_names import plain
+from napari_all_detect._napari.files.store_run import note_run
 from napari_all_detect._napari.layers.axes import Layout, fitting
 from napari_all_detect._napari.layers.metadata_keys import LAYOUT_KEY, SCORED_ON_KEY
 from napari_all_detect._napari.layers.planes import layer_planes
 from napari_all_detect.atomic import made_atomically
 from napari_all_detect.errors import InputError, OutputError
-from napari_all_detect.export.csv import write_csv
+from napari_all_detect.export.csv import csv_text, write_csv
 from napari_all_detect.export.geojson import write_geojson
 from napari_all_detect.export.h5ad import write_h5ad
 from napari_all_detect.export.ome_zarr import write_ome_zarr
@@ -106,6 +107,8 @@ def _write_ome_zarr(exported: Exported, paths: Sequence[Path]) -> None:
         size = _pixel_size_um(exported.results, plane.name)
         with made_atomically(target) as part:
             write_ome_zarr(given.pixels.rgb, plane.labels, plane.cells, part, size)
+            if exported.results.is_moved:  # else these are the bytes of the command line
+                note_run(part, exported.results, [plane.name])
 
 
 EXPORT_FORMATS = (
@@ -176,7 +179,7 @@ def smear_of(layers: Any, labels: Any, results: CellResults) -> Smear | None:
 
 def copied_text(table: pd.DataFrame) -> str:
     """Return rows as a spreadsheet takes them from the clipboard: tabs between columns."""
-    return table.to_csv(sep="\t", index=False, lineterminator="\n")
+    return csv_text(table, delimiter="\t")
 
 
 def _paths_of_planes(exported: Exported, path: Path) -> list[Path]:

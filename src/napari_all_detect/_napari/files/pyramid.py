@@ -1,6 +1,7 @@
 """Image stores -> arrays for napari's layers that are read piece by piece, when they are looked at. No Qt."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,10 @@ from napari_all_detect._napari.layers.axis_names import PLANE_AXES, axis_labels,
 from napari_all_detect._napari.layers.metadata_keys import (
     CHANNELS_KEY,
     FILE_KEY,
-    IDENTITY_KEY,
     PIXEL_SIZE_KEY,
     PLANES_KEY,
 )
-from napari_all_detect._napari.layers.origins import Origin
+from napari_all_detect._napari.layers.origins import Origin, identified
 from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import Plane, open_planes
@@ -70,12 +70,12 @@ class OpenedSmear:
         """Return what labels of the image note, if its layer has this name."""
         return Origin(self.identity, name)
 
-    def layer(self, name: str) -> LayerData:
-        """Return the image as napari's readers do."""
+    def layer(self, name: str, told: Mapping[str, Any] | None = None) -> LayerData:
+        """Return the image as napari's readers do; `told` is what its metadata say beside."""
         data = list(self.arrays) if len(self.arrays) > 1 else self.arrays[0]
         placed = self.placed(self.arrays[0].shape[:-1])
         options = {"name": name, "rgb": True, "multiscale": len(self.arrays) > 1, **placed}
-        known = {FILE_KEY: str(self.path), IDENTITY_KEY: (self.identity, tuple(self.arrays[0].shape))}
+        known = {FILE_KEY: str(self.path), **identified(self.identity, self.arrays[0]), **(told or {})}
         size = self.pixel_size_um if self.in_pixels else None
         noted = {CHANNELS_KEY: self.channels, PLANES_KEY: self.planes, PIXEL_SIZE_KEY: size}
         return data, options | {"metadata": known | {key: of for key, of in noted.items() if of is not None}}, "image"

@@ -1,25 +1,25 @@
 """Readers: OME-Zarr as one RGB layer with its labels and scores, and results folders of `all-detect score`. No Qt."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_error, show_info, show_warning
 from numpy.typing import NDArray
 
 from napari_all_detect._napari.cells.layer_link import layer_looks
 from napari_all_detect._napari.files.pyramid import LayerData, OpenedSmear, is_coloured_image, open_smear
-from napari_all_detect._napari.files.saved import read_cells_csv, restored, run_by_record
+from napari_all_detect._napari.files.saved import Saved, read_cells_csv, restored, run_by_record
+from napari_all_detect._napari.files.scored_image import is_as_scored
 from napari_all_detect._napari.files.store_labels import label_images, read_label_image, saved_scores
 from napari_all_detect._napari.layers.axes import Layout
 from napari_all_detect._napari.layers.compact import compact
-from napari_all_detect._napari.layers.metadata_keys import FOUND_IN_KEY, LAYOUT_KEY, SCORED_ON_KEY
+from napari_all_detect._napari.layers.metadata_keys import FOUND_IN_KEY, LAYOUT_KEY, NAMED_KEY, SCORED_ON_KEY
 from napari_all_detect._napari.notified import notified
-from napari_all_detect._napari.process.messages import Opened
 from napari_all_detect.errors import AllDetectError, InputError
 from napari_all_detect.export.ome_zarr import NAME
 from napari_all_detect.params import ReadParams
@@ -89,6 +89,12 @@ class _Group:
         return names
 
     @property
+    def named(self) -> dict[str, str]:
+        """What the image is called in the tables, and where on a plate it lies."""
+        row = self.planes.iloc[0]
+        return {name: str(row[name]) for name in ("image", "well", "field")}
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Of the layer."""
         return (*([len(self.labels)] if len(self.labels) > 1 else []), *self.labels[0].shape)
@@ -97,7 +103,8 @@ class _Group:
 def read_results(folder: Path) -> list[LayerData]:
     """Read a results folder: each image, if it is where it was, and its labels with their scores.
 
-    An image whose labels can't be read is left out, with a notification.
+    An image whose labels can't be read is left out, with a notification. So are the pixels of one that is gone,
+    or another by now.
 
     Raises
     ------
@@ -108,7 +115,7 @@ def read_results(folder: Path) -> list[LayerData]:
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         opened = run_by_record(run)
-        paths = {entry["image"]: Path(entry["path"]) for entry in run["images"]}
+        scored = {entry["image"]: entry | {"path": str(entry["path"])} for entry in run["images"]}
         recorded = run["parameters"]["reading"]
         reading = ReadParams(recorded["level"], recorded["channels"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -117,7 +124,7 @@ def read_results(folder: Path) -> list[LayerData]:
     if len(shown) > LARGEST_NUMBER:
         show_info(f"{folder} holds {len(shown)} images; the first {LARGEST_NUMBER} are opened")
     groups = _readable(folder / "labels", images, shown[:LARGEST_NUMBER])
-    smears = _in_one_unit([_opened(group, paths.get(group.image), folder, reading) for group in groups])
+    smears = _in_one_unit(_opened(groups, scored, folder, reading))
     layers: list[LayerData] = []
     for group, smear in zip(groups, smears, strict=True):
         own = cells[(cells["image"] == group.image) & cells["plane"].isin(group.names)].reset_index(drop=True)
@@ -125,9 +132,9 @@ def read_results(folder: Path) -> list[LayerData]:
         for _, facts, *_ in layers:  # of images that lie on each other, the last is seen
             facts["visible"] = False
         if smear is not None:
-            layers.append(smear.layer(group.title))
+            layers.append(smear.layer(group.title, {NAMED_KEY: group.named}))
         title = f"{group.title} cells"
-        layers.append(_cells(group.title, smear, stacked, own, opened, numbers, index, group.planes, title))
+        layers.append(_cells(group.title, smear, stacked, Saved(own, opened, numbers, index, group.planes), title))
     return layers
 
 
@@ -155,7 +162,7 @@ def read_zarr(path: Path) -> list[LayerData]:
                 (compact(labels), {"name": title, **smear.placed(labels.shape), "metadata": metadata}, "labels")
             )
         else:
-            layers.append(_cells(path.stem, smear, labels, *saved, title))
+            layers.append(_cells(path.stem, smear, labels, saved, title))
     return layers
 
 
@@ -171,9 +178,14 @@ def _readable(labels: Path, images: pd.DataFrame, names: list[str]) -> list[_Gro
     if problems and not groups:
         raise problems[0]
     if problems:
-        more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
-        show_error(f"left out: {problems[0]}{more}")
+        show_error(f"left out: {_first(problems)}")
     return groups
+
+
+def _first(said: Sequence[object]) -> str:
+    """Return what comes first, and how much there is beside."""
+    more = len(set(map(str, said))) - 1
+    return f"{said[0]} ({more} more)" if more else f"{said[0]}"
 
 
 def _groups(labels: Path, image: str, planes: pd.DataFrame) -> list[_Group]:
@@ -197,17 +209,57 @@ def _in_one_unit(smears: list[OpenedSmear | None]) -> list[OpenedSmear | None]:
     return [None if smear is None else replace(smear, in_pixels=True) for smear in smears]
 
 
-def _opened(group: _Group, path: Path | None, folder: Path, reading: ReadParams) -> OpenedSmear | None:
-    """Open an image where it was or beside the results; None if it is gone, or another one by now."""
-    candidates = [] if path is None else [path, folder / path, folder.parent / path, folder.parent / path.name]
-    for candidate in candidates:
-        if candidate.exists():
+def _opened(
+    groups: Sequence[_Group], scored: Mapping[str, Mapping[str, Any]], folder: Path, reading: ReadParams
+) -> list[OpenedSmear | None]:
+    """Open each group's image, None where it can't be; say where that is so, and where it may be another one by now."""
+    smears, alone, doubtful = list[OpenedSmear | None](), list[str](), list[str]()
+    for group in groups:
+        try:
+            smear, is_sure = _open_scored(group, scored.get(group.image, {"path": group.image}), folder, reading)
+        except InputError as error:
+            smears.append(None)
+            alone.append(str(error))
+        else:
+            smears.append(smear)
+            doubtful += [] if is_sure else [str(smear.path)]
+    if alone:
+        show_warning(f"opened without their image: {_first(alone)}")
+    if doubtful:
+        show_warning(
+            f"look whether the outlines fit: it can't be told whether {_first(doubtful)} is still the image that was "
+            "scored, as it is too large or the run noted too little"
+        )
+    return smears
+
+
+def _open_scored(
+    group: _Group, entry: Mapping[str, Any], folder: Path, reading: ReadParams
+) -> tuple[OpenedSmear, bool]:
+    """Open an image where it was or beside the results, and return whether it is known to be the one of then.
+
+    Raises
+    ------
+    InputError
+        If it is gone, can't be read, or is another one by now.
+    """
+    path = Path(entry["path"])
+    problems = []
+    for place in dict.fromkeys([path, folder / path, folder.parent / path, folder.parent / path.name]):
+        if place.exists():
             try:
-                smear = open_smear(ImageFile(candidate, group.image), group.names, reading)
-            except AllDetectError:
-                return None
-            return None if smear.level_of(group.shape) is None else smear
-    return None
+                smear = open_smear(ImageFile(place, group.image), group.names, reading)
+                level = smear.level_of(group.shape)
+                same = None if level is None else is_as_scored(entry, smear, level, group.names)
+            except AllDetectError as error:
+                problems.append(str(error))
+                continue
+            if level is not None and same is not False:
+                return smear, same is True
+            what = "of another size than" if level is None else "not"
+            problems.append(f"{place} is {what} the image that was scored; bring that back and open the results again")
+    gone = f"{entry['path']} is not there any more; bring it back and open the results again"
+    raise InputError(problems[0] if problems else gone)
 
 
 def _stacked(
@@ -223,24 +275,14 @@ def _stacked(
     return stacked.astype(np.int32), (numbers + before[place]).astype(np.int64), place[:, None]
 
 
-def _cells(
-    image: str,
-    smear: OpenedSmear | None,
-    labels: NDArray[np.integer],
-    cells: pd.DataFrame,
-    run: Opened,
-    numbers: NDArray[np.integer],
-    index: NDArray[np.integer],
-    summary: pd.DataFrame,
-    title: str,
-) -> LayerData:
+def _cells(image: str, smear: OpenedSmear | None, labels: NDArray[np.integer], saved: Saved, title: str) -> LayerData:
     """Return the layer of an image's scored cells; without a smear they know no more of it than its name."""
     labels, planes = compact(labels), {}
     level = None if smear is None else smear.level_of(labels.shape)
     if smear is not None and level is not None:
-        with_cells = set(map(tuple, index.tolist()))
+        with_cells = set(map(tuple, saved.index.tolist()))
         planes = {place: (smear.arrays[level][place], labels[place]) for place in with_cells}
-    looks = layer_looks(restored(cells, run, numbers, index, summary, planes), labels)
+    looks = layer_looks(restored(saved, planes), labels)
     if level is not None:
         looks["metadata"][LAYOUT_KEY] = Layout(level)
     if smear is None:

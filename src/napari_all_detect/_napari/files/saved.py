@@ -1,6 +1,7 @@
 """Tables that were saved -> results again. No Qt."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,56 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_all_detect import table
-from napari_all_detect._napari.cells.crops_again import CropsOnDemand, CutPlane
-from napari_all_detect._napari.cells.results import CellResults, Rows
+from napari_all_detect._napari.cells.results import CellResults, Rows, called
+from napari_all_detect._napari.files.cut_again import CutAgain, Planes
 from napari_all_detect._napari.process.messages import Opened
 from napari_all_detect.bundle import list_bundles, load_bundle
-from napari_all_detect.crops import crop_scale
 from napari_all_detect.ensemble import member_weights
 from napari_all_detect.errors import AllDetectError, InputError
 from napari_all_detect.export.csv import unquoted
 from napari_all_detect.trust import Bounds
 
-__all__ = ["members_of", "read_cells_csv", "restored", "run_by_bundle", "run_by_record", "summaries", "typed_again"]
+__all__ = [
+    "Saved",
+    "members_of",
+    "read_cells_csv",
+    "restored",
+    "run_by_bundle",
+    "run_by_record",
+    "summaries",
+    "typed_again",
+]
 
 VERDICT = "verdict"
 TRUTHS = {"TRUE": 1.0, "FALSE": 0.0, "True": 1.0, "False": 0.0}
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """The scores of a labels layer, as they were read.
+
+    Attributes
+    ----------
+    cells : DataFrame
+        N rows, with or without verdicts.
+    run : Opened
+        What scored them.
+    numbers : (N,) int
+        Each cell's number in the layer.
+    index : (N, L) int
+        Where its plane lies.
+    summary : DataFrame
+        The planes' rows of `images.csv`; without `rescale` where that was not saved.
+    moved_to : float or None
+        The threshold that gave the calls, if it was moved after scoring.
+    """
+
+    cells: pd.DataFrame
+    run: Opened
+    numbers: NDArray[np.integer]
+    index: NDArray[np.integer]
+    summary: pd.DataFrame
+    moved_to: float | None = None
 
 
 def read_cells_csv(path: Path) -> pd.DataFrame:
@@ -103,85 +140,35 @@ def run_by_bundle(cells: pd.DataFrame) -> Opened:
     return Opened(label, label, 0, members, (1.0,) * len(members), 0.5, "", "")
 
 
-def restored(
-    cells: pd.DataFrame,
-    run: Opened,
-    numbers: NDArray[np.integer],
-    index: NDArray[np.integer],
-    summary: pd.DataFrame,
-    planes: Mapping[tuple[int, ...], tuple[Any, NDArray[np.integer]]],
-) -> CellResults:
-    """Make results of a saved table.
+def restored(saved: Saved, planes: Planes) -> CellResults:
+    """Make results of a saved table; crops are cut from the planes when they are looked at.
 
     Parameters
     ----------
-    cells : DataFrame
-        N rows, with or without verdicts.
-    run : Opened
-    numbers : (N,) int
-        Each cell's number in the layer.
-    index : (N, L) int
-        Where its plane lies.
-    summary : DataFrame
-        The planes' rows of `images.csv`.
-    planes : mapping of index to ((H, W, 3) uint8 array-like, (H, W) int)
-        Pixels, and labels numbered as the layer's, of the planes that have cells: crops are cut from them when they
-        are looked at. Empty if the pixels are gone.
+    saved : Saved
+    planes : mapping of index to (pixels, labels)
+        Empty if the pixels are gone.
     """
-    verdicts = cells[VERDICT].tolist() if VERDICT in cells else None
-    cells = cells.drop(columns=VERDICT, errors="ignore")
-    where = numbers.astype(np.int64), index.astype(np.int64)
-    rows = Rows(cells, *where, _crops(cells, run.crop_size, *where, summary, planes), summary)
-    results = CellResults(rows, run)
+    run, verdicts = saved.run, saved.cells.get(VERDICT)
+    cells = saved.cells.drop(columns=VERDICT, errors="ignore")
+    if saved.moved_to is not None:
+        cells, _ = called(cells, run.members, run.threshold, run.called_by)
+    cut = CutAgain(cells, run, saved.numbers.astype(np.int64), saved.index.astype(np.int64), planes)
+    summary = cut.with_default_rescaling(saved.summary)
+    results = CellResults(Rows(cells, cut.numbers, cut.index, cut.crops(summary), summary), run, saved.moved_to)
     if verdicts is not None:
-        results.take_verdicts(verdicts)
+        results.take_verdicts(verdicts.tolist())
     return results
 
 
-def _crops(
-    cells: pd.DataFrame,
-    size: int,
-    numbers: NDArray[np.int64],
-    index: NDArray[np.int64],
-    summary: pd.DataFrame,
-    planes: Mapping[tuple[int, ...], tuple[Any, NDArray[np.integer]]],
-) -> CropsOnDemand | None:
-    places = list(map(tuple, index.tolist()))
-    if size == 0 or not set(places) <= planes.keys():
-        return None
-    scales = dict(zip(summary["plane"], summary["rescale"], strict=True))
-    named = dict(zip(places, cells["plane"], strict=True))
-    order = list(named)
-    return CropsOnDemand(
-        [CutPlane(*planes[place], float(scales[named[place]])) for place in order],
-        np.array([order.index(place) for place in places], np.int64),
-        numbers,
-        cells[["bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]].to_numpy(np.int64),
-        size,
-    )
-
-
-def summaries(cells: pd.DataFrame, run: Opened, notes: Mapping[str, str]) -> pd.DataFrame:
-    """Make the rows of `images.csv` anew where it was not saved: with the planes' notes, and the default rescaling."""
+def summaries(cells: pd.DataFrame, notes: Mapping[str, str], rescale: Mapping[str, float]) -> pd.DataFrame:
+    """Make the rows of `images.csv` anew where it was not saved, with what was noted of planes."""
     rows = []
     for (image, plane), own in cells.groupby(["image", "plane"], sort=False):
+        facts = {"image": image, "plane": plane, "notes": notes.get(str(plane), ""), "rescale": rescale.get(str(plane))}
         size = own["diameter_um"].iloc[0] / own["diameter_px"].iloc[0]
-        facts = {"image": image, "plane": plane, "pixel_size_um": size, "rescale": _scale(own, run, size)}
-        rows.append(table.image_row(own, facts | {"notes": notes.get(str(plane), "")}))
+        rows.append(table.image_row(own, facts | {"pixel_size_um": size}))
     return pd.concat(rows, ignore_index=True) if rows else table.typed(table.IMAGE_COLUMNS, {}, 0)
-
-
-def _scale(cells: pd.DataFrame, run: Opened, pixel_size_um: float) -> float:
-    if not run.crop_size:
-        return 1.0
-    crop = load_bundle(run.source).manifest.crop
-    return crop_scale(
-        "auto",
-        pixel_size_um=None if np.isnan(pixel_size_um) else pixel_size_um,
-        diameters_px=cells["diameter_px"].to_numpy(),
-        bundle_pixel_size_um=crop.pixel_size_um,
-        bundle_diameter_px=crop.cell_diameter_px,
-    )
 
 
 def _crop_size(source: str, digest: str) -> int:

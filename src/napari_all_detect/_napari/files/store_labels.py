@@ -1,29 +1,19 @@
 """The label images of an OME-Zarr store, and the scores that it holds. No Qt."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from napari.utils.notifications import show_warning
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from napari_all_detect import table
-from napari_all_detect._napari.files.saved import members_of, run_by_bundle, summaries, typed_again
-from napari_all_detect._napari.process.messages import Opened
+from napari_all_detect._napari.files.saved import Saved, members_of, run_by_bundle, summaries, typed_again
+from napari_all_detect._napari.files.store_run import NOTES, RESCALE, noted, with_noted
 from napari_all_detect.export.ome_zarr import NAME
-from napari_all_detect.trust import Bounds
 
-__all__ = ["BOUNDS", "NOTES", "RUN_KEY", "label_images", "read_label_image", "saved_scores"]
-
-RUN_KEY = "all_detect"
-"""Where a store that napari saved says what scored it."""
-BOUNDS = ("bounds", "called_by")
-"""What it says if there is something to say: fields of `Opened`."""
-NOTES = "notes"
-"""And the notes of each plane that has some."""
+__all__ = ["label_images", "read_label_image", "saved_scores"]
 
 
 def label_images(path: Path) -> list[str]:
@@ -49,10 +39,8 @@ def read_label_image(path: Path, name: str) -> NDArray[np.int32]:
     return labels.reshape((*leading, *labels.shape[-2:])).astype(np.int32)
 
 
-def saved_scores(
-    path: Path, labels: NDArray[np.int32]
-) -> tuple[pd.DataFrame, Opened, NDArray[np.int64], NDArray[np.int64], pd.DataFrame] | None:
-    """Return the rows that a store holds, what scored them, the cells' numbers, where their planes are, and those.
+def saved_scores(path: Path, labels: NDArray[np.int32]) -> Saved | None:
+    """Return the scores that a store holds.
 
     None if it has no table of ours, its labels lack cells of it, or ngio is not there to read it.
     """
@@ -60,8 +48,6 @@ def saved_scores(
         from ngio import open_ome_zarr_container
     except ImportError:
         return None
-    import zarr
-
     container = open_ome_zarr_container(path)
     if NAME not in container.list_tables():
         return None
@@ -72,11 +58,9 @@ def saved_scores(
         cells = typed_again(frame, table.cell_columns(members_of(frame)))
     except (KeyError, ValueError):  # another program's, under our name
         return None
-    saved: Any = zarr.open_group(path, mode="r").attrs.asdict().get(RUN_KEY)
     run = run_by_bundle(cells)
-    if saved is not None and run.bundle == saved["bundle"]:
-        bounds: Any = {name: Bounds(*saved[name]) for name in BOUNDS if name in saved}
-        run = replace(run, weights=tuple(saved["weights"]), threshold=saved["threshold"], **bounds)
+    facts = noted(path, run.bundle)
+    run, moved_to = with_noted(run, facts)
     there, n_leading = dict(enumerate(find_objects(labels), start=1)), labels.ndim - 2
     boxes = [box for number in numbers.tolist() if (box := there.get(number)) is not None]
     if len(boxes) < len(numbers):
@@ -84,5 +68,5 @@ def saved_scores(
         show_warning(f"{path}: {gone} of {len(numbers)} cells of its table are not in its labels; scores are left out")
         return None
     index = np.array([[side.start for side in box[:n_leading]] for box in boxes], np.int64)
-    notes = {} if saved is None else saved.get(NOTES, {})
-    return cells, run, numbers, index.reshape(len(numbers), n_leading), summaries(cells, run, notes)
+    summary = summaries(cells, facts.get(NOTES, {}), facts.get(RESCALE, {}))
+    return Saved(cells, run, numbers, index.reshape(len(numbers), n_leading), summary, moved_to)

@@ -1,7 +1,6 @@
 """Writers: what napari saves of scored labels, from its File menu. No Qt."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from napari_all_detect._napari.cells.edited import refuse_changed
 from napari_all_detect._napari.cells.layer_link import results_in
 from napari_all_detect._napari.cells.results import CellResults
 from napari_all_detect._napari.files.exporting import Exported, exported_planes
-from napari_all_detect._napari.files.store_labels import BOUNDS, NOTES, RUN_KEY
-from napari_all_detect._napari.layers.axes import Layout, fitting, placed_like
+from napari_all_detect._napari.files.store_run import note_run
+from napari_all_detect._napari.layers.axes import Layout, fitting, placed_like, world_steps
 from napari_all_detect._napari.layers.axis_names import axis_names
 from napari_all_detect._napari.layers.metadata_keys import FILE_KEY, LAYOUT_KEY, SCORED_ON_KEY
 from napari_all_detect._napari.layers.origins import Origin
@@ -82,7 +81,7 @@ def write_smear(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> lis
             write_stack(
                 np.stack(rgb).reshape(*sizes, *rgb[0].shape), axes, _labelled(results, labels, axes), part, size, first
             )
-        _note_run(part, results)
+        note_run(part, results, results.rows.summary["plane"].tolist())
     return [path]
 
 
@@ -95,8 +94,8 @@ def _smear(
     image = Image(pixels, **{name: attributes[name] for name in used if name in attributes})
     if scored_on is not None and not scored_on.is_of(image):
         raise InputError(
-            f"the cells were scored on {scored_on.name!r}, not on the selected {image.name!r}; select the image that "
-            "they were scored on, or score them on this one"
+            f"the cells were scored on {scored_on.name_beside(image)}, not on the selected {image.name!r}; select "
+            "the image that they were scored on, or score them on this one"
         )
     if scored_on is not None and scored_on.file is not None:
         image.metadata.setdefault(FILE_KEY, scored_on.file)
@@ -113,8 +112,7 @@ def _first_px(image: Image, layout: Layout, size: float | None) -> tuple[float, 
     place = placed_like(image, layout)
     n = len(place["scale"])
     pixel = Labels(np.zeros((1,) * n, np.uint8), **place)
-    first = np.asarray(pixel.data_to_world((0,) * n))
-    steps = np.array([pixel.data_to_world(step) for step in np.eye(n)]) - first
+    first, steps = np.asarray(pixel.data_to_world((0,) * n)), world_steps(pixel)
     edges = np.linalg.norm(steps, axis=1)
     if not np.allclose(steps / edges[:, None], np.eye(n)):
         show_warning(f"OME-Zarr can't say that {image.name!r} is rotated, sheared or mirrored; it is saved upright")
@@ -196,18 +194,3 @@ def _scored(data: Any, attributes: dict[str, Any]) -> tuple[NDArray[np.integer],
     if results is None:
         raise InputError(f"labels {attributes.get('name')!r} have no scores; score their image first")
     return labels, results
-
-
-def _note_run(path: Path, results: CellResults) -> None:
-    """Add to the store what its table does not say: weights, threshold and notes."""
-    import zarr
-
-    group = zarr.open_group(path, mode="r+")
-    run = results.run
-    facts: Any = {"bundle": run.bundle, "weights": list(run.weights), "threshold": results.threshold}
-    bounds = dict(zip(BOUNDS, (run.bounds, results.called_by), strict=True))
-    facts |= {name: list(astuple(pair)) for name, pair in bounds.items() if pair is not None}
-    planes = results.rows.summary
-    notes = {plane: said for plane, said in zip(planes["plane"], planes["notes"], strict=True) if said}
-    facts |= {NOTES: notes} if notes else {}
-    group.attrs.put(group.attrs.asdict() | {RUN_KEY: facts})

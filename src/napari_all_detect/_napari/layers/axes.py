@@ -1,10 +1,13 @@
 """How an image layer's array is read as smears: which axis holds the channels, which resolution level is taken."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari.utils.transforms import Affine
+from numpy.typing import NDArray
 
 from napari_all_detect._napari.layers.axis_names import axis_labels, axis_names, default_labels
 from napari_all_detect._napari.layers.metadata_keys import CHANNELS_KEY, PIXEL_SIZE_KEY
@@ -15,9 +18,21 @@ from napari_all_detect.sources.ome_zarr import Level, choose_level
 from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
 from napari_all_detect.sources.stack import choose_channels
 
-__all__ = ["Layout", "cells_shape", "channel_axes", "fitting", "is_smear", "layout_of", "pixel_size_um", "placed_like"]
+__all__ = [
+    "Layout",
+    "cells_shape",
+    "channel_axes",
+    "fitting",
+    "is_smear",
+    "layout_of",
+    "pixel_size_um",
+    "placed_like",
+    "world_steps",
+]
 
 CHANNEL_NAMES = ("c", "ch", "channel", "channels")
+MOST_OBLIQUE = 0.01
+"""Cosine between y and x of pixels that are still taken for squares."""
 
 
 @dataclass(frozen=True)
@@ -170,15 +185,30 @@ def placed_like(image: Any, layout: Layout, plane: str = "") -> dict[str, Any]:
 
 
 def pixel_size_um(layer: Any) -> float | None:
-    """Return the edge of a pixel by the layer's scale, if its units are lengths that a microscope gives.
+    """Return the edge of a pixel as it lies in the world, if it is square, in a length that a microscope gives.
 
     Else it is the one that was noted when the layer was read.
     """
-    y_um, x_um = (
-        float(scale) * um_per_unit(str(unit)) for scale, unit in zip(layer.scale[-2:], layer.units[-2:], strict=True)
+    um = [um_per_unit(str(unit)) for unit in layer.units]
+    # Axes that a step doesn't go along may have units that are no lengths.
+    y, x = (
+        [px * size if px else 0.0 for px, size in zip(step, um, strict=True)]
+        for step in world_steps(layer)[-2:].tolist()
     )
+    y_um, x_um = math.hypot(*y), math.hypot(*x)
+    is_square = abs(np.dot(y, x)) <= MOST_OBLIQUE * y_um * x_um
     noted: float | None = layer.metadata.get(PIXEL_SIZE_KEY)
-    return believed_um(x_um, y_um) or noted
+    return (believed_um(x_um, y_um) if is_square else None) or noted
+
+
+def world_steps(layer: Any) -> NDArray[np.float64]:
+    """Return how far one step along each axis of a layer's data, a row each, goes along each axis of the world.
+
+    These are its scale, rotation, shear and affine transform; where they only scale, to the last digit.
+    """
+    placed = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear)
+    steps: NDArray[np.float64] = (layer.affine.linear_matrix @ placed.linear_matrix).T
+    return steps
 
 
 def fitting(image: Any, shape: tuple[int, ...], known: Layout | None = None) -> Layout | None:

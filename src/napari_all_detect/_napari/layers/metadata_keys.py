@@ -9,8 +9,10 @@ __all__ = [
     "FOUND_IN_KEY",
     "IDENTITY_KEY",
     "LAYOUT_KEY",
+    "NAMED_KEY",
     "NUCLEI_KEY",
     "OUTLINE_KEY",
+    "PIXELS_KEY",
     "PIXEL_SIZE_KEY",
     "PLANES_KEY",
     "RESULTS_KEY",
@@ -22,10 +24,14 @@ __all__ = [
 
 IDENTITY_KEY = "all_detect_identity"
 """Its identity, and the shape of the layer that has it: a plane that napari cuts out of a stack is another image."""
+PIXELS_KEY = "all_detect_pixels"
+"""Returns the pixels that have this identity, None if they are gone: a layer or its copy may have got others since."""
 FILE_KEY = "all_detect_file"
 """The file that it was read from, where the layer's source is a folder of many."""
 PLANES_KEY = "all_detect_planes"
 """The names of those of the file's planes that it shows, if they were chosen."""
+NAMED_KEY = "all_detect_named"
+"""What it is called in the tables of the run that it was read from: `image`, `well` and `field`."""
 CHANNELS_KEY = "all_detect_channels"
 """Which of the file's channels are its red, green and blue, if they were chosen among others."""
 PIXEL_SIZE_KEY = "all_detect_pixel_size_um"

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_all_detect._napari.layers.axes import Layout, cells_shape, layout_of, pixel_size_um
 from napari_all_detect._napari.layers.axis_names import plane_names
-from napari_all_detect._napari.layers.metadata_keys import FILE_KEY, NUCLEI_KEY, PLANES_KEY
+from napari_all_detect._napari.layers.metadata_keys import FILE_KEY, NAMED_KEY, NUCLEI_KEY, PLANES_KEY
 from napari_all_detect._napari.layers.read_anew import is_shown_in_part, read_anew
 from napari_all_detect._napari.layers.viewers import finest
 from napari_all_detect.errors import AllDetectError, InputError
@@ -190,9 +190,10 @@ def _shown(image: Any, planes: list[Plane], n: int) -> list[Plane]:
     if chosen is None:
         shown = [plane for plane in planes if plane.series == 0]
     else:
-        named = {plane.plane: plane for plane in planes}
-        shown = [named[name] for name in chosen if name in named]
-    return shown if len(shown) == n else []
+        by_name = {plane.plane: plane for plane in planes}
+        shown = [by_name[name] for name in chosen if name in by_name]
+    named: dict[str, Any] = image.metadata.get(NAMED_KEY, {})
+    return [replace(plane, **named) for plane in shown] if len(shown) == n else []
 
 
 def _file_of(image: Any) -> str | None:

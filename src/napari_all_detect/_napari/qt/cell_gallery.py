@@ -283,7 +283,8 @@ def _why_without_crops(results: CellResults) -> str:
     """Say what is missing: the bundle tells how large crops are, the image has their pixels."""
     if results.run.crop_size:
         return (
-            "The crops are not known: the cells' image was not there when they were opened. Open it and score it again"
+            "The crops are not known: when the cells were opened, their image was not there, or not how they were "
+            "rescaled. Open the image and score it again"
         )
     return f"The crops are not known: {results.run.bundle} is not installed, or was changed. Score the image again"
 

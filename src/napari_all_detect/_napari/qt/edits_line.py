@@ -1,12 +1,14 @@
 """The line that says that a layer's cells are not those that were scored any more."""
 
 from functools import partial
+from weakref import WeakSet
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QTimer, Signal
 
 from napari_all_detect._napari.cells.edited import Edits, edits
 from napari_all_detect._napari.cells.followed import Followed
+from napari_all_detect._napari.cells.results import CellResults
 from napari_all_detect._napari.qt.bridge import Bridge
 from napari_all_detect._napari.qt.layout import Caution
 
@@ -25,11 +27,15 @@ class EditsLine(Caution):
         Whose layer it watches.
     """
 
+    edited = Signal(object)
+    """A layer was edited for the first time since its scores."""
+
     def __init__(self, followed: Followed) -> None:
         super().__init__()
         self._followed = followed
         self._bridge = Bridge(self)
         self._asked = 0
+        self._told: WeakSet[CellResults] = WeakSet()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(STILL_MS)
@@ -56,5 +62,8 @@ class EditsLine(Caution):
         def told(found: Edits) -> None:
             if asked == self._asked:  # or it is of another layer, or of a stroke before
                 self.say(found.sentence)
+                if found.sentence and results not in self._told:
+                    self._told.add(results)
+                    self.edited.emit(layer)
 
         self._bridge.work(partial(edits, results, layer.data), told, show_error, finish=False)

@@ -8,6 +8,7 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 import numpy as np
 from magicgui.widgets import LineEdit
 from napari.layers import Image
+from psygnal import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 
 from napari_all_detect._napari.layers.axes import Layout, cells_shape, channel_axes, is_smear, layout_of, pixel_size_um
@@ -32,6 +33,9 @@ class ImageForm:
         Gets the rows.
     """
 
+    refreshed = Signal()
+    """Another image, or the same with another pixel size."""
+
     def __init__(self, viewer: Any, form: QFormLayout) -> None:
         self._viewer = viewer
         self.image = LayerChoice(viewer, lambda layer: isinstance(layer, Image))
@@ -55,6 +59,8 @@ class ImageForm:
     def close(self) -> None:
         """Follow the viewer no more."""
         self._viewer.layers.selection.events.active.disconnect(self._choose_active)
+        for event in self._sizing_events():
+            event.disconnect(self.refresh)
         self.image.close_choices()
 
     @property
@@ -108,11 +114,16 @@ class ImageForm:
 
     def refresh(self, *_: object) -> None:
         """Offer what the image that is chosen now has; it comes back with what was chosen of it before."""
-        image, before = self.layer, None if self._shown is None else self._shown()
+        image, before = self.layer, self._image_shown()
         if before is not None:
             self._chosen[before] = {box: box.currentData() for _, box in self._choices()}
         axes = () if image is None else channel_axes(image, self._typed_channels())
-        self._shown = None if image is None else ref(image)
+        if image is not before:
+            for event in self._sizing_events():
+                event.disconnect(self.refresh)
+            self._shown = None if image is None else ref(image)
+            for event in self._sizing_events():
+                event.connect(self.refresh)
         self.axis.clear()
         for axis in axes:
             self.axis.addItem(f"{image.axis_labels[axis]} (axis {axis} of shape {Layout().array(image).shape})", axis)
@@ -127,6 +138,15 @@ class ImageForm:
         self._show(self.planes, self._is_stack())
         if not self._is_stack():
             self.planes.setCurrentText(THIS_PLANE)
+        self.refreshed.emit()
+
+    def _image_shown(self) -> Any:
+        return None if self._shown is None else self._shown()
+
+    def _sizing_events(self) -> list[Any]:
+        """Return what the image emits when its pixels get another size."""
+        image = self._image_shown()
+        return [] if image is None else [image.events[name] for name in ("scale", "rotate", "shear", "affine", "units")]
 
     def _choose_active(self, event: Any) -> None:
         """Choose the smear that the user goes to."""

@@ -148,12 +148,14 @@ class ScoreCells(Docked):
         layout.addWidget(note(RESEARCH_USE))
 
     def _connect(self) -> None:
-        self.smear.image.currentIndexChanged.connect(self._show_image)
+        self.smear.refreshed.connect(self._show_image)
         self.colouring.currentTextChanged.connect(self._colour)
         self.threshold.valueChanged.connect(self._call)
         self.controller.state_changed.connect(self._show_state)
         self.controller.segmented.connect(self.cells.propose)
         self.controller.scored.connect(self._show_scored)
+        # Once, so that cells can be found anew all the same.
+        self.table.edits.edited.connect(self.cells.propose)
         self.followed.layer_changed.connect(self._show_results)
         self.followed.changed.connect(self._show_results)
         self.followed.colours_changed.connect(self._show_results)
@@ -217,7 +219,7 @@ class ScoreCells(Docked):
         QVBoxLayout(self._card_dialog).addWidget(browser)
         self._card_dialog.show()
 
-    def _show_image(self, *_: object) -> None:
+    def _show_image(self) -> None:
         size = self.smear.pixel_size_um()
         self.score_fields["pixel_size_um"].native.setPlaceholderText(f"{size:g} (of the image)" if size else "unknown")
 

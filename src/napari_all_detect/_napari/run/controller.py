@@ -114,7 +114,7 @@ class Controller:
             return False
         try:
             layout = task.layout()
-            job = Job(task, layout, task.planes(layout))
+            job = Job(task, layout, task.planes(layout), Origin.of(task.image))
         except AllDetectError as error:
             self.refuse(str(error))
             return False
@@ -289,7 +289,7 @@ class Controller:
         # Hidden until it is complete: napari draws all outlines anew with each thing that is set.
         place = placed_like(job.task.image, job.layout, job.planes[0].source.plane)
         layer = Labels(compact(labels), name=f"{job.task.image.name} cells", visible=False, **place)
-        layer.metadata = {FOUND_IN_KEY: Origin.of(job.task.image)}
+        layer.metadata = {FOUND_IN_KEY: job.origin}
         if nuclei is not None:
             layer.metadata[NUCLEI_KEY] = nuclei
         layer.contour = outline_px(labels)
@@ -302,5 +302,5 @@ class Controller:
 
 def _attach(layer: Any, job: Job, results: CellResults) -> None:
     """Give a layer its results, and what tells how and on which image they were scored."""
-    layer.metadata = {**layer.metadata, LAYOUT_KEY: job.layout, SCORED_ON_KEY: Origin.of(job.task.image)}
+    layer.metadata = {**layer.metadata, LAYOUT_KEY: job.layout, SCORED_ON_KEY: job.origin}
     attach(layer, results)

@@ -7,7 +7,7 @@ from napari.layers import Image, Labels
 from napari.utils.notifications import show_info, show_warning
 
 from napari_all_detect._napari.layers.axes import Layout, cells_shape, layout_of
-from napari_all_detect._napari.layers.origins import is_anothers, origin_of
+from napari_all_detect._napari.layers.origins import Origin, is_anothers, origin_of
 from napari_all_detect._napari.layers.planes import LayerPlane, layer_planes
 from napari_all_detect._napari.process.messages import Opened
 from napari_all_detect.bundle import load_bundle
@@ -73,11 +73,21 @@ class Task:
 
 @dataclass(frozen=True)
 class Job:
-    """A task that was found to be possible."""
+    """A task that was found to be possible.
+
+    Attributes
+    ----------
+    task : Task
+    layout : Layout
+    planes : list of LayerPlane
+    origin : Origin
+        The image as it is scored: its layer may have got other pixels when that is done.
+    """
 
     task: Task
     layout: Layout
     planes: list[LayerPlane]
+    origin: Origin
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -101,8 +111,9 @@ def warn_of_others(task: Task) -> None:
     origin = None if task.labels is None else origin_of(task.labels)
     if task.labels is not None and origin is not None and is_anothers(task.labels, task.image):
         show_warning(
-            f"labels {task.labels.name!r} belong to {origin.name!r} and are used on {task.image.name!r} now. If that "
-            "is a mistake, press Cancel and choose 'Find cells', or labels of this image"
+            f"labels {task.labels.name!r} belong to {origin.name_beside(task.image)} and are used on "
+            f"{task.image.name!r} now. If that is a mistake, press Cancel and choose 'Find cells', or labels of this "
+            "image"
         )
 
 
