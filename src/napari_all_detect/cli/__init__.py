@@ -1,14 +1,19 @@
 """The command line, built from `params.py`."""
 
+import _thread
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-__all__ = ["INTERRUPTED", "main", "run"]
+__all__ = ["INTERRUPTED", "main", "run", "run_as"]
 
 INTERRUPTED = 130
 """Exit status, as a shell says it of programs that Ctrl-C ended."""
+
+AGAIN_S = 0.05
+"""After which a Ctrl-C that was lost comes again."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,15 +24,43 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run() -> None:
-    """Run `all-detect` as a program: a SIGTERM, as clusters send it, ends it as Ctrl-C does, at once.
+    """Run `all-detect` as a program."""
 
-    That holds while the program is imported, too, which takes seconds; so nothing else is before.
-    """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    def imported() -> Callable[[], None]:
         from napari_all_detect.cli import program
 
-        program.run()
+        return program.run
+
+    run_as("all-detect", imported)
+
+
+def run_as(name: str, imported: Callable[[], Callable[[], None]]) -> None:
+    """Run a program: a SIGTERM, as clusters send it, ends it as Ctrl-C does, at once.
+
+    That holds while it is imported, too, which takes seconds; so nothing else is before.
+
+    Parameters
+    ----------
+    name : str
+        As its only line of then begins.
+    imported : callable
+        Imports the program, and returns what runs it.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = _not_lost
+    try:
+        imported()()
     except KeyboardInterrupt:
-        print("all-detect: interrupted", file=sys.stderr)
+        print(f"{name}: interrupted", file=sys.stderr)
         os._exit(INTERRUPTED)
+
+
+def _not_lost(unraisable: Any) -> None:
+    """Let a Ctrl-C come again that Python drops, as in JAX's hook of the garbage collector; tell of other errors."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        from threading import Timer
+
+        # From another thread, as here it would be dropped, too.
+        Timer(AGAIN_S, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)
