@@ -107,6 +107,12 @@ def test_the_layers_menu_finds_the_cells_of_the_active_image(make_napari_viewer,
         viewer.layers.selection.active = active
         get_app_model().commands.execute_command(f"{PLUGIN}.score_white_cells").result()
         assert pressed[-1] == ("score", image, cells)
+    # What is hidden, as the truth of the sample is, or has another size was not meant.
+    hidden = viewer.add_labels(np.zeros((64, 64), int), visible=False)
+    for active in (hidden, viewer.add_labels(np.zeros((64, 65), int))):
+        viewer.layers.selection.active = active
+        get_app_model().commands.execute_command(f"{PLUGIN}.score_white_cells").result()
+        assert pressed[-1] == ("score", second, None)
 
 
 def test_opening_the_widgets_loads_no_network_library():

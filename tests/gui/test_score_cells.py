@@ -448,6 +448,7 @@ def test_cells_that_were_edited_are_proposed_once_for_each_scoring(scored, score
     viewer, widget, layer, _ = scored
     line, cells, begun = widget.table.edits, widget.cells, []
     monkeypatch.setattr(widget.controller, "score", begun.append)
+    layer.metadata[SCORED_ON_KEY] = Origin.of(widget.smear.layer)
     qtbot.wait(2 * STILL_MS)
     assert cells.layer is None
 
@@ -474,6 +475,20 @@ def test_cells_that_were_edited_are_proposed_once_for_each_scoring(scored, score
     assert cells.layer is None
     edit(9)
     assert cells.layer is layer
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["others are chosen", "nobody knows of which image they are"])
+def test_edited_cells_are_not_proposed_where(known, scored, qtbot):
+    viewer, widget, layer, _ = scored
+    if known:
+        layer.metadata[SCORED_ON_KEY] = Origin.of(widget.smear.layer)
+        widget.cells.choose(viewer.add_labels(layer.data.copy()))
+        viewer.layers.selection.active = layer
+    chosen = widget.cells.layer
+    layer.data_setitem(np.nonzero(layer.data == 3), 0)
+    qtbot.waitUntil(lambda: widget.table.edits.text() != "")
+    assert widget.cells.layer is chosen
+    assert (chosen is not None) == known
 
 
 def test_edited_cells_are_proposed_for_their_own_image(scored, drawn, qtbot):

@@ -30,7 +30,7 @@ def test_a_duplicate_is_the_same_image_even_after_the_first_is_gone(viewer, dupl
     assert origin.is_of(image)
     assert origin.is_of(copy)
     assert Origin.of(copy).identity == origin.identity
-    viewer.layers.remove(image)
+    viewer.layers.remove(image)  # the copy was compared before
     image.data = BRIGHT
     assert origin.is_of(copy)
 

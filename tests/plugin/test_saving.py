@@ -15,6 +15,7 @@ from PIL import Image as Picture
 from napari_all_detect import ScoreParams, SegmentationParams, draw_smear
 from napari_all_detect._napari.cells.layer_link import attach, results_of
 from napari_all_detect._napari.files.reading import get_reader
+from napari_all_detect._napari.files.scored_image import Patience
 from napari_all_detect._napari.files.writing import write_cells, write_smear
 from napari_all_detect._napari.layers.axes import pixel_size_um
 from napari_all_detect._napari.layers.metadata_keys import SCORED_ON_KEY
@@ -296,11 +297,11 @@ def test_a_store_is_compared_by_its_pixels_where_they_are_not_too_many(
     assert kinds_and_crops(read(out)) == (["image", "labels"], [True])
     assert notices == []
     with monkeypatch.context() as small:
-        small.setattr("napari_all_detect._napari.files.scored_image.TILED_FROM_PX", 1000)
+        small.setattr(Patience, "suffices", lambda self, n_px: n_px <= 1000)
         assert kinds_and_crops(read(out)) == (["image", "labels"], [True])
         assert notices.pop() == (
             f"look whether the outlines fit: it can't be told whether {place} is still the image that was scored, as "
-            "it is too large or the run noted too little"
+            "that takes too long or the run noted too little"
         )
         # None of its files changed.
         shutil.rmtree(place)
@@ -414,3 +415,8 @@ def test_an_image_of_a_plate_keeps_its_name_and_place(tmp_path, drawn, reuse_eng
     row = pd.read_csv(out / "images.csv", dtype=str).iloc[0]
     assert (source.image, source.well, source.field) == (row["image"], row["well"], row["field"])
     assert source.well == "A1"
+
+
+def test_the_window_waits_for_so_many_pixels_of_all_images_together():
+    patience = Patience(10)
+    assert [patience.suffices(n_px) for n_px in (6, 5, 4, 1)] == [True, False, True, False]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_all_detect._napari.cells.layer_link import layer_looks
 from napari_all_detect._napari.files.pyramid import LayerData, OpenedSmear, is_coloured_image, open_smear
 from napari_all_detect._napari.files.saved import Saved, read_cells_csv, restored, run_by_record
-from napari_all_detect._napari.files.scored_image import is_as_scored
+from napari_all_detect._napari.files.scored_image import Patience, is_as_scored
 from napari_all_detect._napari.files.store_labels import label_images, read_label_image, saved_scores
 from napari_all_detect._napari.layers.axes import Layout
 from napari_all_detect._napari.layers.compact import compact
@@ -214,9 +214,11 @@ def _opened(
 ) -> list[OpenedSmear | None]:
     """Open each group's image, None where it can't be; say where that is so, and where it may be another one by now."""
     smears, alone, doubtful = list[OpenedSmear | None](), list[str](), list[str]()
+    patience = Patience()
     for group in groups:
         try:
-            smear, is_sure = _open_scored(group, scored.get(group.image, {"path": group.image}), folder, reading)
+            entry = scored.get(group.image, {"path": group.image})
+            smear, is_sure = _open_scored(group, entry, folder, reading, patience)
         except InputError as error:
             smears.append(None)
             alone.append(str(error))
@@ -228,13 +230,13 @@ def _opened(
     if doubtful:
         show_warning(
             f"look whether the outlines fit: it can't be told whether {_first(doubtful)} is still the image that was "
-            "scored, as it is too large or the run noted too little"
+            "scored, as that takes too long or the run noted too little"
         )
     return smears
 
 
 def _open_scored(
-    group: _Group, entry: Mapping[str, Any], folder: Path, reading: ReadParams
+    group: _Group, entry: Mapping[str, Any], folder: Path, reading: ReadParams, patience: Patience
 ) -> tuple[OpenedSmear, bool]:
     """Open an image where it was or beside the results, and return whether it is known to be the one of then.
 
@@ -250,7 +252,7 @@ def _open_scored(
             try:
                 smear = open_smear(ImageFile(place, group.image), group.names, reading)
                 level = smear.level_of(group.shape)
-                same = None if level is None else is_as_scored(entry, smear, level, group.names)
+                same = None if level is None else is_as_scored(entry, smear, level, group.names, patience)
             except AllDetectError as error:
                 problems.append(str(error))
                 continue

@@ -8,7 +8,7 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QComboBox
 from superqt.utils import signals_blocked
 
-from napari_all_detect._napari.layers.origins import is_anothers
+from napari_all_detect._napari.layers.origins import is_anothers, origin_of
 
 __all__ = ["CellsChoice", "LayerChoice"]
 
@@ -97,6 +97,11 @@ class CellsChoice(LayerChoice):
         for other in self._viewer.layers:
             if not is_anothers(labels, other):
                 self._chosen[other] = ref(labels)
+
+    def propose_edited(self, labels: Any) -> None:
+        """Choose scored cells that were edited, unless others are chosen or nobody knows which image they are of."""
+        if self.layer is None and origin_of(labels) is not None:
+            self.propose(labels)
 
     def _follow_image(self, *_: object) -> None:
         image, before = self._image.layer, self._image_before()

@@ -155,7 +155,7 @@ class ScoreCells(Docked):
         self.controller.segmented.connect(self.cells.propose)
         self.controller.scored.connect(self._show_scored)
         # Once, so that cells can be found anew all the same.
-        self.table.edits.edited.connect(self.cells.propose)
+        self.table.edits.edited.connect(self.cells.propose_edited)
         self.followed.layer_changed.connect(self._show_results)
         self.followed.changed.connect(self._show_results)
         self.followed.colours_changed.connect(self._show_results)
