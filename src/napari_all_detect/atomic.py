@@ -43,7 +43,7 @@ def written_atomically(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         part.replace(path)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename is None:  # a full disk names none
+        if isinstance(error, OSError) and error.errno and error.filename is None:  # a full disk names none
             error.filename = str(path)
         with contextlib.suppress(OSError):
             part.unlink()  # on a full disk, what was written of it takes room

@@ -1126,16 +1126,18 @@ def test_ctrl_c_ends_it_and_it_goes_on(
     options = ["--bundle", str(duo_bundle), "--segmentation", "classical"]
     with ended_by_ctrl_c(str(images), "--out", str(out), *options):
         _wait_for(lambda: len(unit_files(out)) > 2)
+    assert len(unit_files(out)) < 40
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     score_batch([images], out, params, RESUME)
     score_batch([images], tmp_path / "whole", params)
     assert content(out) == content(tmp_path / "whole")
 
 
-def test_ctrl_c_ends_it_amid_a_plane(slow_plane: Path, deadly: ScoreParams, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_ctrl_c_ends_it_amid_a_plane(slow_plane: Path, deadly: ScoreParams, tmp_path: Path, workers: str) -> None:
     """With OME-Zarr as well: ngio loads polars, which has waits go on when a signal comes."""
     pytest.importorskip("ngio")
-    options = ["--bundle", deadly.bundle, "--segmentation", "deadly", "--format", "csv,ome-zarr"]
+    options = ["--bundle", deadly.bundle, "--segmentation", "deadly", "--format", "csv,ome-zarr", "--workers", workers]
     with ended_by_ctrl_c(str(slow_plane), "--out", str(tmp_path / "out"), *options) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "slow\n"

@@ -66,7 +66,10 @@ def test_a_well_and_a_field_of_a_plate(plate: Path) -> None:
         ("plate.zarr/B/02/1", "B02", "1"),
     ]
     (plane,) = planes_in(plate / "B" / "02" / "1")
-    assert plane.image == "plate.zarr/B/02/1"
+    assert (plane.image, plane.well, plane.field) == ("plate.zarr/B/02/1", "B02", "1")
+    assert [(plane.well, plane.field) for plane in planes_in(plate / "*/*/0")] == [
+        (row + column, field) for row, column, field in FIELDS if field == "0"
+    ]
 
 
 def test_a_field_that_is_damaged_spoils_no_other(plate: Path) -> None:

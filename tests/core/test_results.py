@@ -188,6 +188,12 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.M
     assert not list(tmp_path.iterdir())
 
 
+def test_an_error_without_a_number_keeps_its_words(tmp_path: Path) -> None:
+    """As NumPy's of a full disk: with a file's name it would say nothing else."""
+    with pytest.raises(OSError, match="12 requested and 4 written"), atomic.written_atomically(tmp_path / "a.npy"):
+        raise OSError("12 requested and 4 written")
+
+
 def test_a_file_is_never_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     for name in ("run.json", "run.json.part"):

@@ -209,6 +209,12 @@ def test_files_of_formats_that_are_not_read_are_counted_and_named(
         (smears / name).touch()
     zarr.open_group(smears / "Early/s.zarr", mode="w").create_array("0", data=np.zeros((8, 8, 3), np.uint8))
     assert [image.image for image in list_folders(smears, CLASSES)] == [*(i.image for i in listed), "Early/s.zarr"]
+    # What `all-detect score` has left in a folder of images.
+    (smears / "Early/run.json").write_text("{}")
+    for name in ("cells.csv", "images.csv"):
+        (smears / "Early" / name).touch()
+    zarr.open_group(smears / "Early/ome-zarr/s.zarr", mode="w").create_array("0", data=np.zeros((8, 8, 3), np.uint8))
+    assert len(list_folders(smears, CLASSES)) == len(listed) + 1
     assert not caplog.records
     (smears / "Benign/sub").mkdir()
     for name in ("Early/im7.webp", "Early/slide.czi", "Benign/sub/im8.GIF"):

@@ -25,6 +25,8 @@ CLOSE_S = 1
 END_S = 0.2
 """For a worker to end by itself, before it is killed."""
 
+AGAIN = "try again, or without --workers"
+
 LOST = 1
 """Workers that a unit may lose before it has to wait for the end, in a cluster started here."""
 
@@ -44,17 +46,17 @@ def connected(cluster: ClusterParams) -> Iterator[Any]:
 
     with ExitStack() as stack:
         place: Any = cluster.scheduler
-        failed, advice = f"no Dask scheduler answers at {place}", "check the address"
+        if place is None:
+            place = shielded(partial(_local, cluster.workers))
+            stack.callback(_close, place)
         try:
-            if place is None:
-                failed, advice = "workers can't be started on this machine", "try again, or without --workers"
-                place = shielded(partial(_local, cluster.workers))
-                stack.callback(_close, place)
             client = Client(place, timeout=CONNECT_S)
             stack.callback(_disconnect, client)
             _check_installed(client)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise OutputError(f"{failed} ({error}); {advice}") from error
+        except (OSError, ValueError) as error:
+            where = cluster.scheduler or "this machine"
+            advice = "check the address" if cluster.scheduler else AGAIN
+            raise OutputError(f"no Dask scheduler answers at {where} ({error}); {advice}") from error
         yield client
 
 
@@ -100,14 +102,17 @@ def _local(workers: int) -> Any:
     import dask
     from distributed import LocalCluster
 
-    get_context("spawn").Lock()  # without /dev/shm there is none, and a cluster may wait for its workers for ever
     threads = str(max(1, n_cores() // workers))
-    with dask.config.set({"distributed.scheduler.allowed-failures": LOST}):
-        return LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",  # any port: another run on this machine may have the usual one
-            silence_logs=logging.CRITICAL,
-            env=dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "ALL_DETECT_THREADS"), threads),
-        )
+    try:
+        get_context("spawn").Lock()  # without /dev/shm there is none, and a cluster may wait for its workers for ever
+        with dask.config.set({"distributed.scheduler.allowed-failures": LOST}):
+            return LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",  # any port: another run on this machine may have the usual one
+                silence_logs=logging.CRITICAL,
+                env=dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "ALL_DETECT_THREADS"), threads),
+            )
+    except (OSError, RuntimeError) as error:  # Dask's, where one of its own processes does not start
+        raise OutputError(f"workers can't be started on this machine ({error}); {AGAIN}") from error

@@ -37,7 +37,9 @@ def run() -> None:
 def run_as(name: str, imported: Callable[[], Callable[[], None]]) -> None:
     """Run a program: a SIGTERM, as clusters send it, ends it as Ctrl-C does, at once.
 
-    That holds while it is imported, too, which takes seconds; so nothing else is before.
+    That holds while it is imported, too, which takes seconds; so nothing else is before. Then it ends right in the
+    handler: there is nothing to clear up, and what is imported may swallow a KeyboardInterrupt, or make something else
+    of it.
 
     Parameters
     ----------
@@ -46,13 +48,23 @@ def run_as(name: str, imported: Callable[[], Callable[[], None]]) -> None:
     imported : callable
         Imports the program, and returns what runs it.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.unraisablehook = _not_lost
-    try:
-        imported()()
-    except KeyboardInterrupt:
+
+    def end(*_: object) -> None:
         print(f"{name}: interrupted", file=sys.stderr)
         os._exit(INTERRUPTED)
+
+    # A shell has what runs in its background ignore Ctrl-C.
+    heeded = [signal.SIGTERM, *([] if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else [signal.SIGINT])]
+    for number in heeded:
+        signal.signal(number, end)
+    program = imported()
+    for number in heeded:
+        signal.signal(number, signal.default_int_handler)
+    sys.unraisablehook = _not_lost
+    try:
+        program()
+    except KeyboardInterrupt:
+        end()
 
 
 def _not_lost(unraisable: Any) -> None:
@@ -60,7 +72,7 @@ def _not_lost(unraisable: Any) -> None:
     if unraisable.exc_type is KeyboardInterrupt:
         from threading import Timer
 
-        # From another thread, as here it would be dropped, too.
-        Timer(AGAIN_S, _thread.interrupt_main).start()
+        # From another thread, as here it would be dropped, too; as a SIGTERM, which is never ignored.
+        Timer(AGAIN_S, _thread.interrupt_main, [signal.SIGTERM]).start()
     else:
         sys.__unraisablehook__(unraisable)

@@ -33,8 +33,8 @@ _WRITTEN = ("labels", "ome-zarr")
 _OURS = re.compile(r"_(labels|nuclei)\.tiff?$", re.IGNORECASE)
 """Label images as `segment` and `score` name them, perhaps beside their smears."""
 
-_NO_SMEARS = ("__MACOSX", "@eaDir")
-"""Folders that macOS's zips and Synology's discs add: copies of resource forks, and thumbnails."""
+_NO_SMEARS = ("__MACOSX", "@eaDir", "%40eaDir")
+"""Folders of macOS's zips and Synology's discs, as disks and servers list them: resource forks, and thumbnails."""
 
 LEVELS = 4
 """Of a plate: row, well, field, resolution."""

@@ -78,7 +78,7 @@ def find_labels(labels: Path, image: str, plane: str, stem: str | None = None) -
     for candidate in candidates:
         if candidate.exists():
             return candidate
-    why = "" if own == bare else f", as {bare} could be another image of this run, too"
+    why = "" if own == bare else ", as names of this run's images are alike but for that"
     raise InputError(f"{labels}: no label image for {image}; expected for instance {candidates[0].name}{why}")
 
 

@@ -145,7 +145,7 @@ def rgb_channels(attributes: Mapping[str, Any], count: int | None) -> tuple[int,
 
     Examples
     --------
-    >>> channels = [{"color": "0000FF"}, {"color": "#00ff00"}, {"color": "FF0000"}, {"color": "FFFFFF"}]
+    >>> channels = [{"color": "0000FF"}, {"color": "#00ff00"}, {"color": "FF0000FF"}, {"color": "FFFFFF"}]
     >>> rgb_channels({"omero": {"channels": channels}}, 4)
     (2, 1, 0)
     """
@@ -155,6 +155,7 @@ def rgb_channels(attributes: Mapping[str, Any], count: int | None) -> tuple[int,
     for key in ("color", "label"):
         given = [channel.get(key, "") if isinstance(channel, Mapping) else "" for channel in channels]
         texts = [str(text).removeprefix("#") for text in given]
+        texts = [text[:-2] if len(text) == 8 and text.upper().endswith("FF") else text for text in texts]  # with alpha
         places = [[i for i, text in enumerate(texts) if {text.upper(), text.lower()} & names] for names in _COLOURS]
         if all(len(place) == 1 for place in places):
             return tuple(place[0] for place in places)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_all_detect.errors import InputError, StoreError
-from napari_all_detect.sources.places import network_errors
+from napari_all_detect.sources.places import is_remote, network_errors
 from napari_all_detect.sources.rgb import RgbPlane
 from napari_all_detect.sources.tiled import TiledPlane
 
@@ -171,9 +171,10 @@ def readable(path: Path, what: str) -> Iterator[None]:
             raise InputError(
                 f"{path}: permission denied ({status}); check the key in the address, or ask for the right to read it"
             ) from error
+        served = ", and a server that sends parts of files where they are asked for" if is_remote(path) else ""
         raise InputError(
             f"{path}: can't be read as {what} ({_reason(error)}); "
-            "expected a complete, undamaged file: export or copy it again"
+            f"expected a complete, undamaged file{served}: export or copy it again"
         ) from error
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pydantic
     import zarr
 
-__all__ = ["FieldOfView", "fields_of_plate", "fields_of_well"]
+__all__ = ["FieldOfView", "fields_of_plate", "fields_of_well", "name_of_well"]
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,14 @@ def fields_of_plate(plate: zarr.Group, attributes: Mapping[str, Any], version: s
 
 
 def fields_of_well(well: zarr.Group, path: Path) -> list[FieldOfView]:
-    """Return the images of one well; its name is that of the last two folders: `A/1` is `A1`."""
-    name = "".join(path.absolute().parts[-2:])
+    """Return the images of one well."""
+    name = name_of_well(path)
     return [FieldOfView(image, name, image) for image in _images(well, path)]
+
+
+def name_of_well(path: Path) -> str:
+    """Return what a well is called that is opened without its plate, by its last two folders: `A/1` is `A1`."""
+    return "".join(path.absolute().parts[-2:])
 
 
 def _images_of(plate: zarr.Group, well: str, path: Path) -> list[str]:

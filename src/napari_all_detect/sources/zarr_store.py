@@ -16,9 +16,9 @@ from napari_all_detect.params import ReadParams
 from napari_all_detect.retrying import with_retries
 from napari_all_detect.sources.collection import images_of_collection, is_collection
 from napari_all_detect.sources.ome_zarr import Level, child, choose_level, levels, ome_attributes, rgb_channels
-from napari_all_detect.sources.places import has_query, is_remote, network_errors, zarr_place
+from napari_all_detect.sources.places import has_query, is_remote, network_errors, without_slash, zarr_place
 from napari_all_detect.sources.plane import ImageFile, OmePlace, Plane, passes, readable
-from napari_all_detect.sources.plates import FieldOfView, fields_of_plate, fields_of_well
+from napari_all_detect.sources.plates import FieldOfView, fields_of_plate, fields_of_well, name_of_well
 from napari_all_detect.sources.rgb import RgbPlane, as_rgb
 from napari_all_detect.sources.stack import Index, channels_last, check_size, choose_channels, indices, places, within
 from napari_all_detect.sources.tiled import TiledPlane, open_tiled
@@ -90,8 +90,22 @@ def open_zarr(file: ImageFile, reading: ReadParams, wanted_um: float | None) -> 
         elif is_collection(attributes):
             fields = images_of_collection(node, file.path)
         else:
-            return _planes_of_image(node, file, reading, wanted_um)
+            well, field = _place_on_plate(file.path)
+            planes = _planes_of_image(node, file, reading, wanted_um)
+            return [replace(plane, well=well, field=field) for plane in planes]
     return [plane for field in fields for plane in _planes_of_field(node, file, field, reading, wanted_um)]
+
+
+def _place_on_plate(image: Path) -> tuple[str, str]:
+    """Return the well and the field of an image that is opened alone; empty if the group around it is no well."""
+    import zarr
+
+    around = without_slash(image).parent
+    if not is_zarr_node(around):
+        return "", ""
+    attributes: Any = zarr.open(zarr_place(around), mode="r").attrs.asdict()
+    is_well = "well" in (attributes.get("ome") or attributes)  # by versions 0.5 and 0.4
+    return (name_of_well(around), image.name) if is_well else ("", "")
 
 
 def _planes_of_field(

@@ -13,6 +13,7 @@ from unicodedata import normalize
 from all_detect_training.splits import SPLITS
 from napari_all_detect.errors import InputError
 from napari_all_detect.sources import find_images
+from napari_all_detect.sources.zarr_store import looks_like_zarr
 
 __all__ = ["Kind", "LabelledImage", "list_folders", "read_manifest", "some"]
 
@@ -96,7 +97,7 @@ def _others(folder: Path, listed: Set[Path]) -> Iterator[Path]:
         if entry in listed or entry.name.startswith((".", "__", "@")):
             continue
         if entry.is_dir() and not entry.is_symlink():
-            yield from _others(entry, listed)
+            yield from () if looks_like_zarr(entry) else _others(entry, listed)
         elif entry.is_file() and entry.suffix.lower() not in NO_IMAGES:
             yield entry
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from all_detect_training.bundling import About, export_bundle
 from all_detect_training.commands.arguments import share
+from all_detect_training.figures import figure_text
 from all_detect_training.trusting import TrustTargets
 from napari_all_detect.errors import InputError
 
@@ -63,7 +64,7 @@ def _export(args: argparse.Namespace) -> None:
     calibration = manifest.metrics["trust"]["calibration"]["ensemble"]
     sys.stdout.write(
         f"{args.out}: {manifest.name} {manifest.version}, {len(manifest.members)} members; WEN-kappa on "
-        f"{manifest.metrics['cells']} test cells: AUC {figure['value']:.3f}, calibration error "
+        f"{manifest.metrics['cells']} test cells: AUC {figure_text(figure, interval='')}, calibration error "
         f"{calibration['before']['calibration_error']:.3f} before and {calibration['after']['calibration_error']:.3f} "
         "after\n"
     )
