@@ -445,6 +445,53 @@ def test_colours_that_were_multiplied_by_alpha(tmp_path, dtype, scale):
     assert plane.notes[-1] == "transparent pixels laid over white"
 
 
+@pytest.mark.parametrize(("suffix", "options"), [("png", {}), ("tif", {}), ("tif", {"compression": "tiff_lzw"})])
+def test_grey_with_alpha(tmp_path, suffix, options):
+    path = tmp_path / f"a.{suffix}"
+    values = np.dstack([RGB[..., 0], np.repeat(np.arange(0, 240, 8, dtype=np.uint8)[None], 20, axis=0)])
+    Image.fromarray(values).save(path, **options)
+    expected = as_rgb(values[..., [0, 0, 0, 1]]).rgb
+    check_planes(path, ["0"], [expected])
+    assert only_plane(path).read().notes == ("transparent pixels laid over white", GREY)
+    (file,) = find_images([path])
+    assert_array_equal(open_planes(file, ReadParams(channels=(0,)))[0].read().rgb, GREY_RGB)
+
+
+def test_grey_that_was_multiplied_by_alpha(tmp_path):
+    values = np.array([[[0, 0], [50, 100], [200, 255]]], np.uint8)
+    tifffile.imwrite(
+        tmp_path / "a.tif", values, photometric="minisblack", planarconfig="contig", extrasamples=["assocalpha"]
+    )
+    # 50 * 255 / 100 = 127.5; 255 - 127 * 100 / 255 = 205.2
+    assert pixels(tmp_path / "a.tif")[0, :, 0].tolist() == [255, 205, 200]
+
+
+def write_sparse(path: Path, page: np.ndarray, missing: list[int], **options) -> None:
+    """Write 6 tiles, and state of some that they are nowhere and have no bytes."""
+    tifffile.imwrite(path, page, tile=(16, 16), metadata=None, bigtiff=True, **options)
+    with tifffile.TiffFile(path) as tif:
+        tags = [tif.pages[0].tags[name] for name in ("TileOffsets", "TileByteCounts")]
+    for tag in tags:
+        width = tag.valuebytecount // tag.count
+        for number in missing:
+            overwrite(path, tag.valueoffset + number * width, bytes(width))
+
+
+@pytest.mark.parametrize("reading", [ReadParams(), ReadParams(tile_size_px=256)], ids=["whole", "tiles"])
+def test_tiles_that_are_missing_in_a_tiff_are_noted(tmp_path, reading):
+    page = np.pad(RGB, ((0, 12), (0, 10), (0, 0)))[:32, :40]
+    write_sparse(tmp_path / "rgb.tif", page, [0, 4], photometric="rgb", compression="zlib")
+    write_sparse(tmp_path / "w.tif", page[..., 0], [5], photometric="miniswhite")
+    write_sparse(tmp_path / "full.tif", page, [], photometric="rgb")
+    planes = {path.name: open_planes(ImageFile(path, path.name), reading)[0].open() for path in tmp_path.iterdir()}
+    expected = page.copy()
+    expected[:16, :16] = expected[16:, 16:32] = 0
+    assert_array_equal(planes["rgb.tif"].rgb, expected)
+    assert planes["rgb.tif"].notes == ("2 of 6 tiles missing in the file: black there",)
+    assert planes["w.tif"].notes == (GREY, "1 of 6 tiles missing in the file: filled with 0 there")
+    assert planes["full.tif"].notes == ()
+
+
 def test_one_pixel_tiff(tmp_path):
     path = tmp_path / "dot.tif"
     tifffile.imwrite(path, np.array([[[1, 2, 3]]], np.uint8), photometric="rgb")
@@ -473,6 +520,82 @@ def test_pages_of_different_sizes_keep_their_numbers(tmp_path):
     assert [plane.plane for plane in planes] == ["p0", "p1", "p2"]
     for plane, page in zip(planes, (STACK[0], small, STACK[2]), strict=True):
         assert_array_equal(plane.read().rgb, page)
+
+
+def write_pages(path: Path, pages: list[tuple[np.ndarray, dict]]) -> None:
+    with tifffile.TiffWriter(path) as writer:
+        for page, options in pages:
+            writer.write(page, **{"photometric": "rgb", "metadata": None, "contiguous": False, **options})
+
+
+def check_planes(path: Path, names: list[str], expected: list[np.ndarray]) -> None:
+    (file,) = find_images([path])
+    for reading in (ReadParams(), ReadParams(tile_size_px=256)):
+        planes = open_planes(file, reading)
+        assert [plane.plane for plane in planes] == names
+        for plane, page in zip(planes, expected, strict=True):
+            assert_array_equal(plane.open().rgb, page)
+
+
+TEN = [np.roll(RGB, k, axis=0) for k in range(10)]
+GREY_RGB = np.dstack([RGB[..., 0]] * 3)
+
+
+@pytest.mark.parametrize(
+    ("page", "options", "expected"),
+    [
+        (RGB, {}, RGB),
+        (RGB[..., 0], {"photometric": "minisblack"}, GREY_RGB),
+        (255 - RGB[..., 0], {"photometric": "miniswhite"}, GREY_RGB),
+        (RGB.astype(np.uint16) * 257, {}, RGB),
+        (RGB[:15], {}, RGB[:15]),
+        (RGB[:15, :20], {}, RGB[:15, :20]),
+        (RGB, {"compression": "lzw"}, RGB),
+        (RGB, {"tile": (16, 16)}, RGB),
+    ],
+    ids=["like", "grey", "white-is-zero", "16-bit", "height", "size", "lzw", "tiles"],
+)
+def test_one_page_of_ten_may_be_unlike_the_others(tmp_path, page, options, expected):
+    pages = [(one, {}) for one in TEN]
+    write_pages(tmp_path / "ten.tif", [*pages[:2], (page, options), *pages[3:]])
+    check_planes(tmp_path / "ten.tif", [f"p{k}" for k in range(10)], [*TEN[:2], expected, *TEN[3:]])
+
+
+OME_STACK = (
+    '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+    'DimensionOrder="XYCZT" SizeX="30" SizeY="20" SizeC="{samples}" SizeZ="3" SizeT="1" Type="uint8">'
+    '<Channel ID="Channel:0:0" SamplesPerPixel="{samples}"/><TiffData/></Pixels></Image></OME>'
+)
+
+
+@pytest.mark.parametrize(
+    ("description", "axis"), [(OME_STACK.format(samples=3), "z"), ("ImageJ=1.53t\nimages=3\nframes=3\n", "t")]
+)
+def test_a_page_is_read_by_its_own_header_whatever_metadata_say_of_the_stack(tmp_path, description, axis):
+    path = tmp_path / "stack.tif"
+    first = (TEN[0], {"description": description})
+    write_pages(path, [first, (TEN[1], {"compression": "lzw"}), (TEN[2], {})])
+    check_planes(path, [f"{axis}{k}" for k in range(3)], TEN[:3])
+    write_pages(path, [first, (TEN[1].astype(np.uint16), {}), (TEN[2], {})])
+    planes = planes_in(path)
+    assert_array_equal(planes[2].read().rgb, TEN[2])
+    with pytest.raises(InputError, match=r"page 1, uint16 of shape \(20, 30, 3\), is not like the first of its stack"):
+        planes[1].read()
+
+
+@pytest.mark.parametrize(("count", "is_ome"), [(3, False), (10, False), (3, True)])
+def test_pages_may_have_palettes_of_their_own(tmp_path, count, is_ome):
+    pages = [Image.fromarray(page).quantize(40) for page in (TEN[k] // (k + 1) for k in range(count))]
+    palettes = [np.zeros((3, 256), np.uint16) for _ in pages]
+    for palette, page in zip(palettes, pages, strict=True):
+        colours = np.array(page.getpalette("RGB"), np.uint16).reshape(-1, 3)
+        palette[:, : len(colours)] = colours.T * 257
+    description = OME_STACK.format(samples=1) if is_ome else None
+    options = [{"photometric": "palette", "colormap": palette, "description": description} for palette in palettes]
+    path = tmp_path / "palettes.tif"
+    write_pages(path, [(np.asarray(page), facts) for page, facts in zip(pages, options, strict=True)])
+    names = [f"{'z' if is_ome else 'p'}{k}" for k in range(count)]
+    check_planes(path, names, [np.asarray(page.convert("RGB")) for page in pages])
 
 
 def test_stack_with_one_header_is_read_plane_by_plane(tmp_path):
@@ -616,6 +739,20 @@ def test_channels_in_several_ome_tiffs_count_with_the_first(tmp_path, reading):
     assert_array_equal(plane.open().rgb, RGB)
     with pytest.raises(InputError, match=r"1\.ome\.tif: .*counts with the first of them"):
         open_planes(second, reading)
+
+
+def test_an_ome_tiff_whose_metadata_are_in_a_companion(tmp_path):
+    description = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><BinaryOnly MetadataFile="x.companion.ome" '
+        'UUID="urn:uuid:2"/></OME>'
+    )
+    grey = {"photometric": "minisblack"}
+    pages = [(RGB[..., 0], {**grey, "description": description}), (RGB[..., 1], grey), (RGB[..., 2], grey)]
+    write_pages(tmp_path / "channels.ome.tif", pages)
+    with pytest.raises(InputError, match=r"channels.ome.tif: .* in x.companion.ome, which is not read; .*: convert"):
+        planes_in(tmp_path / "channels.ome.tif")
+    write_pages(tmp_path / "rgb.ome.tif", [(RGB, {"description": description})])
+    assert_array_equal(pixels(tmp_path / "rgb.ome.tif"), RGB)
 
 
 def test_a_page_that_lacks_in_an_ome_tiff_is_told_of(tmp_path):
@@ -950,6 +1087,16 @@ def test_pixel_size_of_flat_files(tmp_path, name, options, expected):
 def test_pixel_size_of_tiff(tmp_path, options, expected):
     tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb", **options)
     assert only_plane(tmp_path / "a.tif").pixel_size_um == (expected and pytest.approx(expected, rel=1e-3))
+
+
+@pytest.mark.parametrize("count", [3, 10])
+def test_pages_may_have_pixel_sizes_of_their_own(tmp_path, count):
+    sizes_um = [0.25, 0.5, None, *[0.25] * 7][:count]
+    facts = [
+        {} if um is None else {"resolution": (1e4 / um, 1e4 / um), "resolutionunit": "CENTIMETER"} for um in sizes_um
+    ]
+    write_pages(tmp_path / "sizes.tif", list(zip(TEN, facts, strict=False)))
+    assert [plane.pixel_size_um for plane in planes_in(tmp_path / "sizes.tif")] == sizes_um
 
 
 @pytest.mark.parametrize(

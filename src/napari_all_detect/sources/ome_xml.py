@@ -15,7 +15,7 @@ from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
 if TYPE_CHECKING:
     from tifffile import TiffFile
 
-__all__ = ["channels", "check", "image_names", "is_from_afar", "is_of_set", "pixels_of", "size_um"]
+__all__ = ["channels", "check", "check_companion", "image_names", "is_from_afar", "is_of_set", "pixels_of", "size_um"]
 
 _FROM_AFAR = frozenset(
     {"label", "label image", "macro image", "macro mask image", "overview", "overview image", "thumbnail image"}
@@ -52,6 +52,26 @@ def check(tif: TiffFile, path: Path) -> None:
                 f"{path}: a set of files of which {name} lies outside the folder; expected all in it or below: write "
                 "the set again"
             )
+
+
+def check_companion(tif: TiffFile, path: Path) -> None:
+    """Refuse grey pages of which another file says what they are; RGB ones are whole in themselves.
+
+    Raises
+    ------
+    InputError
+        If they could be the red, green and blue of one picture for all that this file says.
+    """
+    try:
+        told = _root(tif.ome_metadata or "").find("{*}BinaryOnly")
+    except ElementTree.ParseError:
+        return
+    if told is not None and tif.pages.first.samplesperpixel == 1:
+        name = told.get("MetadataFile", "another file")
+        raise InputError(
+            f"{path}: an OME-TIFF whose metadata are in {name}, which is not read; expected them in the file itself: "
+            f"convert the image with them, for instance by Bio-Formats: bfconvert {name} smear.ome.tif"
+        )
 
 
 def _pages_told_of(element: ElementTree.Element, page_size: int) -> int:

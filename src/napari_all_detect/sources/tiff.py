@@ -22,14 +22,14 @@ from napari_all_detect.sources.ome_zarr import Level, choose_level, rgb_channels
 from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
 from napari_all_detect.sources.places import is_remote
 from napari_all_detect.sources.plane import ImageFile, Plane, readable
-from napari_all_detect.sources.rgb import RgbPlane, as_rgb
+from napari_all_detect.sources.rgb import GREY_NOTE, RgbPlane, as_rgb
 from napari_all_detect.sources.stack import Index, channels_last, check_size, choose_channels, indices, within
-from napari_all_detect.sources.tiff_colours import is_negative, kind_of_colours, shown
+from napari_all_detect.sources.tiff_colours import is_grey_with_alpha, is_negative, kind_of_colours, shown
 from napari_all_detect.sources.tiled import TiledPlane, open_tiled
 from napari_all_detect.windows import Window
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPageSeries
+    from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
 __all__ = ["TIFF_SIGNATURES", "open_tiff"]
 
@@ -48,7 +48,7 @@ _FROM_AFAR = ("Thumbnail", "Label", "Macro", "Map")
 class _Place:
     """Where a plane lies in a file: which series, which of its levels, where in that, and the channels to take.
 
-    Of a negative, 0 is white.
+    Of a negative, 0 is white. In a uniform file one page is stored as the other.
     """
 
     series: int
@@ -56,6 +56,8 @@ class _Place:
     index: Index
     channels: list[int] | None
     negative: bool
+    grey_with_alpha: bool
+    uniform: bool
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,34 @@ class _Entry:
     own: bool
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """A plane in a file that is open: its axes, and its pages by the numbers that they have in the series.
+
+    It has no pages if one header stands for a whole contiguous stack, as ImageJ writes beyond 4 GB.
+    """
+
+    place: _Place
+    series: TiffPageSeries
+    axes: tuple[str, ...]
+    numbers: NDArray[np.intp]
+    pages: list[TiffPage | TiffFrame]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        grey = (GREY_NOTE,) if self.place.grey_with_alpha else ()
+        return (*grey, *tiff_parts.missing_parts(self.pages))
+
+
 def open_tiff(file: ImageFile, reading: ReadParams, wanted_um: float | None) -> list[Plane]:
     """List the planes of a TIFF file, of one level of each if it is a pyramid; only its headers are read.
 
     No planes of their own are reduced copies (the levels of a pyramid, thumbnails marked as such), masks, pictures of a
     whole slide or its label, and what begins in another file of a set.
     """
-    with readable(file.path, "a TIFF"), _opened(file.path) as tif:
+    with readable(file.path, "a TIFF"), _opened(file.path, uniform=False) as tif:
         ome_xml.check(tif, file.path)
+        ome_xml.check_companion(tif, file.path)
         _check_complete(tif, file.path)
         found = sorted(_list(tif, file.path, reading, wanted_um), key=lambda entry: entry.page)
     planes = [
@@ -107,14 +129,21 @@ def open_tiff(file: ImageFile, reading: ReadParams, wanted_um: float | None) -> 
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[TiffFile]:
+def _opened(path: Path, *, uniform: bool) -> Iterator[TiffFile]:
+    """Open a file. Unless its pages are known to be alike, all are compared.
+
+    Left to itself tifffile compares four, then decodes each by the first one's header. To compare all takes ten times
+    as long, so it is done once, when the planes are listed.
+    """
     from tifffile import TiffFile
 
-    if not is_remote(path):
-        with TiffFile(path) as tif:
-            yield tif
-        return
-    with path.open("rb") as file, TiffFile(file, name=path.name) as tif:
+    with ExitStack() as stack:
+        if is_remote(path):
+            tif = stack.enter_context(TiffFile(stack.enter_context(path.open("rb")), name=path.name))
+        else:
+            tif = stack.enter_context(TiffFile(path))
+        if not uniform:
+            tif.is_uniform = False
         yield tif
 
 
@@ -142,23 +171,37 @@ def _list(tif: TiffFile, path: Path, reading: ReadParams, wanted_um: float | Non
         if not _is_smear(whole) or (names_tell and ome_xml.is_from_afar(whole.name)):
             continue
         pyramid = tiff_parts.pyramid(tif, number)
-        level = choose_level(_levels(pyramid, _pixel_size_um(tif, whole, number)), reading.level, wanted_um, path)
+        finest_um = _pixel_size_um(tif, whole, number, whole.keyframe)
+        level = choose_level(_levels(pyramid, finest_um), reading.level, wanted_um, path)
         series = pyramid[int(level.path)]
         axes = _axes(series, path)
         check_size(axes, series.shape, str(path))
-        allowed = (1, 3, 4) if "S" in series.axes else (1, 3)
+        grey_with_alpha = "S" in series.axes and is_grey_with_alpha(series.keyframe)
+        allowed = (2,) if grey_with_alpha else (1, 3, 4) if "S" in series.axes else (1, 3)
         told = reading.channels or _told_channels(tif, series, number)
         channels = choose_channels(axes, series.shape, allowed, told, str(path))
+        size_um = level.pixel_size_um
         for name, index in indices(axes, series.shape):
             if whole.kind not in _NAMED_KINDS and not whole.is_truncated:
                 page = whole.pages[_page_numbers(whole, index).flat[0]]
                 page_number = page.index if page is not None else page_number
                 name = f"p{page_number}"
+                header = (page and page.keyframe) or whole.keyframe
+                finest_um = _pixel_size_um(tif, whole, number, header)
+                size_um = finest_um and finest_um * level.downsample
             elif len(tif.series) > 1:
                 name = f"s{number}" if name == "0" else f"s{number}_{name}"
-            place = _Place(number, int(level.path), index, channels, is_negative(series.keyframe))
+            place = _Place(
+                number,
+                int(level.path),
+                index,
+                channels,
+                negative=is_negative(series.keyframe),
+                grey_with_alpha=grey_with_alpha and channels is None,
+                uniform=tif.is_uniform,
+            )
             shape, own = tiff_parts.plane_shape(series), not of_set or _is_own(tif, whole, index)
-            yield _Entry(page_number, name, level.pixel_size_um, shape, place, level.downsample, own)
+            yield _Entry(page_number, name, size_um, shape, place, level.downsample, own)
 
 
 def _is_smear(series: TiffPageSeries) -> bool:
@@ -234,45 +277,57 @@ def _open(path: Path, entry: _Entry, tile_px: int) -> TiledPlane:
     """Open a file for reading parts of a plane; it stays open as long as that is kept."""
     with ExitStack() as stack:
         with readable(path, "a TIFF"):
-            tif = stack.enter_context(_opened(path))
+            tif = stack.enter_context(_opened(path, uniform=entry.place.uniform))
+            stored = _stored(tif, path, entry.place)
 
         def read(window: Window) -> NDArray[np.generic]:
             with readable(path, "a TIFF"):
-                return _values(tif, path, entry.place, window)
+                return _values(stored, window)
 
         tiled = open_tiled(read, entry.shape, tile_px, str(path))
+        notes = (*tiled.notes, *stored.notes)
+        tiled = replace(tiled, noted=lambda: notes)
         plane = replace(tiled, reader=lambda window: 255 - tiled[window]) if entry.place.negative else tiled
         weakref.finalize(plane, stack.pop_all().close)
     return plane
 
 
 def _read(path: Path, place: _Place) -> RgbPlane:
-    with readable(path, "a TIFF"), _opened(path) as tif:
-        values = _values(tif, path, place)
+    with readable(path, "a TIFF"), _opened(path, uniform=place.uniform) as tif:
+        stored = _stored(tif, path, place)
+        values = _values(stored)
+        noted = stored.notes
     plane = as_rgb(values, str(path))
-    return replace(plane, rgb=255 - plane.rgb) if place.negative else plane
+    return RgbPlane(255 - plane.rgb if place.negative else plane.rgb, (*plane.notes, *noted))
 
 
-def _values(tif: TiffFile, path: Path, place: _Place, window: Window | None = None) -> NDArray[np.generic]:
-    """Return the pixels of a plane, or of a window of it, as `as_rgb` takes them; a negative stays one."""
+def _stored(tif: TiffFile, path: Path, place: _Place) -> _Stored:
     series = tiff_parts.pyramid(tif, place.series)[place.level]
-    axes = _axes(series, path)
-    if series.is_truncated:  # one header for a whole contiguous stack, as ImageJ writes beyond 4 GB
-        index = place.index if window is None else within(axes, place.index, window)
-        cut = np.array(series.asarray(out="memmap")[index])
+    axes, numbers = _axes(series, path), _page_numbers(series, place.index)
+    pages = [] if series.is_truncated else [tiff_parts.own_page(series.pages[number]) for number in numbers.flat]
+    return _Stored(place, series, axes, numbers, pages)
+
+
+def _values(stored: _Stored, window: Window | None = None) -> NDArray[np.generic]:
+    """Return the pixels of a plane, or of a window of it, as `as_rgb` takes them; a negative stays one."""
+    place, axes, pages = stored.place, stored.axes, stored.pages
+    if pages:
+        parts = [tiff_parts.read_page(page, window) for page in pages]
+        cut = np.stack(parts).reshape(stored.numbers.shape + parts[0].shape)
     else:
-        numbers = _page_numbers(series, place.index)
-        pages = [tiff_parts.read_page(series.pages[number], window) for number in numbers.flat]
-        cut = np.stack(pages).reshape(numbers.shape + pages[0].shape)
-    values = shown(channels_last(cut, axes), series.keyframe)
+        index = place.index if window is None else within(axes, place.index, window)
+        cut = np.array(stored.series.asarray(out="memmap")[index])
+    values = shown(channels_last(cut, axes), (pages and pages[0].keyframe) or stored.series.keyframe)
+    if place.grey_with_alpha:
+        return values[..., [0, 0, 0, 1]]
     return values if place.channels is None else values[..., place.channels]
 
 
-def _pixel_size_um(tif: TiffFile, series: TiffPageSeries, number: int) -> float | None:
-    size = _stated_um(tif, series, number)
+def _pixel_size_um(tif: TiffFile, series: TiffPageSeries, number: int, page: TiffPage) -> float | None:
+    size = _stated_um(tif, series, number, page)
     if size is not None:
         return size
-    tags = series.keyframe.tags
+    tags = page.tags
     unit_um = {2: 25400.0, 3: 1e4}.get(int(tags.valueof("ResolutionUnit", 2)), math.nan)
     if series.kind == "imagej":
         unit_um = um_per_unit((tif.imagej_metadata or {}).get("unit"))
@@ -282,13 +337,13 @@ def _pixel_size_um(tif: TiffFile, series: TiffPageSeries, number: int) -> float 
     return believed_um(unit_um * x_units / x_count, unit_um * y_units / y_count)
 
 
-def _stated_um(tif: TiffFile, series: TiffPageSeries, number: int) -> float | None:
+def _stated_um(tif: TiffFile, series: TiffPageSeries, number: int, page: TiffPage) -> float | None:
     """Return the pixel size that metadata of OME and Aperio state."""
     if series.kind == "ome":
         pixels = ome_xml.pixels_of(tif, number)
         return None if pixels is None else ome_xml.size_um(pixels)
     if series.kind == "svs":
-        return _aperio_um(series.keyframe.description)
+        return _aperio_um(page.description)
     return None
 
 
