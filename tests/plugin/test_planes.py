@@ -351,6 +351,20 @@ def test_of_pages_that_differ_in_size_napari_shows_the_first(tmp_path, sizes, na
         )
 
 
+def test_pages_that_napari_shows_as_the_first_are_told(tmp_path):
+    """Of eight or more pages tifffile compares four."""
+    with tifffile.TiffWriter(tmp_path / "pages.tif") as file:
+        for k in range(10):
+            pixels, photometric = (
+                (np.full((64, 64), 9, np.uint8), "minisblack") if k == 2 else (np.full((64, 64, 3), k, np.uint8), "rgb")
+            )
+            file.write(pixels, photometric=photometric, metadata=None)
+    image = opened_by_napari(tmp_path / "pages.tif")
+    assert image.data.shape == (10, 64, 64, 3)
+    told = "the pages of pages.tif are of several kinds, all shown as the first: score the file itself"
+    assert [plane.read().pixels.notes for plane in layer_planes(image)] == [(told,)] * 10
+
+
 def test_a_thumbnail_that_napari_shows_first_has_no_name_of_the_smear(tmp_path):
     with tifffile.TiffWriter(tmp_path / "slide.tif") as file:
         file.write(np.full((32, 32, 3), 1, np.uint8), photometric="rgb", subfiletype=1, metadata=None)

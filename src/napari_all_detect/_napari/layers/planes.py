@@ -171,6 +171,10 @@ def _named(image: Any, layout: Layout, shape: tuple[int, ...]) -> tuple[list[Pla
         names = plane_names(image.axis_labels[-len(shape) :], shape)
         # Pixels come from the layer.
         planes = [Plane(image.name, name, Path(), None, _unread) for name in names]
+        if len({plane.series for plane in of_level}) > 1 and len(of_level) == n:
+            note = (
+                f"the pages of {of_level[0].image} are of several kinds, all shown as the first: score the file itself"
+            )
     elif n < len(of_level) and PLANES_KEY not in image.metadata:
         note = f"{n} of {len(of_level)} planes of {planes[0].image}: napari shows these, the command line scores all"
     size = pixel_size_um(image)
