@@ -32,7 +32,7 @@ def run(smoke: bool = False) -> Tables:
             "Cancel in napari, five whole networks": lambda: cancel(str(whole.folder)),
         }
         rows = []
-        for what, stop in ways.items():
+        for what, stop in list(ways.items())[:: 3 if smoke else 1]:
             seconds = [stop() for _ in range(rounds)]
             rows += [row(what, statistics.median(seconds), "s"), row(f"{what}, longest of {rounds}", max(seconds), "s")]
     return {"From the wish to stop to the end": rows}

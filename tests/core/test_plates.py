@@ -229,6 +229,9 @@ def test_channels_are_told(tmp_path: Path) -> None:
     np.testing.assert_array_equal(grey.read().rgb, np.dstack([pixels[2]] * 3))
     with pytest.raises(InputError, match="no channel 4; it has 0 to 3"):
         planes_in(tmp_path / "a.zarr", ReadParams(channels=(0, 1, 4)))
+    write_image(tmp_path / "b.zarr", pixels[:2])
+    with pytest.raises(InputError, match=r"an image with 2 channels; .* which is the grey one: --channels 0$"):
+        planes_in(tmp_path / "b.zarr")
 
 
 def test_channels_of_a_tiff_are_told(tmp_path: Path) -> None:

@@ -116,8 +116,9 @@ def choose_channels(
             raise InputError(f"{name}: no channel {max(told)}; it has 0 to {count - 1}")
         return list(told) if "c" in axes else None
     if count not in allowed:
+        which = "are red, green and blue: --channels 0,1,2" if count > 2 else "is the grey one: --channels 0"
         raise InputError(
             f"{name}: an image with {count} channels; expected 3 (RGB) or 1 (grey): export the smear as RGB, or say "
-            "which are red, green and blue: --channels 0,1,2"
+            f"which {which}"
         )
     return None
