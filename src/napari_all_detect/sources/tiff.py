@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 import weakref
 from collections.abc import Callable, Iterator
@@ -19,12 +18,12 @@ from napari_all_detect.errors import InputError
 from napari_all_detect.params import ReadParams
 from napari_all_detect.sources import ome_xml, tiff_parts
 from napari_all_detect.sources.ome_zarr import Level, choose_level, rgb_channels
-from napari_all_detect.sources.pixel_size import believed_um, um_per_unit
 from napari_all_detect.sources.places import is_remote
 from napari_all_detect.sources.plane import ImageFile, Plane, readable
 from napari_all_detect.sources.rgb import GREY_NOTE, RgbPlane, as_rgb
 from napari_all_detect.sources.stack import Index, channels_last, check_size, choose_channels, indices, within
 from napari_all_detect.sources.tiff_colours import is_grey_with_alpha, is_negative, kind_of_colours, shown
+from napari_all_detect.sources.tiff_size import pixel_size_um
 from napari_all_detect.sources.tiled import TiledPlane, open_tiled
 from napari_all_detect.windows import Window
 
@@ -171,7 +170,7 @@ def _list(tif: TiffFile, path: Path, reading: ReadParams, wanted_um: float | Non
         if not _is_smear(whole) or (names_tell and ome_xml.is_from_afar(whole.name)):
             continue
         pyramid = tiff_parts.pyramid(tif, number)
-        finest_um = _pixel_size_um(tif, whole, number, whole.keyframe)
+        finest_um = pixel_size_um(tif, whole, number, whole.keyframe)
         level = choose_level(_levels(pyramid, finest_um), reading.level, wanted_um, path)
         series = pyramid[int(level.path)]
         axes = _axes(series, path)
@@ -187,7 +186,7 @@ def _list(tif: TiffFile, path: Path, reading: ReadParams, wanted_um: float | Non
                 page_number = page.index if page is not None else page_number
                 name = f"p{page_number}"
                 header = (page and page.keyframe) or whole.keyframe
-                finest_um = _pixel_size_um(tif, whole, number, header)
+                finest_um = pixel_size_um(tif, whole, number, header)
                 size_um = finest_um and finest_um * level.downsample
             elif len(tif.series) > 1:
                 name = f"s{number}" if name == "0" else f"s{number}_{name}"
@@ -321,34 +320,3 @@ def _values(stored: _Stored, window: Window | None = None) -> NDArray[np.generic
     if place.grey_with_alpha:
         return values[..., [0, 0, 0, 1]]
     return values if place.channels is None else values[..., place.channels]
-
-
-def _pixel_size_um(tif: TiffFile, series: TiffPageSeries, number: int, page: TiffPage) -> float | None:
-    size = _stated_um(tif, series, number, page)
-    if size is not None:
-        return size
-    tags = page.tags
-    unit_um = {2: 25400.0, 3: 1e4}.get(int(tags.valueof("ResolutionUnit", 2)), math.nan)
-    if series.kind == "imagej":
-        unit_um = um_per_unit((tif.imagej_metadata or {}).get("unit"))
-    (x_count, x_units), (y_count, y_units) = (tags.valueof(f"{axis}Resolution", (0, 1)) for axis in "XY")
-    if not x_count or not y_count:
-        return None
-    return believed_um(unit_um * x_units / x_count, unit_um * y_units / y_count)
-
-
-def _stated_um(tif: TiffFile, series: TiffPageSeries, number: int, page: TiffPage) -> float | None:
-    """Return the pixel size that metadata of OME and Aperio state."""
-    if series.kind == "ome":
-        pixels = ome_xml.pixels_of(tif, number)
-        return None if pixels is None else ome_xml.size_um(pixels)
-    if series.kind == "svs":
-        return _aperio_um(page.description)
-    return None
-
-
-def _aperio_um(description: str) -> float | None:
-    from tifffile.tifffile import svs_description_metadata
-
-    size = svs_description_metadata(description).get("MPP")
-    return believed_um(size, size) if isinstance(size, (int, float)) else None

@@ -57,24 +57,18 @@ def is_as_scored(
         If it can't be read.
     """
     with readable(smear.path, "an image"):
-        return _is_as_scored(entry, smear, level, planes, patience)
-
-
-def _is_as_scored(
-    entry: Mapping[str, Any], smear: OpenedSmear, level: int, planes: Sequence[str], patience: Patience
-) -> bool | None:
-    now = stamp(smear.path)
-    if now and now.items() <= entry.items():
-        return True
-    if "bytes" in entry and entry["bytes"] != now.get("bytes"):
-        return False
-    if "bytes" in now:
-        return file_digest(smear.path) == entry["sha256"] if "sha256" in entry else None
-    pixels, known = smear.arrays[level], entry.get("pixels_sha256", {})
-    if not known.keys() >= set(planes) or not patience.suffices(pixels[..., 0].size):
-        return None
-    each = pixels.reshape((-1, *pixels.shape[-3:]))
-    return all(
-        identity(smear.path, np.asarray(plane))["pixels_sha256"] == known[name]
-        for name, plane in zip(planes, each, strict=True)
-    )
+        now = stamp(smear.path)
+        if now and now.items() <= entry.items():
+            return True
+        if "bytes" in entry and entry["bytes"] != now.get("bytes"):
+            return False
+        if "bytes" in now:
+            return file_digest(smear.path) == entry["sha256"] if "sha256" in entry else None
+        pixels, known = smear.arrays[level], entry.get("pixels_sha256", {})
+        if not known.keys() >= set(planes) or not patience.suffices(pixels[..., 0].size):
+            return None
+        each = pixels.reshape((-1, *pixels.shape[-3:]))
+        return all(
+            identity(smear.path, np.asarray(plane))["pixels_sha256"] == known[name]
+            for name, plane in zip(planes, each, strict=True)
+        )
